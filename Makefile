@@ -1,0 +1,47 @@
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+RECENT := import sys; sys.exit(sys.version_info < (3, 11))
+PIP    := $(BIN)/python -m pip --disable-pip-version-check --no-input -qq
+
+.PHONY: help install run test lint format clean
+
+help: ## print this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(READY) ## make .venv with the locked packages and comigs itself
+
+run: install ## run the quickstart federation
+	@$(BIN)/comigs run
+
+test: export HF_HUB_OFFLINE = 1
+test: export FLWR_TELEMETRY_ENABLED = 0
+test: export RAY_USAGE_STATS_ENABLED = 0
+test: lint ## lint, check types, run all tests
+	$(BIN)/python -m pytest
+
+lint: install ## check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy comigs clients server
+
+format: install ## put imports and layout in order
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## remove .venv and caches; runs/ stays
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# An environment that still works is brought up to date, another one is made anew.
+$(READY): requirements.lock pyproject.toml
+	@$(BIN)/python -c 'import pip; $(RECENT)' 2>/dev/null || { \
+	  $(PYTHON) -c '$(RECENT)' 2>/dev/null || { \
+	    echo 'comigs needs Python 3.11 or newer, and "$(PYTHON)" is not; try: make install PYTHON=python3.11' >&2; \
+	    exit 1; }; \
+	  $(PYTHON) -m venv --clear $(VENV); }
+	@echo 'Installing into $(VENV); this takes a few minutes the first time.'
+	@$(PIP) install -r requirements.lock
+	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@

@@ -1,0 +1,92 @@
+"""The Flower ClientApp: the same in every engine.
+
+Messages carry the whole configuration, so a device needs nothing but its text and its state
+folder (`state-dir` in its node config).
+"""
+
+import json
+from functools import lru_cache
+from pathlib import Path
+
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+
+from clients.payload import build_payload, unpack
+from comigs.adapters import adapter_parameters
+from comigs.config import RunConfig
+from comigs.configload import load_config
+from comigs.local import (
+    final_evaluation,
+    model_of,
+    state_root,
+    train_round,
+    training_clients,
+)
+from comigs.methods import find_method
+from comigs.state import intact_rounds
+
+app = ClientApp()
+
+
+@lru_cache(maxsize=4)
+def _parse(text: str) -> RunConfig:
+    return load_config(json.loads(text))
+
+
+def _unwrap(message: Message, context: Context) -> tuple[RunConfig, int, Path, ConfigRecord]:
+    order = message.content.config_records["config"]
+    config = _parse(str(order["config"]))
+    client = int(context.node_config["partition-id"])
+    root = state_root(Path(str(context.node_config["state-dir"])), client)
+    return config, client, root, order
+
+
+def _shared(message: Message) -> ArrayRecord:
+    return message.content.array_records["arrays"]
+
+
+@app.query()
+def hello(message: Message, context: Context) -> Message:
+    """Say who this device is, which rounds it has saved, and what it would share."""
+    config, client, root, _ = _unwrap(message, context)
+    method = find_method(config.method)
+    named = adapter_parameters(model_of(config, client)) if method.trains else {}
+    about = {
+        "client": client,
+        "name": training_clients(config)[client],
+        "rounds": intact_rounds(root),
+        "shapes": {n: list(p.shape) for n, p in named.items() if method.shares(n)},
+    }
+    return Message(
+        RecordDict({"hello": ConfigRecord({"json": json.dumps(about)})}), reply_to=message
+    )
+
+
+@app.train()
+def train(message: Message, context: Context) -> Message:
+    """Train one round and send back the shared tensors."""
+    config, client, root, order = _unwrap(message, context)
+    tensors, metrics = train_round(
+        config,
+        client,
+        int(order["server-round"]),
+        int(order["state-round"]),
+        unpack(_shared(message)),
+        root,
+    )
+    arrays = build_payload(tensors, find_method(config.method).shares)
+    return Message(
+        RecordDict({"arrays": arrays, "metrics": MetricRecord(metrics)}), reply_to=message
+    )
+
+
+@app.evaluate()
+def evaluate(message: Message, context: Context) -> Message:
+    """Evaluate the final model on the test split."""
+    config, client, root, order = _unwrap(message, context)
+    rows = final_evaluation(
+        config, client, int(order["state-round"]), unpack(_shared(message)), root
+    )
+    metrics = MetricRecord({"num-examples": sum(int(row["test_tokens"]) for row in rows)})
+    final = ConfigRecord({"json": json.dumps(rows)})
+    return Message(RecordDict({"metrics": metrics, "final": final}), reply_to=message)

@@ -1,0 +1,144 @@
+"""The small tensors that are trained: names, initial values, saving and loading.
+
+Tensor names are those of the bare Hugging Face model, e.g.
+`transformer.h.0.mlp.c_fc.lora_A.generalist_0.weight` or `transformer.h.0.mlp.router.weight`.
+"""
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from comigs.config import ExpertsConfig
+from comigs.errors import BadInput
+from comigs.experts import add_experts, expert_blocks
+from comigs.seeds import generator
+
+_PREFIX = "base_model.model."
+
+
+def is_router(name: str) -> bool:
+    return ".router." in name
+
+
+def adapter_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Every expert, attention-LoRA and router parameter by name, in model order."""
+    return {
+        name.removeprefix(_PREFIX): parameter
+        for name, parameter in model.named_parameters()
+        if ".lora_" in name or is_router(name)
+    }
+
+
+def adapter_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """A copy of every adapter parameter's value, on the CPU."""
+    return {
+        name: p.detach().to("cpu", copy=True) for name, p in adapter_parameters(model).items()
+    }
+
+
+@torch.no_grad()
+def load_adapter_tensors(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Copy `tensors` into the model's adapters; others keep their value.
+
+    Raises:
+        BadInput: for a name the model does not have or a shape that differs.
+    """
+    parameters = adapter_parameters(model)
+    for name, tensor in tensors.items():
+        if name not in parameters:
+            raise BadInput(f"tensor {name!r} does not exist in this client's model")
+        if parameters[name].shape != tensor.shape:
+            have, want = tuple(tensor.shape), tuple(parameters[name].shape)
+            raise BadInput(f"tensor {name!r} has shape {have}; this client's model needs {want}")
+        parameters[name].copy_(tensor)
+
+
+@torch.no_grad()
+def init_adapters(model: nn.Module, seed: int, client: int | str) -> None:
+    """Set the start: A ~ Kaiming-uniform(a = sqrt 5), B = 0, router as a linear layer.
+
+    Generalists start equal on every client; specialists and routers differ by client.
+    """
+    for name, parameter in adapter_parameters(model).items():
+        if ".lora_B." in name:
+            parameter.zero_()
+            continue
+        owner = "everyone" if ".generalist_" in name else client
+        rng = generator(seed, owner, 0, f"init {name}")
+        bound = 1 / math.sqrt(parameter.shape[1])
+        parameter.copy_((torch.rand(parameter.shape, generator=rng) * 2 - 1) * bound)
+
+
+@contextmanager
+def training_experts(model: nn.Module) -> Iterator[nn.Module]:
+    """Within the context only experts (and attention LoRA) require grad; LoRA dropout is on."""
+    with _training(model, [p for n, p in adapter_parameters(model).items() if not is_router(n)]):
+        drops = [m for n, m in model.named_modules() if ".lora_dropout." in n]
+        for module in drops:
+            module.train()
+        try:
+            yield model
+        finally:
+            for module in drops:
+                module.eval()
+
+
+@contextmanager
+def training_router(model: nn.Module) -> Iterator[nn.Module]:
+    """Within the context only routers require grad."""
+    with _training(model, [p for n, p in adapter_parameters(model).items() if is_router(n)]):
+        yield model
+
+
+@contextmanager
+def _training(model: nn.Module, parameters: list[nn.Parameter]) -> Iterator[None]:
+    model.requires_grad_(False)
+    for parameter in parameters:
+        parameter.requires_grad_(True)
+    try:
+        yield
+    finally:
+        model.requires_grad_(False)
+
+
+def save_experts(model: PeftModel, folder: str | Path) -> None:
+    """Write one plain PEFT folder per expert, the routers, and `experts.json`.
+
+    `folder/generalist_0` loads with `PeftModel.from_pretrained(base, ...)`.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(str(folder), selected_adapters=expert_blocks(model)[0].names)
+    routers = {n: p for n, p in adapter_tensors(model).items() if is_router(n)}
+    save_file(routers, folder / "router.safetensors")
+    text = json.dumps(model.comigs_settings, indent=2)
+    (folder / "experts.json").write_text(text + "\n")
+
+
+def load_experts(model: nn.Module, folder: str | Path) -> PeftModel:
+    """Load what `save_experts` wrote: into a bare base model, or one that has these experts.
+
+    Raises:
+        BadInput: when the folder is not one that `save_experts` wrote.
+    """
+    folder = Path(folder)
+    if not (folder / "experts.json").is_file():
+        raise BadInput(f"{folder} holds no experts.json; give a folder written by save_experts")
+    settings = json.loads((folder / "experts.json").read_text())
+    if not isinstance(model, PeftModel):
+        experts = ExpertsConfig(**settings["experts"])
+        model = add_experts(model, experts, settings["attention_lora"])
+    tensors = load_file(folder / "router.safetensors")
+    for name in expert_blocks(model)[0].names:
+        for key, tensor in load_file(folder / name / "adapter_model.safetensors").items():
+            key = key.removeprefix(_PREFIX).replace(".weight", f".{name}.weight")
+            tensors[key] = tensor
+    load_adapter_tensors(model, tensors)
+    return model

@@ -1,0 +1,205 @@
+"""Run a federation from Python, and what a finished run offers."""
+
+import contextlib
+import json
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from comigs import __version__
+from comigs.config import RunConfig
+from comigs.configload import changed_keys, dump_yaml, load_config
+from comigs.errors import BadInput
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+Watcher = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class RunClient:
+    """One client of a finished run."""
+
+    folder: Path
+    config: RunConfig
+    id: int
+
+    def model(self) -> "PeftModel":
+        """The client's final model: its own experts and router, and the averaged generalists.
+
+        The frozen base is shared with the other clients' models of this process; the model is this
+        client's until another one of the same shape is asked for.
+        """
+        from comigs.final import final_model
+
+        return final_model(self.config, self.folder, self.id)
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A finished run.
+
+    Attributes:
+        folder: the run folder.
+        table: one row per client: test perplexities (pretrained, before, after), bytes, seconds.
+    """
+
+    folder: Path
+    table: list[dict[str, Any]]
+
+    @property
+    def config(self) -> RunConfig:
+        return load_config(self.folder / "config.yaml")
+
+    def client(self, number: int) -> RunClient:
+        """Client `number` (0-based)."""
+        if not 0 <= number < len(self.table):
+            raise BadInput(f"client {number} does not exist; there are 0..{len(self.table) - 1}")
+        return RunClient(self.folder, self.config, number)
+
+
+def run(
+    source: str | Path | Mapping[str, Any] | None = None,
+    overrides: Sequence[str] = (),
+    *,
+    out: str | Path | None = None,
+    watch: Watcher = lambda event: None,
+    **settings: Any,
+) -> RunResult:
+    """Run a federation to its end.
+
+    Args:
+        source: preset name, YAML file, mapping, or None for the quickstart.
+        overrides: `key=value` strings as on the command line.
+        out: run folder; default runs/<name>-<time>.
+        watch: called with every event (see metrics.jsonl).
+        settings: top-level settings, e.g. `rounds=3`, `method="fedavg"`.
+
+    Raises:
+        BadInput: when the configuration, the data or the model is unusable.
+        ComigsError: when the run fails.
+    """
+    extra = [f"{key}={json.dumps(value)}" for key, value in settings.items()]
+    config = with_threads(load_config(source, [*overrides, *extra]))
+    folder = Path(out) if out else Path("runs") / f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    if folder.exists() and any(folder.iterdir()):
+        raise BadInput(f"{folder} is not empty; give another --out, or comigs run --resume {folder}")
+    check(config)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.yaml").write_text(dump_yaml(config), encoding="utf-8")
+    return _launch(config, folder, watch)
+
+
+def resume(
+    folder: str | Path, overrides: Sequence[str] = (), *, watch: Watcher = lambda event: None
+) -> RunResult:
+    """Continue an interrupted run; the result is the one it would have had.
+
+    Args:
+        overrides: only settings that do not change the numbers, e.g. `engine=ray`.
+
+    Raises:
+        BadInput: when the folder is not a run, or a setting that matters differs.
+    """
+    folder = Path(folder)
+    if not (folder / "config.yaml").is_file():
+        raise BadInput(f"{folder} holds no config.yaml; it is not a run folder")
+    before = load_config(folder / "config.yaml")
+    config = load_config(folder / "config.yaml", overrides)
+    if changed := changed_keys(before, config):
+        raise BadInput(f"{changed[0]} differs from the run in {folder}; start a new run to change it")
+    check(config)
+    return _launch(config, folder, watch)
+
+
+def with_threads(config: RunConfig) -> RunConfig:
+    """Fill in `threads` and `engine.workers`: threads are part of a run's identity."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    workers = config.engine.workers or (cores if config.engine.name == "ray" else 1)
+    threads = config.threads or max(1, cores // workers)
+    return replace(config, threads=threads, engine=replace(config.engine, workers=workers))
+
+
+def check(config: RunConfig) -> None:
+    """Load model and data once, so that bad input shows before anything is started.
+
+    Raises:
+        BadInput: what is wrong.
+    """
+    from comigs.base import load_base
+    from comigs.data.tokens import roster
+    from comigs.local import data_of, training_clients
+    from comigs.methods import find_method
+
+    find_method(config.method)
+    count = len(roster(config))
+    for key in ("experts.specialists", "experts.rank"):
+        section, name = key.split(".")
+        given = getattr(getattr(config, section), name)
+        if isinstance(given, (list, tuple)) and len(given) != count:
+            raise BadInput(f"{key} has {len(given)} values; there are {count} clients")
+    load_base(config.model.name, config.model.dtype)
+    for client in range(len(training_clients(config))):
+        data_of(config, client)
+
+
+def _launch(config: RunConfig, folder: Path, watch: Watcher) -> RunResult:
+    from comigs.local import training_clients
+    from comigs.report.table import final_rows
+    from server.grids import make_grid
+    from server.journal import Journal
+    from server.loop import run_rounds
+
+    with _locked(folder):
+        (folder / "environment.json").write_text(json.dumps(_environment(), indent=2) + "\n")
+        journal = Journal(folder, watch)
+        with make_grid(
+            config.engine.name,
+            num_clients=len(training_clients(config)),
+            state_dir=str(folder.resolve()),
+            threads=config.threads,
+            workers=config.engine.workers,
+            timeout=config.server.round_timeout,
+        ) as grid:
+            run_rounds(grid, config, folder, journal)
+    return RunResult(folder, final_rows(folder))
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the run folder against a second process; the lock ends with the process."""
+    import fcntl
+
+    with open(folder / ".lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise BadInput(f"{folder} is in use by another process") from None
+        yield
+
+
+def _environment() -> dict[str, Any]:
+    from importlib.metadata import version
+
+    packages = ("torch", "transformers", "peft", "flwr", "ray", "omegaconf")
+    return {
+        "comigs": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "packages": {name: version(name) for name in packages},
+    }
+
+
+def _processor() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor()

@@ -1,0 +1,95 @@
+"""The frozen base model: loaded once per process, shared by every client's model."""
+
+import copy
+import logging
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from peft import PeftModel
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+
+from comigs.config import ExpertsConfig, ModelConfig
+from comigs.errors import BadInput
+from comigs.experts import add_experts
+from comigs.families import family_of
+
+BUNDLED = Path(__file__).parent / "models"
+
+
+def model_source(name: str) -> str:
+    """Resolve a model name to the bundled folder, the user's folder, or a hub id.
+
+    Raises:
+        BadInput: for a folder without config.json, or a path that does not exist.
+    """
+    for folder in (BUNDLED / name, Path(name).expanduser()):
+        if folder.is_dir():
+            if not (folder / "config.json").is_file():
+                raise BadInput(f"model.name {name!r}: the folder holds no config.json")
+            return str(folder)
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise BadInput(f"model.name {name!r}: there is no such folder")
+    return name
+
+
+@lru_cache(maxsize=4)
+def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    """Load the tokenizer of a model.
+
+    Raises:
+        BadInput: when it cannot be loaded.
+    """
+    source = model_source(name)
+    try:
+        return AutoTokenizer.from_pretrained(source)
+    except (OSError, ValueError, KeyError) as error:
+        raise _unloadable(name, "tokenizer", error) from None
+
+
+@lru_cache(maxsize=2)
+def load_base(name: str, dtype: str) -> PreTrainedModel:
+    """Load a causal LM, frozen and in evaluation mode, on the GPU if there is one.
+
+    Args:
+        name: a bundled model, a local folder or a hub id.
+        dtype: "float32" or "bfloat16". Weights stored in this dtype are memory-mapped.
+
+    Raises:
+        BadInput: when it cannot be loaded, its family is unknown, or its vocabulary is smaller
+            than its tokenizer's.
+    """
+    source = model_source(name)
+    try:
+        family_of(AutoConfig.from_pretrained(source).model_type)
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=getattr(torch, dtype))
+    except (OSError, ValueError, KeyError) as error:
+        raise _unloadable(name, "model", error) from None
+    words, rows = len(load_tokenizer(name)), model.get_input_embeddings().num_embeddings
+    if words > rows:
+        raise BadInput(
+            f"model.name {name!r}: its tokenizer knows {words} tokens, the model only {rows}; "
+            "give a folder whose tokenizer and model belong together"
+        )
+    model.requires_grad_(False).eval()
+    return model.to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def bare_copy(base: PreTrainedModel) -> PreTrainedModel:
+    """A second module tree over the very same weight tensors."""
+    shared = {id(t): t for t in (*base.parameters(), *base.buffers())}
+    return copy.deepcopy(base, memo=shared)
+
+
+@lru_cache(maxsize=32)
+def expert_model(model: ModelConfig, experts: ExpertsConfig) -> PeftModel:
+    """The model for clients whose experts have this shape; clients differ in adapter values."""
+    base = load_base(model.name, model.dtype)
+    return add_experts(bare_copy(base), experts, model.attention_lora)
+
+
+def _unloadable(name: str, what: str, error: Exception) -> BadInput:
+    logging.getLogger("comigs").debug("loading %s of %s", what, name, exc_info=error)
+    reason = str(error).strip().splitlines()[0]
+    return BadInput(f"model.name {name!r}: no {what} could be loaded ({reason})")

@@ -1,0 +1,157 @@
+"""Local training of one client in one round: experts on train text, router on validation text.
+
+Alternating minimisation of the bilevel objective (CoMiGS, arXiv 2409.13931, algorithm 1). Only the
+level that steps requires grad, so neither level can see the other's gradient.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from comigs.adapters import adapter_parameters, is_router, training_experts, training_router
+from comigs.config import RunConfig
+from comigs.data.tokens import random_windows
+from comigs.errors import ComigsError
+from comigs.evaluate import token_loss
+from comigs.experts import balance_loss, expert_blocks
+from comigs.optimizers import make_optimizer, moments_of
+from comigs.router import slot_counts
+from comigs.schedules import learning_rate
+from comigs.seeds import generator
+
+
+@dataclass
+class LocalStats:
+    """What one round of local training did: mean losses in nats per token, and counts."""
+
+    losses: list[float] = field(default_factory=list)
+    balances: list[float] = field(default_factory=list)
+    tokens: int = 0
+    router_steps: int = 0
+
+
+def train_locally(
+    model: nn.Module,
+    config: RunConfig,
+    train: Tensor,
+    valid: Tensor,
+    moments: dict[str, Tensor],
+    *,
+    client: int | str,
+    round_number: int,
+    steps: int,
+    steps_done: int,
+    on_step: Callable[[LocalStats], None] = lambda stats: None,
+) -> tuple[dict[str, Tensor], LocalStats]:
+    """Run one round's local steps on `model` in place.
+
+    Args:
+        train: token stream for the experts; also for the router with `router.data: train`.
+        valid: token stream for the router.
+        moments: optimiser moments this client kept from its last round.
+        steps: local steps in this round.
+        steps_done: local steps of this client in earlier rounds; the counter of `router.every`.
+        on_step: called after every local step.
+
+    Returns:
+        The optimiser moments to keep, and the round's statistics.
+
+    Raises:
+        ComigsError: when a loss is not finite.
+    """
+    named = adapter_parameters(model)
+    experts = {n: p for n, p in named.items() if not is_router(n)}
+    routers = {n: p for n, p in named.items() if is_router(n) and config.router.trainable}
+    expert_optimizer = make_optimizer(experts, config.train, moments)
+    router_optimizer = make_optimizer(routers, config.train, moments) if routers else None
+    router_data = valid if config.router.data == "valid" else train
+    batches = generator(config.seed, client, round_number, "train batches")
+    router_batches = generator(config.seed, client, round_number, "router batches")
+    total = config.rounds * steps
+    stats = LocalStats()
+
+    def draw(tokens: Tensor, rng: torch.Generator) -> Tensor:
+        return random_windows(tokens, config.batch_size, config.data.seq_len, rng)
+
+    for i in range(steps):
+        at = (round_number - 1) * steps + i
+        _set_lr(expert_optimizer, learning_rate(config.train.schedule, config.train.lr, at, total))
+        with training_experts(model):
+            loss, balance = _step(model, config, draw(train, batches), experts, expert_optimizer)
+        stats.losses.append(loss)
+        stats.balances.append(balance)
+        stats.tokens += config.batch_size * config.data.seq_len
+        if router_optimizer and (steps_done + i + 1) % config.router.every == 0:
+            _set_lr(router_optimizer, config.router.lr or config.train.lr)
+            with training_router(model):
+                for _ in range(config.router.steps):
+                    windows = draw(router_data, router_batches)
+                    _step(model, config, windows, routers, router_optimizer)
+                    stats.router_steps += 1
+        on_step(stats)
+    kept = moments_of(expert_optimizer, experts)
+    if router_optimizer:
+        kept |= moments_of(router_optimizer, routers)
+    return kept, stats
+
+
+def _step(
+    model: nn.Module,
+    config: RunConfig,
+    windows: Tensor,
+    parameters: dict[str, nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+) -> tuple[float, float]:
+    """One optimiser step on loss = CE + lambda balance; returns (CE, balance) before it."""
+    weight, importance = config.router.balance, config.router.generalist_importance
+    parts = windows.split(config.micro_batch_size or config.batch_size)
+    if len(parts) > 1 and weight:
+        _count_whole_batch(model, parts)
+    optimizer.zero_grad(set_to_none=True)
+    ce, balance = 0.0, 0.0
+    for part in parts:
+        share = len(part) / len(windows)
+        part_ce = token_loss(model, part)
+        part_balance = balance_loss(model, importance)
+        ((part_ce + weight * part_balance) * share).backward()
+        ce += part_ce.item() * share
+        balance += part_balance.item() * share
+    for block in expert_blocks(model):
+        block.routing = block.counts = None
+    if not math.isfinite(ce + balance):
+        raise ComigsError(
+            f"the training loss is {ce} (balance {balance}); lower train.lr or set train.clip"
+        )
+    if config.train.clip:
+        nn.utils.clip_grad_norm_(parameters.values(), config.train.clip)
+    optimizer.step()
+    return ce, balance
+
+
+@torch.no_grad()
+def _count_whole_batch(model: nn.Module, parts: tuple[Tensor, ...]) -> None:
+    """Set each block's slot counts to those of the whole batch.
+
+    The balance loss is a product of counts and means, so micro-batches add up to the full batch
+    only if each of them uses the whole batch's counts (cf. arXiv 2501.11873).
+    """
+    blocks = [block for block in expert_blocks(model) if _counts_vary(block)]
+    if not blocks:
+        return
+    for part in parts:
+        token_loss(model, part)
+        for block in blocks:
+            counts = slot_counts(block.routing)  # type: ignore[arg-type]
+            block.counts = counts if block.counts is None else block.counts + counts
+
+
+def _counts_vary(block: nn.Module) -> bool:
+    return block.router is not None and block.top_k < len(block.names)  # type: ignore[arg-type]
+
+
+def _set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = lr

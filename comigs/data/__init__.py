@@ -1,0 +1,1 @@
+"""Text of the clients: reading it, turning it into tokens, drawing batches."""

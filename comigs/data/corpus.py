@@ -1,0 +1,97 @@
+"""Federations of text on disk: one client per file or per folder.
+
+Two layouts, each file optionally compressed with xz:
+    <folder>/<client>.txt                          split here into consecutive blocks of lines
+    <folder>/<client>/{train,valid,test}.txt       already split
+"""
+
+import lzma
+from functools import lru_cache
+from pathlib import Path
+
+from comigs.errors import BadInput
+
+BUNDLED = Path(__file__).parent / "bundled"
+SPLITS = ("train", "valid", "test")
+HELD_OUT = 0.1  # share of a client's characters in each of valid and test
+
+
+def federation_folder(name: str) -> Path:
+    """Return the folder of a bundled federation or of the user's own.
+
+    Raises:
+        BadInput: when there is neither.
+    """
+    if (BUNDLED / name).is_dir():
+        return BUNDLED / name
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        bundled = ", ".join(sorted(p.name for p in BUNDLED.iterdir() if p.is_dir()))
+        raise BadInput(f"data.name is {name!r}; give a folder of text files or one of: {bundled}")
+    return folder
+
+
+@lru_cache
+def client_names(name: str) -> tuple[str, ...]:
+    """Names of a federation's clients, in sorted order.
+
+    Raises:
+        BadInput: when the folder holds no text files.
+    """
+    folder = federation_folder(name)
+    names = {p.name.removesuffix(".xz").removesuffix(".txt") for p in _text_files(folder)}
+    names |= {p.name for p in folder.iterdir() if p.is_dir() and _text_files(p)}
+    if not names:
+        raise BadInput(
+            f"data.name {name!r} holds no text: expected <client>.txt files, "
+            "or <client>/train.txt, valid.txt and test.txt"
+        )
+    return tuple(sorted(names))
+
+
+def read_split(name: str, client: str, split: str) -> str:
+    """Return the text of one split of one client.
+
+    Raises:
+        BadInput: when the file is missing, empty or not UTF-8.
+    """
+    folder = federation_folder(name)
+    if (folder / client).is_dir():
+        text = _read(folder / client, split)
+    else:
+        text = _blocks(_read(folder, client))[SPLITS.index(split)]
+    if not text.strip():
+        raise BadInput(f"client {client!r} of {name!r} has no text in its {split} split")
+    return text
+
+
+def _text_files(folder: Path) -> list[Path]:
+    return [p for p in folder.iterdir() if p.name.endswith((".txt", ".txt.xz")) and p.is_file()]
+
+
+def _read(folder: Path, stem: str) -> str:
+    for path in (folder / f"{stem}.txt", folder / f"{stem}.txt.xz"):
+        if path.is_file():
+            break
+    else:
+        raise BadInput(f"{folder / stem}.txt is missing")
+    try:
+        raw = path.read_bytes()
+        return (lzma.decompress(raw) if path.suffix == ".xz" else raw).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise BadInput(
+            f"{path} is not UTF-8 (byte {error.start}); convert it, e.g. with iconv"
+        ) from None
+    except lzma.LZMAError as error:
+        raise BadInput(f"{path} is not a readable xz file: {error}") from None
+
+
+def _blocks(text: str) -> list[str]:
+    """Cut text into consecutive train, valid and test blocks at line ends."""
+    lines = text.splitlines(keepends=True)
+    cuts = [(1 - 2 * HELD_OUT) * len(text), (1 - HELD_OUT) * len(text)]
+    blocks, read = ["", "", ""], 0
+    for line in lines:
+        blocks[sum(read >= cut for cut in cuts)] += line
+        read += len(line)
+    return blocks

@@ -1,0 +1,106 @@
+"""The token streams that one client trains, validates and tests on."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from comigs.base import load_tokenizer
+from comigs.config import RunConfig
+from comigs.data.corpus import client_names, read_split
+from comigs.errors import BadInput
+
+
+@dataclass(frozen=True)
+class ClientData:
+    """Token ids of one client, each a 1-D int64 tensor."""
+
+    name: str
+    train: Tensor
+    valid: Tensor
+    tests: dict[str, Tensor]  # by the name of the client whose kind of text it tests
+
+
+def roster(config: RunConfig) -> tuple[str, ...]:
+    """Names of the clients whose text takes part.
+
+    Raises:
+        BadInput: when the config asks for more clients than the data has.
+    """
+    names = client_names(config.data.name)
+    if config.clients is not None and config.clients > len(names):
+        raise BadInput(f"clients is {config.clients}; {config.data.name!r} has {len(names)}")
+    return names[: config.clients]
+
+
+def client_data(config: RunConfig, client: int) -> ClientData:
+    """Return the streams of client number `client`.
+
+    With `data.target: mixture` validation and test text is an equal share of everybody's.
+
+    Raises:
+        BadInput: when a split is missing or shorter than one sequence.
+    """
+    name = roster(config)[client]
+    train = stream(config, client, "train")
+    if config.data.target == "mixture":
+        return ClientData(name, train, _mixture(config, "valid"), {name: _mixture(config, "test")})
+    valid, test = (stream(config, client, split) for split in ("valid", "test"))
+    return ClientData(name, train, valid, {name: test})
+
+
+def pooled_data(config: RunConfig) -> ClientData:
+    """Everybody's text as one client, tested on each client's own test stream."""
+    everyone = [client_data(config, i) for i in range(len(roster(config)))]
+    tests = {name: test for data in everyone for name, test in data.tests.items()}
+    train = torch.cat([data.train for data in everyone])
+    return ClientData("all", train, torch.cat([data.valid for data in everyone]), tests)
+
+
+def stream(config: RunConfig, client: int, split: str) -> Tensor:
+    """Return the tokens of one split of one client, cut to `data.<split>_tokens`."""
+    name = roster(config)[client]
+    limit = getattr(config.data, f"{split}_tokens")
+    limit = limit[client] if isinstance(limit, (list, tuple)) else limit
+    tokens = _encoded(config.data.name, name, split, config.model.name)[:limit]
+    if len(tokens) <= config.data.seq_len:
+        raise BadInput(
+            f"client {name!r} has {len(tokens)} tokens in its {split} split; one sequence needs "
+            f"data.seq_len + 1 = {config.data.seq_len + 1}"
+        )
+    return tokens
+
+
+def _mixture(config: RunConfig, split: str) -> Tensor:
+    parts = [stream(config, i, split) for i in range(len(roster(config)))]
+    share = min(len(part) for part in parts)
+    return torch.cat([part[:share] for part in parts])
+
+
+@lru_cache(maxsize=512)
+def _encoded(data: str, client: str, split: str, model: str) -> Tensor:
+    text = read_split(data, client, split)
+    ids = load_tokenizer(model)(text, add_special_tokens=False, verbose=False)["input_ids"]
+    return torch.tensor(ids)
+
+
+def random_windows(tokens: Tensor, count: int, seq_len: int, rng: torch.Generator) -> Tensor:
+    """Draw `count` windows of seq_len + 1 tokens at uniformly random places (count x L+1)."""
+    starts = torch.randint(len(tokens) - seq_len, (count, 1), generator=rng)
+    return tokens[starts + torch.arange(seq_len + 1)]
+
+
+def consecutive_windows(tokens: Tensor, count: int, seq_len: int) -> Iterator[Tensor]:
+    """Cover the stream once: batches of at most `count` windows of at most seq_len + 1 tokens.
+
+    Neighbouring windows share one token, so that every token but the first is predicted once.
+    """
+    whole = (len(tokens) - 1) // seq_len
+    if whole:
+        windows = tokens[: whole * seq_len + 1].unfold(0, seq_len + 1, seq_len)
+        yield from windows.split(count)
+    rest = tokens[whole * seq_len :]
+    if len(rest) > 1:
+        yield rest.unsqueeze(0)

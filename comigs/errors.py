@@ -1,0 +1,13 @@
+"""Errors that comigs raises on purpose; the CLI prints them as one line."""
+
+
+class ComigsError(Exception):
+    """The run failed; the message is one clear line."""
+
+    exit_code = 1
+
+
+class BadInput(ComigsError):
+    """The user's input is wrong; the message names the field, the value and the fix."""
+
+    exit_code = 2

@@ -1,0 +1,233 @@
+"""Replace each MLP of a causal LM by a mixture of LoRA experts over the frozen MLP.
+
+The experts are ordinary PEFT adapters, one per expert: `generalist_0`, ..., `specialist_0`, ...
+The attention LoRA belongs to the first of them. Ref: CoMiGS, arXiv 2409.13931, section 3.
+"""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.activations import NewGELUActivation
+
+from comigs import router
+from comigs.config import ExpertsConfig
+from comigs.errors import BadInput
+from comigs.families import Family, decoder_layers, family_of
+from comigs.mixture import Expert, mix
+
+
+def expert_names(config: ExpertsConfig) -> list[str]:
+    """Adapter names in gate order: generalists first, then specialists."""
+    generalists = [f"generalist_{i}" for i in range(config.generalists)]
+    return generalists + [f"specialist_{i}" for i in range(cast(int, config.specialists))]
+
+
+class ExpertMLP(nn.Module):
+    """An MLP whose linears carry one LoRA per expert, mixed per token.
+
+    It takes over the submodules of the MLP under their own names, so that parameter names stay
+    those of plain PEFT; the router is one more, `router.weight` (E x d, fp32, no bias).
+
+    Attributes:
+        routing: how the last forward pass routed its T tokens; None without a router.
+        counts: slot counts to use in the balance loss instead of the last forward pass's.
+        only: index of the one expert to use with weight 1, or None for the mixture.
+    """
+
+    def __init__(self, mlp: nn.Module, family: Family, names: list[str], top_k: int, routed: bool):
+        super().__init__()
+        for name, child in mlp.named_children():
+            self.add_module(name, child)
+        self.family, self.names, self.top_k = family, names, top_k
+        self.training = mlp.training
+        act = getattr(mlp, family.act)
+        self._act = _gelu_tanh if isinstance(act, NewGELUActivation) else act
+        self.router: nn.Linear | None = None
+        if routed and len(names) > 1:
+            weight = self._linear(family.up[0]).get_base_layer().weight
+            width = self._linear(family.up[0]).in_features
+            self.router = nn.Linear(width, len(names), bias=False, device=weight.device)
+        self.routing: router.Routing | None = None
+        self.counts: Tensor | None = None
+        self.only: int | None = None
+
+    def _linear(self, name: str) -> nn.Module:
+        return self.get_submodule(name)
+
+    def _hidden(self, up: list[Tensor]) -> Tensor:
+        gate, *value = up[0].chunk(2, dim=-1) if self.family.fused else up
+        return self._act(gate) * value[0] if value else self._act(gate)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map hidden states ... x d to ... x d."""
+        self.routing = None
+        shape, x = x.shape, x.reshape(-1, x.shape[-1])
+        ups = [self._linear(name) for name in self.family.up]
+        down = self._linear(self.family.down)
+        frozen = [up.get_base_layer()(x) for up in ups]
+        if down.disable_adapters:
+            y = down.get_base_layer()(self._hidden(frozen))
+        else:
+            y = self._mixture(x, frozen, ups, down)
+        if self.family.dropout:
+            y = self.get_submodule(self.family.dropout)(y)
+        return y.view(shape)
+
+    def _mixture(self, x: Tensor, frozen: list[Tensor], ups: list, down: nn.Module) -> Tensor:
+        dtype = frozen[0].dtype
+        names, parts = self._gates(x, dtype)
+        lows = _low_rank(x, ups, names)
+        drop = down.lora_dropout[names[0]]
+        total, low = mix(
+            self._hidden,
+            frozen,
+            [
+                Expert(
+                    [a if tokens is None else a.index_select(0, tokens) for a in lows[i]],
+                    [up.lora_B[name].weight.to(dtype) for up in ups],
+                    down.lora_A[name].weight.to(dtype),
+                    gate,
+                    tokens,
+                )
+                for i, (name, (gate, tokens)) in enumerate(zip(names, parts, strict=True))
+            ],
+            drop if _drops(drop) else None,
+        )
+        y = down.get_base_layer()(total)
+        bias = down.get_base_layer().bias
+        if bias is not None and self.routing is not None and self.top_k == 1:
+            y = y + bias * (self.routing.gates - 1).to(dtype)
+        for (_, tokens), part, name in zip(parts, low, names, strict=True):
+            if tokens is not None:
+                part = part.new_zeros(len(x), part.shape[1]).index_add(0, tokens, part)
+            b = down.lora_B[name].weight.to(dtype)
+            y = torch.addmm(y, part, b.t(), alpha=down.scaling[name])
+        return y
+
+    def _gates(
+        self, x: Tensor, dtype: torch.dtype
+    ) -> tuple[list[str], list[tuple[Tensor | None, Tensor | None]]]:
+        """Return the experts to run and for each its gate (T_e x 1) and its tokens (T_e)."""
+        if self.only is not None:
+            return [self.names[self.only]], [(None, None)]
+        if self.router is None:
+            if len(self.names) == 1:
+                return self.names, [(None, None)]
+            share = x.new_full((len(x), 1), 1 / len(self.names), dtype=dtype)
+            return self.names, [(share, None)] * len(self.names)
+        self.routing = router.route(self.router(x.float()), self.top_k)
+        gates = self.routing.gates.to(dtype)
+        if self.top_k == len(self.names):
+            return self.names, [(gates[:, e : e + 1], None) for e in range(self.top_k)]
+        parts = []
+        for e in range(len(self.names)):
+            tokens, slot = (self.routing.chosen == e).nonzero(as_tuple=True)
+            parts.append((gates[tokens, slot].unsqueeze(1), tokens))
+        return self.names, parts
+
+
+def _gelu_tanh(x: Tensor) -> Tensor:
+    """The function of `gelu_new`, in one kernel."""
+    return F.gelu(x, approximate="tanh")
+
+
+def _drops(drop: nn.Module) -> bool:
+    return isinstance(drop, nn.Dropout) and drop.training
+
+
+def _low_rank(x: Tensor, ups: list, names: list[str]) -> list[list[Tensor]]:
+    """Return s A x (T x r) per expert and up-projection, all in one product."""
+    scales = [up.scaling[name] for name in names for up in ups]
+    weights = [up.lora_A[name].weight.to(x.dtype) for name in names for up in ups]
+    if any(_drops(up.lora_dropout[name]) for name in names for up in ups):
+        inputs = [up.lora_dropout[name](x) for name in names for up in ups]
+        flat = [F.linear(xi, w) for xi, w in zip(inputs, weights, strict=True)]
+    else:
+        flat = list(F.linear(x, torch.cat(weights)).split([len(w) for w in weights], dim=-1))
+    flat = [a * s for a, s in zip(flat, scales, strict=True)]
+    return [flat[i : i + len(ups)] for i in range(0, len(flat), len(ups))]
+
+
+def add_experts(
+    model: PreTrainedModel, config: ExpertsConfig, attention_lora: bool = True
+) -> PeftModel:
+    """Give every MLP of `model` a mixture of LoRA experts and freeze everything else.
+
+    The model is changed in place and returned wrapped by PEFT, in evaluation mode.
+
+    Args:
+        model: a Hugging Face causal LM of a family in `comigs.families`.
+        config: the experts of one client (plain numbers, no lists per client).
+        attention_lora: also give the attention linears the first expert's LoRA.
+
+    Raises:
+        BadInput: for an unknown family or a config that still has one value per client.
+    """
+    if isinstance(config.specialists, list) or isinstance(config.rank, list):
+        raise BadInput("add_experts needs the experts of one client: config.for_client(i)")
+    family = family_of(model.config.model_type)
+    layers = decoder_layers(model, family)
+    names = expert_names(config)
+    mlp = [f"{family.mlp}.{linear}" for linear in (*family.up, family.down)]
+    attention = list(family.attention) if attention_lora else []
+    first, *rest = [
+        LoraConfig(
+            r=config.rank,
+            lora_alpha=cast(int, config.alpha),
+            lora_dropout=config.dropout,
+            use_rslora=config.scaling == "rslora",
+            target_modules=[f"{path}.{name}" for path, _ in layers for name in targets],
+            fan_in_fan_out=family.conv1d,
+            task_type="CAUSAL_LM",
+        )
+        for targets in [mlp + attention] + [mlp] * (len(names) - 1)
+    ]
+    with warnings.catch_warnings():
+        peft_model = get_peft_model(model, first, adapter_name=names[0])
+        for name, lora in zip(names[1:], rest, strict=True):
+            peft_model.add_adapter(name, lora)
+    for _, layer in layers:
+        block = ExpertMLP(
+            layer.get_submodule(family.mlp), family, names, config.top_k, config.routed
+        )
+        setattr(layer, family.mlp, block)
+    peft_model.comigs_settings = {"experts": asdict(config), "attention_lora": attention_lora}
+    return peft_model.requires_grad_(False).eval()
+
+
+def expert_blocks(model: nn.Module) -> list[ExpertMLP]:
+    """The mixture blocks of `model`, first layer first."""
+    return [module for module in model.modules() if isinstance(module, ExpertMLP)]
+
+
+def balance_loss(model: nn.Module, importance: float = 0.5) -> Tensor:
+    """Balance loss of the last forward pass, averaged over layers; 0 without routers."""
+    blocks = expert_blocks(model)
+    losses = [
+        router.balance_loss(block.routing, importance, block.counts)
+        for block in blocks
+        if block.routing is not None
+    ]
+    return torch.stack(losses).mean() if losses else torch.zeros(())
+
+
+@contextmanager
+def using_expert(model: nn.Module, name: str) -> Iterator[None]:
+    """Within the context, every block uses the expert `name` alone, with weight 1."""
+    blocks = expert_blocks(model)
+    index = blocks[0].names.index(name)
+    for block in blocks:
+        block.only = index
+    try:
+        yield
+    finally:
+        for block in blocks:
+            block.only = None

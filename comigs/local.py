@@ -1,0 +1,164 @@
+"""What one device does in one round: load its state, train, save; and its final evaluation."""
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from torch import Tensor
+
+from comigs.adapters import (
+    adapter_parameters,
+    adapter_tensors,
+    init_adapters,
+    is_router,
+    load_adapter_tensors,
+)
+from comigs.base import expert_model, load_base
+from comigs.bilevel import LocalStats, train_locally
+from comigs.config import RunConfig
+from comigs.data.tokens import ClientData, client_data, pooled_data, roster
+from comigs.evaluate import perplexity
+from comigs.methods import find_method
+from comigs.seeds import derive
+from comigs.state import read_state, write_state
+
+
+def training_clients(config: RunConfig) -> tuple[str, ...]:
+    """Names of the clients that train: the roster, or one that holds everybody's text."""
+    return ("all",) if find_method(config.method).pooled else roster(config)
+
+
+def data_of(config: RunConfig, client: int) -> ClientData:
+    pooled = find_method(config.method).pooled
+    return pooled_data(config) if pooled else client_data(config, client)
+
+
+def model_of(config: RunConfig, client: int) -> PeftModel:
+    """This process's model of the client's shape; its adapter values are whoever used it last."""
+    experts = find_method(config.method).experts(config.experts.for_client(client))
+    return expert_model(config.model, experts)
+
+
+def steps_per_round(config: RunConfig) -> int:
+    """Local steps of one training client in one round; the same in total for every method."""
+    pooled = find_method(config.method).pooled
+    return config.local_steps * (len(roster(config)) if pooled else 1)
+
+
+def state_root(run_folder: Path, client: int) -> Path:
+    return run_folder / "clients" / str(client)
+
+
+def restore(
+    config: RunConfig, client: int, root: Path, state_round: int
+) -> tuple[PeftModel, dict[str, Tensor], dict[str, Any]]:
+    """Return the client's model, moments and counters as of `state_round` (0: the start)."""
+    model = model_of(config, client)
+    if state_round == 0:
+        init_adapters(model, config.seed, client)
+        return model, {}, {"steps_done": 0}
+    tensors, meta = read_state(root, state_round)
+    load_adapter_tensors(model, tensors["tensors"])
+    return model, tensors["optimizer"], meta
+
+
+def train_round(
+    config: RunConfig,
+    client: int,
+    round_number: int,
+    state_round: int,
+    shared: Mapping[str, Tensor],
+    root: Path,
+    on_step: Callable[[LocalStats], None] = lambda stats: None,
+) -> tuple[dict[str, Tensor], dict[str, float]]:
+    """Train one client for one round and save its state under `root`.
+
+    Args:
+        round_number: the round to train, from 1.
+        state_round: the round whose saved state to start from; 0 for a client's first.
+        shared: what the server sent; empty in round 1.
+        root: the client's state folder.
+
+    Returns:
+        All adapter tensors after training, and metrics.
+
+    Raises:
+        ComigsError: on a non-finite loss, a damaged state or a full disk; the state of earlier
+            rounds stays.
+    """
+    begin = time.perf_counter()
+    data = data_of(config, client)
+    model, moments, meta = restore(config, client, root, state_round)
+    load_adapter_tensors(model, shared)
+    metrics: dict[str, float] = {}
+    mark = time.perf_counter()
+    if config.log.eval_every and (round_number - 1) % config.log.eval_every == 0:
+        metrics["valid_ppl"] = perplexity(model, data.valid, config.data.seq_len)
+    trained = time.perf_counter()
+    metrics["eval_seconds"] = trained - mark
+    steps = steps_per_round(config)
+    with torch.random.fork_rng():
+        torch.manual_seed(derive(config.seed, client, round_number, "dropout"))
+        moments, stats = train_locally(
+            model,
+            config,
+            data.train,
+            data.valid,
+            moments,
+            client=client,
+            round_number=round_number,
+            steps=steps,
+            steps_done=meta["steps_done"],
+            on_step=on_step,
+        )
+    metrics["train_seconds"] = time.perf_counter() - trained
+    tensors = adapter_tensors(model)
+    write_state(
+        root,
+        round_number,
+        {"tensors": tensors, "optimizer": moments},
+        {"steps_done": meta["steps_done"] + steps},
+    )
+    metrics |= {
+        "loss": sum(stats.losses) / len(stats.losses),
+        "balance": sum(stats.balances) / len(stats.balances),
+        "tokens": stats.tokens,
+        "steps": steps,
+        "router_steps": stats.router_steps,
+        "num-examples": len(data.train),
+        "seconds": time.perf_counter() - begin,
+    }
+    return tensors, metrics
+
+
+def final_evaluation(
+    config: RunConfig, client: int, state_round: int, shared: Mapping[str, Tensor], root: Path
+) -> list[dict[str, Any]]:
+    """Test perplexities of a client: of the bare base, before and after the last averaging.
+
+    The only place that reads a test split. One row per test stream (several when pooled).
+    """
+    data = data_of(config, client)
+    base = load_base(config.model.name, config.model.dtype)
+    length = config.data.seq_len
+    rows = [
+        {"name": name, "test_tokens": len(test), "pretrained": perplexity(base, test, length)}
+        for name, test in data.tests.items()
+    ]
+    if not find_method(config.method).trains:
+        valid = perplexity(base, data.valid, length)
+        return [row | {"valid": valid, "before": row["pretrained"], "after": row["pretrained"]}
+                | {"trainable": 0} for row in rows]
+    model, _, _ = restore(config, client, root, state_round)
+    trainable = sum(p.numel() for n, p in adapter_parameters(model).items())
+    for row in rows:
+        row["before"] = perplexity(model, data.tests[row["name"]], length)
+    load_adapter_tensors(model, shared)
+    valid = perplexity(model, data.valid, length)
+    for row in rows:
+        after = perplexity(model, data.tests[row["name"]], length) if shared else row["before"]
+        row |= {"after": after, "valid": valid, "trainable": trainable}
+    return rows

@@ -1,0 +1,153 @@
+"""The expert mixture of one MLP, computed over one shared frozen MLP (METHODS section 1).
+
+Expert e is the whole MLP with its own LoRA on every linear. With u = W1 x shared by all experts,
+z_e = u + s B1_e A1_e x and h_e = act(z_e),
+
+    sum_e g_e MLP_e(x) = W2 (sum_e g_e h_e) + s sum_e B2_e A2_e (g_e h_e)
+
+so each frozen weight is applied once. `mix` returns the two sums before W2 and B2. For the backward
+pass it keeps only u and rank-sized tensors and recomputes each h_e: E experts need less activation
+memory than one ordinary LoRA MLP.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+Hidden = Callable[[Sequence[Tensor]], Tensor]
+Drop = Callable[[Tensor], Tensor]
+
+
+class Expert(NamedTuple):
+    """One expert's part, for the T_e of T tokens that chose it."""
+
+    low: Sequence[Tensor]  # per up-projection s A1 x, T_e x r
+    up_b: Sequence[Tensor]  # per up-projection B1, F x r
+    down_a: Tensor  # A2, r x F' (F' = F, or F / 2 where gate and up are fused)
+    gate: Tensor | None  # T_e x 1, None for weight 1
+    tokens: Tensor | None  # T_e indices into the T tokens, None for all of them
+
+
+def mix(
+    hidden: Hidden, up: Sequence[Tensor], experts: Sequence[Expert], drop: Drop | None = None
+) -> tuple[Tensor, list[Tensor]]:
+    """Combine the experts before the down-projection.
+
+    Args:
+        hidden: maps the pre-activations (each T x F) to h (T x F').
+        up: frozen up-projections of the input, each T x F.
+        experts: the experts' parts.
+        drop: LoRA dropout on the down-projection's input; then every h_e is kept for backward.
+
+    Returns:
+        sum_e g_e h_e (T x F') and per expert A2_e (g_e h_e) (T_e x r).
+    """
+    if drop is not None or not torch.is_grad_enabled():
+        return _mix(hidden, up, experts, drop)
+    flat = [t for e in experts for t in (*e.low, *e.up_b, e.down_a, e.gate)]
+    total, *lows = _Recompute.apply(hidden, [e.tokens for e in experts], *up, *flat)
+    return total, lows
+
+
+def _mix(
+    hidden: Hidden, up: Sequence[Tensor], experts: Sequence[Expert], drop: Drop | None
+) -> tuple[Tensor, list[Tensor]]:
+    total: Tensor | None = None
+    lows = []
+    for expert in experts:
+        h, low = _terms(hidden, _rows(up, expert.tokens), expert, drop)
+        total = _add_rows(total, h, expert.tokens, up[0].shape[0])
+        lows.append(low)
+    assert total is not None
+    return total, lows
+
+
+def _terms(
+    hidden: Hidden, rows: Sequence[Tensor], expert: Expert, drop: Drop | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return g_e h_e (T_e x F') and A2_e (g_e h_e) (T_e x r)."""
+    parts = zip(rows, expert.low, expert.up_b, strict=True)
+    h = hidden([torch.addmm(u, low, b.t()) for u, low, b in parts])
+    if expert.gate is not None:
+        h = h * expert.gate
+    return h, (h if drop is None else drop(h)) @ expert.down_a.t()
+
+
+def _rows(tensors: Sequence[Tensor], tokens: Tensor | None) -> list[Tensor]:
+    return list(tensors) if tokens is None else [t.index_select(0, tokens) for t in tensors]
+
+
+def _add_rows(total: Tensor | None, part: Tensor, tokens: Tensor | None, size: int) -> Tensor:
+    if tokens is None:
+        return part if total is None else total + part
+    if total is None:
+        total = part.new_zeros(size, part.shape[1])
+    return total.index_add(0, tokens, part)
+
+
+class _Recompute(torch.autograd.Function):
+    """`_mix` without dropout; its backward runs each expert again instead of keeping it."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Hidden, tokens: list[Tensor | None], *tensors: Tensor | None
+    ) -> tuple[Tensor, ...]:
+        ctx.save_for_backward(*tensors)
+        ctx.hidden, ctx.tokens = hidden, tokens
+        up, experts = _unflatten(tensors, tokens)
+        total, lows = _mix(hidden, up, experts, None)
+        return total, *lows
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        d_total, d_lows = grads[0], grads[1:]
+        leaves = [
+            None if t is None else t.detach().requires_grad_(need)
+            for t, need in zip(ctx.saved_tensors, ctx.needs_input_grad[2:], strict=True)
+        ]
+        up, experts = _unflatten(leaves, ctx.tokens)
+        d_up: list[Tensor | None] = [None] * len(up)
+        d_experts: list[Tensor | None] = []
+        for expert, d_low in zip(experts, d_lows, strict=True):
+            rows = [
+                r.detach().requires_grad_(u.requires_grad)
+                for r, u in zip(_rows(up, expert.tokens), up, strict=True)
+            ]
+            with torch.enable_grad():
+                outputs = _terms(ctx.hidden, rows, expert)
+            leaves = [*rows, *expert.low, *expert.up_b, expert.down_a, expert.gate]
+            d_h = _rows([d_total], expert.tokens)[0]
+            d_leaves = _gradients(outputs, leaves, (d_h, d_low))
+            for i, d in enumerate(d_leaves[: len(up)]):
+                if d is not None:
+                    d_up[i] = _add_rows(d_up[i], d, expert.tokens, up[i].shape[0])
+            d_experts += d_leaves[len(up) :]
+        return None, None, *d_up, *d_experts
+
+
+def _unflatten(
+    tensors: Sequence[Tensor | None], tokens: Sequence[Tensor | None]
+) -> tuple[list[Any], list[Expert]]:
+    n = _projections(len(tensors), len(tokens))
+    up, flat = list(tensors[:n]), tensors[n:]
+    size = 2 * n + 2
+    groups = [flat[i : i + size] for i in range(0, len(flat), size)]
+    return up, [
+        Expert(g[:n], g[n : 2 * n], g[-2], g[-1], t)  # type: ignore[arg-type]
+        for g, t in zip(groups, tokens, strict=True)
+    ]
+
+
+def _projections(count: int, experts: int) -> int:
+    """Solve count = n + experts (2 n + 2) for n, the number of up-projections."""
+    return (count - 2 * experts) // (2 * experts + 1)
+
+
+def _gradients(
+    outputs: tuple[Tensor, ...], leaves: Sequence[Tensor | None], grads: tuple[Tensor, ...]
+) -> list[Tensor | None]:
+    wanted = [t for t in leaves if t is not None and t.requires_grad]
+    got = iter(torch.autograd.grad(outputs, wanted, grads) if wanted else ())
+    return [next(got) if t is not None and t.requires_grad else None for t in leaves]

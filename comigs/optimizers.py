@@ -1,0 +1,41 @@
+"""Local optimisers, and their moments by tensor name so that they survive rounds."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from comigs.config import TrainConfig
+
+
+def make_optimizer(
+    parameters: Mapping[str, nn.Parameter], config: TrainConfig, moments: Mapping[str, Tensor]
+) -> torch.optim.Optimizer:
+    """Build the optimiser over `parameters` and restore what `moments_of` returned earlier."""
+    optimizer = torch.optim.AdamW(
+        parameters.values(),
+        lr=config.lr,
+        betas=(config.betas[0], config.betas[1]),
+        weight_decay=config.weight_decay,
+        fused=True,
+    )
+    for name, parameter in parameters.items():
+        saved = {
+            key.split("/", 1)[0]: value.clone().to(parameter.device)
+            for key, value in moments.items()
+            if key.split("/", 1)[1] == name
+        }
+        if saved:
+            optimizer.state[parameter] = saved
+    return optimizer
+
+
+def moments_of(
+    optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter]
+) -> dict[str, Tensor]:
+    """The optimiser's state as `<moment>/<tensor name>`: exp_avg, exp_avg_sq and step."""
+    return {
+        f"{key}/{name}": value.detach().cpu()
+        for name, parameter in parameters.items()
+        for key, value in optimizer.state.get(parameter, {}).items()
+    }

@@ -1,0 +1,65 @@
+"""Token-level top-k routing and its balance loss (METHODS section 1)."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Routing(NamedTuple):
+    """How T tokens of one layer were routed to k of E experts."""
+
+    logits: Tensor  # T x E, fp32
+    chosen: Tensor  # T x k, indices of the chosen experts
+    gates: Tensor  # T x k, their weights
+
+
+def route(logits: Tensor, top_k: int) -> Routing:
+    """Pick the `top_k` largest logits of each token.
+
+    k > 1: softmax over the chosen logits. k = 1: the largest entry of the softmax over all E, so
+    that the router still has a gradient.
+
+    Args:
+        logits: T x E.
+        top_k: 1..E.
+    """
+    if top_k == logits.shape[-1]:
+        everyone = torch.arange(top_k, device=logits.device).expand_as(logits)
+        return Routing(logits, everyone, logits.softmax(-1))
+    values, chosen = logits.topk(top_k, dim=-1)
+    gates = values.softmax(-1) if top_k > 1 else logits.softmax(-1).gather(-1, chosen)
+    return Routing(logits, chosen, gates)
+
+
+def slot_counts(routing: Routing) -> Tensor:
+    """Number of routing slots that chose each expert, E (T k in all)."""
+    return torch.bincount(routing.chosen.flatten(), minlength=routing.logits.shape[-1])
+
+
+def balance_loss(routing: Routing, importance: float, counts: Tensor | None = None) -> Tensor:
+    """E^2 mean_e(d_e p_e c_e) of one layer, a scalar.
+
+    d_e is the share of slots that chose e; p_e the token mean of the softmax of the logits whose
+    unselected entries are set to 0 (k = 1: of the gate where e was chosen, else 0);
+    c_0 = 1 / (E importance), c_e = (E - 1) / (E (1 - importance)).
+
+    Args:
+        routing: the layer's routing.
+        importance: iota, the share of the load that the first expert should carry.
+        counts: slot counts of the whole batch when `routing` is one micro-batch of it.
+    """
+    n_tokens, n_experts = routing.logits.shape
+    if counts is None:
+        counts = slot_counts(routing)
+    share = counts / counts.sum()
+    if routing.chosen.shape[-1] > 1:
+        kept = torch.zeros_like(routing.logits).scatter(
+            -1, routing.chosen, routing.logits.gather(-1, routing.chosen)
+        )
+        p = kept.softmax(-1).mean(0)
+    else:
+        p = torch.zeros_like(routing.logits).scatter(-1, routing.chosen, routing.gates).mean(0)
+    c = torch.full_like(p, (n_experts - 1) / (n_experts * (1 - importance)))
+    c[0] = 1 / (n_experts * importance)
+    return n_experts**2 * (share * p * c).mean()

@@ -1,0 +1,132 @@
+"""Checkpoints keyed by round: one folder per round, written whole or not at all, with checksums.
+
+Training round t reads the state of an earlier round and writes round t, so a repeated or
+interrupted round changes nothing. Only safetensors and JSON.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load, save
+from torch import Tensor
+
+from comigs.errors import ComigsError
+
+KEEP = 3  # a round being redone after a damaged server checkpoint still finds what it reads
+
+
+class DamagedState(ComigsError):
+    """A checkpoint is missing, incomplete, or its checksum does not fit."""
+
+
+def round_folder(root: Path, round_number: int) -> Path:
+    return root / f"round_{round_number:05d}"
+
+
+def write_state(
+    root: Path, round_number: int, tensors: dict[str, dict[str, Tensor]], meta: dict[str, Any]
+) -> None:
+    """Write the checkpoint of a round, then delete all but the newest `KEEP`.
+
+    Args:
+        root: folder of one client or of the server.
+        tensors: by file stem, e.g. {"tensors": {...}, "optimizer": {...}}.
+        meta: JSON-able values, stored in state.json.
+
+    Raises:
+        ComigsError: when the disk is full or not writable; earlier rounds stay as they were.
+    """
+    folder = round_folder(root, round_number)
+    temporary = root / f".{folder.name}.{os.getpid()}.tmp"
+    try:
+        root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(mode=0o700)
+        checksums = {}
+        for stem, group in tensors.items():
+            data = save({k: v.contiguous() for k, v in sorted(group.items())})
+            checksums[f"{stem}.safetensors"] = hashlib.sha256(data).hexdigest()
+            _write(temporary / f"{stem}.safetensors", data)
+        body = {"round": round_number, "meta": meta, "sha256": checksums}
+        body["self"] = _digest(body)
+        _write(temporary / "state.json", (json.dumps(body, indent=1) + "\n").encode())
+        _sync(temporary)
+        shutil.rmtree(folder, ignore_errors=True)
+        temporary.rename(folder)
+        _sync(root)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise ComigsError(
+            f"round {round_number} could not be saved in {root}: {error.strerror or error}; "
+            "the last saved round is untouched"
+        ) from error
+    for old in sorted(saved_rounds(root))[:-KEEP]:
+        with contextlib.suppress(OSError):
+            shutil.rmtree(round_folder(root, old))
+
+
+def read_state(
+    root: Path, round_number: int
+) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+    """Return (tensors, meta) as given to `write_state`.
+
+    Raises:
+        DamagedState: when a file is missing or its checksum does not fit.
+    """
+    folder = round_folder(root, round_number)
+    try:
+        body = json.loads((folder / "state.json").read_bytes())
+        if body.pop("self") != _digest(body):
+            raise DamagedState(f"{folder / 'state.json'} is damaged (checksum)")
+        tensors = {}
+        for name, digest in body["sha256"].items():
+            data = (folder / name).read_bytes()
+            if hashlib.sha256(data).hexdigest() != digest:
+                raise DamagedState(f"{folder / name} is damaged (checksum)")
+            tensors[name.removesuffix(".safetensors")] = load(data)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DamagedState(f"{folder} is damaged ({type(error).__name__})") from error
+    return tensors, body["meta"]
+
+
+def saved_rounds(root: Path) -> list[int]:
+    """Rounds that have a folder under `root`, in order; their content is not checked."""
+    return sorted(
+        int(p.name.removeprefix("round_"))
+        for p in root.glob("round_*")
+        if p.name.removeprefix("round_").isdigit()
+    )
+
+
+def intact_rounds(root: Path) -> list[int]:
+    """Rounds under `root` whose checksums fit, in order."""
+    good = []
+    for number in saved_rounds(root):
+        with contextlib.suppress(DamagedState):
+            read_state(root, number)
+            good.append(number)
+    return good
+
+
+def _digest(body: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+
+
+def _write(path: Path, data: bytes) -> None:
+    with open(path, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,45 @@
+"""Ways from the server to the clients: in this process, or over Ray actors."""
+
+from comigs.errors import BadInput
+from server.grids.embedded import EmbeddedGrid
+
+CLIENT_APP = "clients.app:app"
+
+
+def make_grid(
+    engine: str,
+    *,
+    num_clients: int,
+    state_dir: str,
+    threads: int,
+    workers: int,
+    timeout: float | None,
+) -> EmbeddedGrid:
+    """The grid of an embedded engine, for a `with` block.
+
+    Args:
+        engine: `inline` (this process) or `ray` (`workers` processes).
+        num_clients: how many clients there are.
+        state_dir: folder under which clients keep their private state.
+        threads: torch threads per client.
+        workers: processes of the ray engine; inline has none.
+        timeout: seconds that one client may work on one message; None for no limit.
+
+    Raises:
+        BadInput: the engine is unknown, or not installed.
+    """
+    if engine == "inline":
+        import torch
+
+        from clients.app import app
+        from server.grids.inline import InlineGrid
+
+        torch.set_num_threads(threads)
+        return InlineGrid(app, num_clients, state_dir, timeout)
+    if engine == "ray":
+        try:
+            from server.grids.ray import RayGrid
+        except ModuleNotFoundError as error:
+            raise BadInput(f"engine.name=ray: {error}; install ray, or use inline") from error
+        return RayGrid(CLIENT_APP, num_clients, state_dir, workers, threads, timeout)
+    raise BadInput(f"engine.name={engine}: an embedded engine is inline or ray")

@@ -1,0 +1,86 @@
+"""Clients run one after the other in this process: no start-up cost, easy to debug."""
+
+import signal
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Never
+
+from flwr.app import Context, Message, RecordDict
+from flwr.app.message import make_message
+from flwr.clientapp import ClientApp
+
+from server.grids.embedded import EmbeddedGrid, client_context, late_reply, run_client
+
+
+class ClientTimeoutError(BaseException):
+    """Raised inside a client that is out of time; `except Exception` does not catch it."""
+
+
+@contextmanager
+def _time_limit(seconds: float | None) -> Iterator[None]:
+    """Raise `ClientTimeoutError` in the block after `seconds`.
+
+    It reaches Python code only: one long call into C is not cut short, but ends late.
+    """
+    if seconds is None:
+        yield
+        return
+
+    def give_up(number: int, frame: FrameType | None) -> Never:
+        raise ClientTimeoutError
+
+    previous = signal.signal(signal.SIGALRM, give_up)
+    try:  # two levels: the alarm may still ring while the inner `finally` runs
+        try:
+            signal.setitimer(signal.ITIMER_REAL, seconds)
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    finally:
+        signal.signal(signal.SIGALRM, previous)
+
+
+def _own(message: Message) -> Message:
+    """`message` with records of its own, since strategies send one content to all clients."""
+    copies = {name: record.copy() for name, record in message.content.items()}
+    return make_message(message.metadata, RecordDict(copies))
+
+
+class InlineGrid(EmbeddedGrid):
+    """Runs `client_app` in this process, one message at each `pull_messages`.
+
+    The clients' contexts are made when first used, and kept.
+
+    Raises:
+        ValueError: a `timeout` outside the main thread, where no signal can interrupt a client.
+    """
+
+    def __init__(
+        self, client_app: ClientApp, num_clients: int, state_dir: str, timeout: float | None = None
+    ) -> None:
+        super().__init__(num_clients, state_dir, timeout)
+        if timeout is not None and threading.current_thread() is not threading.main_thread():
+            raise ValueError(
+                "server.round_timeout works with engine=inline in the main thread only; "
+                "set it to null, or use engine=ray"
+            )
+        self._app = client_app
+        self._contexts: dict[int, Context] = {}
+
+    def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
+        """Run the next queued message of these and return its reply; [] when none is queued."""
+        wanted = set(message_ids)
+        message_id = next((queued for queued in self._queue if queued in wanted), None)
+        return [] if message_id is None else [self._answer(self._queue.pop(message_id))]
+
+    def _answer(self, message: Message) -> Message:
+        node_id = message.metadata.dst_node_id
+        if node_id not in self._contexts:
+            self._contexts[node_id] = client_context(node_id, self.num_clients, self.state_dir)
+        try:
+            with _time_limit(self.timeout):
+                return run_client(self._app, _own(message), self._contexts[node_id])
+        except ClientTimeoutError:
+            return late_reply(message, self.timeout or 0.0)

@@ -1,0 +1,41 @@
+"""metrics.jsonl: one event per line, appended as it happens and told to whoever watches."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from comigs.report.table import events_of
+
+Event = dict[str, Any]
+Watcher = Callable[[Event], None]
+
+
+class Journal:
+    """Appends events to the run folder's metrics.jsonl.
+
+    Args:
+        folder: the run folder.
+        watch: called with each event, e.g. to draw progress.
+    """
+
+    def __init__(self, folder: Path, watch: Watcher = lambda event: None) -> None:
+        self.path, self.watch = folder / "metrics.jsonl", watch
+
+    def write(self, event: str, **fields: Any) -> None:
+        """Append one event and tell the watcher."""
+        record = {"event": event, **fields}
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+        self.watch(record)
+
+    def rewind(self, round_number: int) -> None:
+        """Drop what was written after `round_number` was complete, before redoing it."""
+        kept = [
+            e
+            for e in events_of(self.path.parent)
+            if e["event"] != "final" and e.get("round", 0) <= round_number
+        ]
+        temporary = self.path.with_suffix(".tmp")
+        temporary.write_text("".join(json.dumps(e) + "\n" for e in kept), encoding="utf-8")
+        temporary.replace(self.path)

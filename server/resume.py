@@ -1,0 +1,102 @@
+"""What the server knows after a round, and where a run continues."""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from comigs.config import RunConfig
+from comigs.configload import changed_keys, load_config, to_dict
+from comigs.errors import BadInput, ComigsError
+from comigs.state import DamagedState, read_state, saved_rounds
+from server.exchange import Client
+from server.journal import Journal
+
+
+@dataclass
+class Totals:
+    """What one client has cost since round 1."""
+
+    bytes_up: int = 0
+    bytes_down: int = 0
+    seconds: float = 0.0
+
+
+@dataclass
+class Progress:
+    """The server's state after `round`.
+
+    Attributes:
+        shared: the aggregated tensors; empty before round 1, when clients use the common start.
+        client_rounds: by client id, the round whose saved state the client continues from.
+        totals: by client id.
+        seconds: wall time of all rounds.
+    """
+
+    round: int = 0
+    shared: dict[str, Tensor] = field(default_factory=dict)
+    client_rounds: dict[int, int] = field(default_factory=dict)
+    totals: dict[int, Totals] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    def meta(self, config: RunConfig) -> dict[str, Any]:
+        """The JSON part of the server's checkpoint."""
+        return {
+            "config": to_dict(config),
+            "client_rounds": {str(i): r for i, r in self.client_rounds.items()},
+            "totals": {str(i): asdict(t) for i, t in self.totals.items()},
+            "seconds": self.seconds,
+        }
+
+
+def resume_point(
+    config: RunConfig, root: Path, clients: dict[int, Client], journal: Journal
+) -> Progress:
+    """Return the newest saved round that the server and all its clients still hold intact.
+
+    Args:
+        root: the server's checkpoint folder.
+
+    Raises:
+        BadInput: when the checkpoint was written with another configuration.
+        ComigsError: when there are checkpoints but none is usable.
+    """
+    saved = saved_rounds(root)
+    for number in reversed(saved):
+        try:
+            progress = _load(config, root, number)
+            _check_clients(progress, clients)
+        except DamagedState as error:
+            journal.write("damaged", round=number, reason=str(error))
+            continue
+        journal.rewind(number)
+        return progress
+    if saved:
+        raise ComigsError(
+            f"none of the saved rounds {saved} in {root.parent} is intact; start anew with another "
+            "--out folder"
+        )
+    journal.rewind(0)
+    return Progress()
+
+
+def _load(config: RunConfig, root: Path, number: int) -> Progress:
+    tensors, meta = read_state(root, number)
+    if changed := changed_keys(load_config(meta["config"]), config):
+        raise BadInput(
+            f"this run was started with another {changed[0]}; a resumed run keeps its configuration"
+        )
+    return Progress(
+        number,
+        tensors["shared"],
+        {int(i): r for i, r in meta["client_rounds"].items()},
+        {int(i): Totals(**t) for i, t in meta["totals"].items()},
+        meta["seconds"],
+    )
+
+
+def _check_clients(progress: Progress, clients: dict[int, Client]) -> None:
+    for i, number in progress.client_rounds.items():
+        if number not in clients[i].rounds:
+            raise DamagedState(f"client {clients[i].name} has no intact state of round {number}")
