@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import os
 import platform
 import time
@@ -136,25 +137,39 @@ def check(config: RunConfig) -> None:
     from comigs.local import data_of, training_clients
     from comigs.methods import find_method
 
-    find_method(config.method)
+    method = find_method(config.method)
     count = len(roster(config))
-    for key in ("experts.specialists", "experts.rank"):
-        section, name = key.split(".")
-        given = getattr(getattr(config, section), name)
-        if isinstance(given, (list, tuple)) and len(given) != count:
-            raise BadInput(f"{key} has {len(given)} values; there are {count} clients")
+    given = {
+        "experts.specialists": config.experts.specialists,
+        "experts.rank": config.experts.rank,
+        "data.train_tokens": config.data.train_tokens,
+        "data.valid_tokens": config.data.valid_tokens,
+        "data.test_tokens": config.data.test_tokens,
+    }
+    for key, value in given.items():
+        if isinstance(value, list) and len(value) != count:
+            raise BadInput(f"{key} has {len(value)} values; there are {count} clients")
+    shares = any(method.experts(config.experts.for_client(i)).generalists for i in range(count))
+    rank = config.experts.rank
+    if shares and method.aggregator == "mean" and isinstance(rank, list) and len(set(rank)) > 1:
+        raise BadInput(
+            f"experts.rank is {rank}; method {config.method!r} averages LoRA matrices, which needs "
+            "one rank for all clients"
+        )
     load_base(config.model.name, config.model.dtype)
     for client in range(len(training_clients(config))):
         data_of(config, client)
 
 
 def _launch(config: RunConfig, folder: Path, watch: Watcher) -> RunResult:
+    logging.getLogger("flwr").setLevel(logging.WARNING)
     from comigs.local import training_clients
     from comigs.report.table import final_rows
     from server.grids import make_grid
     from server.journal import Journal
     from server.loop import run_rounds
 
+    watch({"event": "folder", "folder": str(folder)})
     with _locked(folder):
         (folder / "environment.json").write_text(json.dumps(_environment(), indent=2) + "\n")
         journal = Journal(folder, watch)

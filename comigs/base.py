@@ -9,7 +9,9 @@ import torch
 from peft import PeftModel
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+from transformers.utils.logging import disable_progress_bar
 
+from comigs.attention import prefer_fast_attention
 from comigs.config import ExpertsConfig, ModelConfig
 from comigs.errors import BadInput
 from comigs.experts import add_experts
@@ -61,6 +63,7 @@ def load_base(name: str, dtype: str) -> PreTrainedModel:
             than its tokenizer's.
     """
     source = model_source(name)
+    disable_progress_bar()
     try:
         family_of(AutoConfig.from_pretrained(source).model_type)
         model = AutoModelForCausalLM.from_pretrained(source, dtype=getattr(torch, dtype))
@@ -72,8 +75,9 @@ def load_base(name: str, dtype: str) -> PreTrainedModel:
             f"model.name {name!r}: its tokenizer knows {words} tokens, the model only {rows}; "
             "give a folder whose tokenizer and model belong together"
         )
-    model.requires_grad_(False).eval()
-    return model.to("cuda" if torch.cuda.is_available() else "cpu")
+    model.requires_grad_(False).eval().to("cuda" if torch.cuda.is_available() else "cpu")
+    prefer_fast_attention(model)
+    return model
 
 
 def bare_copy(base: PreTrainedModel) -> PreTrainedModel:

@@ -18,7 +18,7 @@ FORBIDDEN = {
     "server": {"ray", "clients", "peft", "transformers", "experiments"},
 }
 ALLOWED_ALL_THE_SAME = {"server.grids": {"clients"}, "server.grids.ray": {"ray"}}
-ALLOWED_IN_FUNCTIONS = dict.fromkeys(("comigs.api", "comigs.cli"), {"clients", "server"})
+ALLOWED_IN_FUNCTIONS = {"comigs.api": {"clients", "server"}, "comigs.cli": {"clients", "server"}}
 UNPICKLERS = {"pickle", "_pickle", "cloudpickle", "dill", "joblib", "shelve"}
 UNPICKLING = {"torch.load", "torch.serialization.load"}
 
@@ -61,16 +61,22 @@ def _imports(tree: ast.AST, deferred: bool = False) -> Iterator[tuple[int, str, 
             for item in node.names:
                 bound = item.asname or item.name
                 yield node.lineno, f"{node.module}.{item.name}", bound, deferred
-        elif isinstance(node, ast.Call) and _called(node) in ("import_module", "__import__"):
-            if node.args and isinstance(node.args[0], ast.Constant):
-                yield node.lineno, str(node.args[0].value), "", deferred
+        elif name := _imported_by_call(node):
+            yield node.lineno, name, "", deferred
         function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
         typing = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
         yield from _imports(node, deferred or function or typing)
 
 
-def _called(call: ast.Call) -> str:
-    return getattr(call.func, "attr", getattr(call.func, "id", ""))
+def _imported_by_call(node: ast.AST) -> str:
+    """`importlib.import_module("flwr.app")` -> "flwr.app"; "" for anything else."""
+    match node:
+        case ast.Call(
+            func=ast.Attribute(attr="import_module") | ast.Name("import_module" | "__import__"),
+            args=[ast.Constant(str(name)), *_],
+        ):
+            return name
+    return ""
 
 
 def _dotted(node: ast.AST, aliases: dict[str, str]) -> str:

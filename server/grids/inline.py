@@ -11,7 +11,8 @@ from flwr.app import Context, Message, RecordDict
 from flwr.app.message import make_message
 from flwr.clientapp import ClientApp
 
-from server.grids.embedded import EmbeddedGrid, client_context, late_reply, run_client
+from server.grids.client import client_context, late_reply, run_client
+from server.grids.embedded import EmbeddedGrid
 
 
 class ClientTimeoutError(BaseException):
@@ -71,9 +72,11 @@ class InlineGrid(EmbeddedGrid):
 
     def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
         """Run the next queued message of these and return its reply; [] when none is queued."""
-        wanted = set(message_ids)
-        message_id = next((queued for queued in self._queue if queued in wanted), None)
-        return [] if message_id is None else [self._answer(self._queue.pop(message_id))]
+        message = self._backlog.first(set(message_ids))
+        if message is None:
+            return []
+        self._backlog.remove([message.metadata.message_id])
+        return [self._answer(message)]
 
     def _answer(self, message: Message) -> Message:
         node_id = message.metadata.dst_node_id

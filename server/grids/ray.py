@@ -4,38 +4,35 @@ Messages cross as protobuf bytes; Ray never pickles an object of ours.
 """
 
 import logging
-import os
-import sys
+import math
 import time
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import ray
-import ray.exceptions
-from flwr.app import Error, Message
-from flwr.common.constant import ErrorCode
+from flwr.app import Message
 
-from comigs.errors import ComigsError
-from server.grids.embedded import EmbeddedGrid, late_reply, one_line
-from server.grids.localray import start_local_ray
+from comigs.errors import BadInput, ComigsError
+from server.grids.client import dead_reply, late_reply, one_line
+from server.grids.embedded import EmbeddedGrid
+from server.grids.raystart import connect
 from server.grids.worker import ClientWorker, decode, encode
 
 logger = logging.getLogger(__name__)
 
 PULL_SECONDS = 0.2
 PING_SECONDS = 10.0
-DIED = "its worker process died"
 
 
 @dataclass
 class _Worker:
-    """An actor and its task (None: idle), for a message (None: it is starting)."""
+    """An actor and its task (None: idle), for a message (None: starting) and until when."""
 
     actor: Any = None
     task: Any = None
     message: Message | None = None
-    since: float = 0.0
+    deadline: float = math.inf
 
 
 class RayGrid(EmbeddedGrid):
@@ -43,7 +40,7 @@ class RayGrid(EmbeddedGrid):
 
     A client works on one message at a time, and the clients that took longest last time start
     first. A client whose worker dies, or works beyond `timeout`, gets an error reply, and the
-    worker is replaced.
+    worker is replaced. `Context.state` starts empty at each message.
 
     Args:
         app_ref: "module:attribute" of the ClientApp, imported in each worker.
@@ -52,6 +49,7 @@ class RayGrid(EmbeddedGrid):
         address: a Ray cluster to use; None starts Ray on this machine.
 
     Raises:
+        BadInput: `workers` is not positive.
         ComigsError: Ray does not start; from `pull_messages`, a worker does not start.
     """
 
@@ -66,41 +64,36 @@ class RayGrid(EmbeddedGrid):
         address: str | None = None,
     ) -> None:
         super().__init__(num_clients, state_dir, timeout)
+        if workers < 1:
+            raise BadInput(f"engine.workers={workers}: at least one worker is needed")
         self._start_args = (app_ref, threads, num_clients, state_dir)
         self._replies: dict[str, Message] = {}
-        self._seconds: dict[tuple[int, str], float] = {}
-        self._started_ray = not ray.is_initialized()
-        env = {"OMP_NUM_THREADS": str(threads)}
-        options: dict[str, Any] = {"num_cpus": threads, "max_restarts": 0, "max_task_retries": 0}
-        try:
-            if self._started_ray and address is None:
-                start_local_ray(ray, workers * threads, env | {"PYTHONPATH": _python_path()})
-            else:
-                options["runtime_env"] = {"env_vars": env}
-                if self._started_ray:
-                    ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
-        except Exception as error:
-            raise ComigsError(f"Ray did not start: {one_line(error)}") from error
-        self._actor_class = ray.remote(**options)(ClientWorker)
+        self._owns_ray = not ray.is_initialized()
+        self._actor_class = ray.remote(**connect(ray, address, workers, threads))(ClientWorker)
         self._workers = [_Worker() for _ in range(workers)]
         for worker in self._workers:
-            self._start(worker)
+            self._restart(worker)
 
     def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
         """The replies to these messages that are there, waiting up to 0.2 s for the first."""
         wanted = list(message_ids)
         self._dispatch()
-        at_work = {worker.task: worker for worker in self._workers if worker.task is not None}
-        if at_work and self._replies.keys().isdisjoint(wanted):
-            ray.wait(list(at_work), timeout=PULL_SECONDS)
-        if at_work:
-            for task in ray.wait(list(at_work), num_returns=len(at_work), timeout=0)[0]:
+        if at_work := {w.task: w for w in self._workers if w.task is not None}:
+            here = any(each in self._replies for each in wanted)
+            ray.wait(list(at_work), timeout=0.0 if here else PULL_SECONDS)
+            for task in ray.wait(list(at_work), num_returns=len(at_work), timeout=0.0)[0]:
                 self._finish(at_work[task])
-        self._stop_late()
+        for worker in self._workers:
+            if worker.message is not None and time.monotonic() > worker.deadline:
+                self._answer(late_reply(worker.message, self.timeout or 0.0))
+                self._restart(worker)
         self._dispatch()
         return [self._replies.pop(each) for each in wanted if each in self._replies]
 
-    def _start(self, worker: _Worker) -> None:
+    def _answer(self, reply: Message) -> None:
+        self._replies[reply.metadata.reply_to_message_id] = reply
+
+    def _restart(self, worker: _Worker) -> None:
         """Give `worker` a new actor, and end the one it has."""
         if worker.actor is not None:
             ray.kill(worker.actor)
@@ -110,24 +103,17 @@ class RayGrid(EmbeddedGrid):
     def _dispatch(self) -> None:
         """Give each idle worker the next message; one that died idle is replaced first."""
         for worker in self._workers:
-            if worker.task is None and (message := self._next()) is not None:
+            busy = {w.message.metadata.dst_node_id for w in self._workers if w.message is not None}
+            if worker.task is None and (message := self._backlog.slowest(busy)) is not None:
                 try:
                     ray.get(worker.actor.ping.remote(), timeout=PING_SECONDS)
                 except ray.exceptions.RayError:
-                    self._start(worker)
+                    self._restart(worker)
                     continue
-                del self._queue[message.metadata.message_id]
+                self._backlog.remove([message.metadata.message_id])
                 worker.task = worker.actor.answer.remote(encode(message))
-                worker.message, worker.since = message, time.monotonic()
-
-    def _next(self) -> Message | None:
-        """The message to start now: the slowest client's, and before those an unknown client's."""
-        busy = {w.message.metadata.dst_node_id for w in self._workers if w.message is not None}
-        heads: dict[int, Message] = {}
-        for message in self._queue.values():
-            heads.setdefault(message.metadata.dst_node_id, message)
-        free = (message for node, message in heads.items() if node not in busy)
-        return max(free, key=lambda m: self._seconds.get(_kind(m), float("inf")), default=None)
+                worker.message = message
+                worker.deadline = time.monotonic() + (self.timeout or math.inf)
 
     def _finish(self, worker: _Worker) -> None:
         """Take the result of a task that is done: an answer, or how an actor's start went."""
@@ -138,47 +124,26 @@ class RayGrid(EmbeddedGrid):
             if message is None:
                 raise ComigsError(f"a worker process did not start: {one_line(error)}") from error
             logger.debug("a worker process died: %s", error)
-            reply = Message(Error(ErrorCode.CLIENT_APP_CRASHED, DIED), reply_to=message)
-            self._replies[message.metadata.message_id] = reply
-            self._start(worker)
+            self._answer(dead_reply(message))
+            self._restart(worker)
             return
         worker.task = worker.message = None
         if message is not None:
-            data, self._seconds[_kind(message)] = result
-            self._replies[message.metadata.message_id] = decode(data)
+            encoded, seconds = result
+            self._backlog.took(message, seconds)
+            self._answer(decode(encoded))
         elif result:
             raise ComigsError(f"a worker process cannot load {self._start_args[0]}: {result}")
-
-    def _stop_late(self) -> None:
-        """Replace the workers that have been at one message for too long."""
-        now = time.monotonic()
-        for worker in self._workers:
-            if self.timeout and worker.message and now - worker.since > self.timeout:
-                reply = late_reply(worker.message, self.timeout)
-                self._replies[worker.message.metadata.message_id] = reply
-                self._start(worker)
 
     def _give_up(self, message_ids: Collection[str]) -> None:
         super()._give_up(message_ids)
         for worker in self._workers:
-            if worker.message and worker.message.metadata.message_id in message_ids:
-                self._start(worker)
+            if worker.message is not None and worker.message.metadata.message_id in message_ids:
+                self._restart(worker)
 
     def close(self) -> None:
         """End the workers, and Ray when this grid started it."""
-        super().close()
-        for worker in self._workers:
-            ray.kill(worker.actor)
-        self._workers = []
-        if self._started_ray:
+        while self._workers:
+            ray.kill(self._workers.pop().actor)
+        if self._owns_ray:
             ray.shutdown()
-
-
-def _kind(message: Message) -> tuple[int, str]:
-    """What durations are remembered by."""
-    return message.metadata.dst_node_id, message.metadata.message_type
-
-
-def _python_path() -> str:
-    """PYTHONPATH with which a worker imports what this process can."""
-    return os.pathsep.join(path or os.getcwd() for path in sys.path)

@@ -7,7 +7,7 @@ from flwr.app import Message
 from flwr.common.serde import message_from_proto, message_to_proto
 from flwr.proto.message_pb2 import Message as ProtoMessage
 
-from server.grids.embedded import client_context, failed_reply, one_line, run_client
+from server.grids.client import client_context, failed_reply, one_line, run_client
 
 
 def encode(message: Message) -> bytes:
@@ -16,7 +16,8 @@ def encode(message: Message) -> bytes:
     Raises:
         ValueError: more than 2 GiB, protobuf's limit.
     """
-    return message_to_proto(message).SerializeToString()
+    encoded: bytes = message_to_proto(message).SerializeToString()
+    return encoded
 
 
 def decode(data: bytes) -> Message:

@@ -2,16 +2,20 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.serverapp.strategy import FedAvg
 
+from comigs.errors import BadInput, ComigsError
 from server.grids.ray import RayGrid
+from server.grids.raystart import connect
 
 APP = "tests.server.grids.toy:app"
 
@@ -139,6 +143,20 @@ def test_a_client_works_on_one_message_at_a_time(grid, state_dir):
     ]
 
 
+def test_an_address_without_ray_is_a_clear_error():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+        no_ray_yet = SimpleNamespace(is_initialized=lambda: False)
+        with pytest.raises(ComigsError, match=rf"Ray at engine.address={address} cannot be used"):
+            connect(no_ray_yet, address, workers=1, threads=1)
+
+
+def test_no_workers_are_refused(tmp_path):
+    with pytest.raises(BadInput, match=r"engine\.workers=0"):
+        RayGrid(APP, 4, str(tmp_path), workers=0, threads=1)
+
+
 def test_ray_prints_nothing_and_is_left_as_it_was_found(tmp_path):
     """Own Ray with a worker that dies, then the user's Ray with an app that cannot be loaded."""
     script = """
@@ -146,7 +164,7 @@ def test_ray_prints_nothing_and_is_left_as_it_was_found(tmp_path):
         import ray
         from flwr.app import Message, RecordDict
         from comigs.errors import ComigsError
-        from server.grids import localray
+        from server.grids import raystart
         from server.grids.ray import RayGrid
 
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -158,7 +176,7 @@ def test_ray_prints_nothing_and_is_left_as_it_was_found(tmp_path):
         assert not ray.is_initialized()
         assert before == (dict(os.environ), signal.getsignal(signal.SIGTERM))
 
-        localray.start_local_ray(ray, 1, {"PYTHONPATH": os.getcwd()})
+        raystart.start_local_ray(ray, 1, {"PYTHONPATH": os.getcwd()})
         with RayGrid("tests.server.grids.toy:nowhere", 2, sys.argv[1], 1, 1) as grid:
             try:
                 grid.send_and_receive([Message(RecordDict(), 1, "query")])

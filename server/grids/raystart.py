@@ -1,21 +1,59 @@
-"""Start Ray on this machine, on the loopback interface, silently, with only what a grid needs."""
+"""Reach Ray, or start it on this machine: silently, and with only what a grid needs."""
 
 import logging
 import os
 import secrets
 import signal
+import socket
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
+from comigs.errors import ComigsError
+from server.grids.client import one_line
+
+
+def connect(ray: Any, address: str | None, workers: int, threads: int) -> dict[str, Any]:
+    """Make `ray` usable, unless it is already. Returns the options of an actor.
+
+    Args:
+        address: of a cluster; None starts Ray here, with `threads` CPUs for each worker.
+
+    Raises:
+        ComigsError: Ray cannot be reached or started.
+    """
+    options: dict[str, Any] = {"num_cpus": threads, "max_restarts": 0, "max_task_retries": 0}
+    env = {"OMP_NUM_THREADS": str(threads)}
+    try:
+        if address is None and not ray.is_initialized():
+            path = os.pathsep.join(folder or os.getcwd() for folder in sys.path)
+            start_local_ray(ray, workers * threads, env | {"PYTHONPATH": path})
+            return options
+        if address is not None and not ray.is_initialized():
+            _knock(address)
+            ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
+    except Exception as error:
+        where = "on this machine" if address is None else f"at engine.address={address}"
+        raise ComigsError(f"Ray {where} cannot be used: {one_line(error)}") from error
+    return options | {"runtime_env": {"env_vars": env}}
+
+
+def _knock(address: str) -> None:
+    """Raise `OSError` at once when nothing listens there; Ray alone would try for many minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if port.isdigit():
+        socket.create_connection((host, int(port)), timeout=10).close()
+
 
 def start_local_ray(ray: Any, cpus: int, env: dict[str, str]) -> None:
-    """`ray.init` for `cpus` logical CPUs; the workers' environment is this one and `env`.
+    """Start Ray with `cpus` logical CPUs, reachable from this machine only.
 
+    Its workers inherit the environment of this process, and `env`: faster than a `runtime_env`.
     Ray 2.60 has no public switch for what is left out here: the API server (it asks cloud
     metadata addresses who the host is, even with usage statistics off), the monitors of
     autoscaler and logs, the thread that prints a dead worker's obituary, packaging for `uv run`,
-    and the access token in the user's home. Without them Ray starts in half the time.
+    and an access token in the user's home. Without them Ray starts in half the time.
     """
     private = ray._private
     services = ("start_api_server", "start_monitor", "start_log_monitor")

@@ -1,0 +1,5 @@
+"""`python -m comigs`."""
+
+from comigs.cli import main
+
+main()

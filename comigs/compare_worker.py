@@ -1,0 +1,34 @@
+"""A worker process of `comigs compare`: runs configurations it reads from standard input.
+
+One JSON object a line: {"config", "folder"} in, {"error"} out. The base model and the token streams
+stay loaded between runs.
+"""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+from comigs import api
+from comigs.errors import ComigsError
+
+
+def main() -> None:
+    """Answer requests until standard input ends."""
+    answers, sys.stdout = sys.stdout, sys.stderr
+    for line in sys.stdin:
+        request = json.loads(line)
+        folder, error = Path(request["folder"]), None
+        try:
+            if (folder / "config.yaml").exists():
+                api.resume(folder)
+            else:
+                shutil.rmtree(folder, ignore_errors=True)
+                api.run(request["config"], out=folder)
+        except (ComigsError, OSError) as failure:
+            error = str(failure)
+        print(json.dumps({"error": error}), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""Turn plain dicts into the configuration's dataclasses; say where a mistake was made."""
+
+import dataclasses
+import difflib
+import types
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from comigs.errors import BadInput
+
+COMMAND_LINE = -1
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where keys were given: a file, and the line of each dotted key."""
+
+    file: str
+    lines: dict[str, int]
+
+    def with_command_line(self, keys: Iterable[str]) -> "Origin":
+        return Origin(self.file, self.lines | dict.fromkeys(keys, COMMAND_LINE))
+
+    def of(self, key: str) -> str:
+        """`my.yaml, line 7`, `command line`, or the file alone."""
+        while key and key not in self.lines:
+            key = key.rpartition(".")[0]
+        line = self.lines.get(key)
+        if line is None:
+            return self.file
+        return "command line" if line == COMMAND_LINE else f"{self.file}, line {line}"
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """`; did you mean rank?`, or nothing."""
+    close = difflib.get_close_matches(name, list(known), 1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def build(cls: type, tree: Any, origin: Origin, prefix: str = "") -> Any:
+    """Return `cls` made from `tree`, checked key by key.
+
+    Raises:
+        BadInput: for an unknown key, a wrong type, or a value out of range.
+    """
+    hints = get_type_hints(cls)
+    if not isinstance(tree, dict):
+        if "name" not in hints or not isinstance(tree, str):
+            raise BadInput(f"{origin.of(prefix)}: {prefix or 'it'} is {tree!r}; expected keys below")
+        tree = {"name": tree}
+    values = {}
+    for key, value in tree.items():
+        dotted = f"{prefix}.{key}" if prefix else str(key)
+        if key not in hints:
+            where = f" in {prefix}" if prefix else ""
+            hint = suggest(str(key), hints) or f"; known{where}: {', '.join(hints)}"
+            raise BadInput(f"{origin.of(dotted)}: unknown key {dotted}{hint}")
+        if dataclasses.is_dataclass(hints[key]):
+            values[key] = build(hints[key], value, origin, dotted)  # type: ignore[arg-type]
+        else:
+            ok, values[key] = _convert(value, hints[key])
+            if not ok:
+                raise BadInput(
+                    f"{origin.of(dotted)}: {dotted} is {value!r}; expected {_words(hints[key])}"
+                )
+    try:
+        return cls(**values)
+    except BadInput as error:
+        key = str(error).split(" ", 1)[0]
+        raise BadInput(f"{origin.of(key)}: {error}") from None
+
+
+def _convert(value: Any, hint: Any) -> tuple[bool, Any]:
+    """Return whether `value` fits `hint`, and it as that type."""
+    kind = get_origin(hint)
+    if kind is Literal:
+        return value in get_args(hint), value
+    if kind in (Union, types.UnionType):
+        for option in get_args(hint):
+            ok, converted = _convert(value, option)
+            if ok:
+                return True, converted
+        return False, value
+    if kind is list:
+        if not isinstance(value, list):
+            return False, value
+        parts = [_convert(v, get_args(hint)[0]) for v in value]
+        return bool(parts) and all(ok for ok, _ in parts), [v for _, v in parts]
+    if hint is float:
+        if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+            return False, value
+        try:
+            return True, float(value)  # YAML reads 1e-3 as text
+        except ValueError:
+            return False, value
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool), value
+    if hint is type(None):
+        return value is None, value
+    if hint is str:
+        return isinstance(value, (str, int)) and not isinstance(value, bool), str(value)
+    return isinstance(value, hint), value
+
+
+def _words(hint: Any) -> str:
+    kind = get_origin(hint)
+    if kind is Literal:
+        return " or ".join(get_args(hint))
+    if kind in (Union, types.UnionType):
+        return " or ".join(_words(option) for option in get_args(hint))
+    if kind is list:
+        return f"a list of {_words(get_args(hint)[0])}s"
+    names = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+    return names.get(hint, "null")

@@ -1,0 +1,155 @@
+"""From presets, YAML files and `key=value` settings to a checked `RunConfig`, and back."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from comigs.config import RunConfig
+from comigs.configbuild import Origin, build, suggest
+from comigs.errors import BadInput
+
+_NOT_IDENTITY = ("name", "engine.", "log.", "server.round_timeout")
+
+
+def load_config(
+    source: str | Path | Mapping[str, Any] | None = None, overrides: Sequence[str] = ()
+) -> RunConfig:
+    """Return the checked configuration of `source` with `overrides` on top.
+
+    Args:
+        source: a preset's name, a YAML file, a mapping, or None for the quickstart.
+        overrides: `section.key=value`, as on the command line.
+
+    Raises:
+        BadInput: one line that names file and line (or the command line), the key and the fix.
+    """
+    if isinstance(source, Mapping):
+        tree, origin = dict(source), Origin("configuration", {})
+    else:
+        tree, origin = _read(_find(source or "quickstart", "presets"))
+    given = [_override(text) for text in overrides]
+    origin = origin.with_command_line([key for key, _ in given])
+    try:
+        merged = OmegaConf.create(tree)
+        for key, value in given:
+            OmegaConf.update(merged, key, value, force_add=True)
+        plain = OmegaConf.to_container(merged, resolve=True)
+    except OmegaConfBaseException as error:
+        raise BadInput(f"{origin.file}: {str(error).strip().splitlines()[0]}") from None
+    return build(RunConfig, plain, origin)
+
+
+def read_suite(name: str) -> dict[str, Any]:
+    """Return a suite of `comigs compare`: title, base, methods, grid and seeds.
+
+    Raises:
+        BadInput: when it is not found or lacks a part.
+    """
+    tree, origin = _read(_find(name, "suites"))
+    for key, kind in {"title": str, "base": dict, "methods": list, "seeds": list}.items():
+        if not isinstance(tree.get(key), kind):
+            raise BadInput(f"{origin.file}: a suite needs {key!r} ({kind.__name__})")
+    tree.setdefault("grid", {})
+    return tree
+
+
+def to_dict(config: RunConfig) -> dict[str, Any]:
+    """The configuration as plain dicts and lists."""
+    return asdict(config)
+
+
+def dump_yaml(config: RunConfig) -> str:
+    """The configuration as YAML that `load_config` reads back."""
+    return yaml.safe_dump(to_dict(config), sort_keys=False)
+
+
+def identity(config: RunConfig) -> dict[str, Any]:
+    """Everything that decides the numbers, by dotted key."""
+    return {k: v for k, v in _flat(to_dict(config)).items() if not k.startswith(_NOT_IDENTITY)}
+
+
+def config_hash(config: RunConfig) -> str:
+    """12 hex digits that name the identity of a configuration.
+
+    Keys at their default do not enter, so a key added later leaves the names of old runs alone.
+    """
+    default = identity(RunConfig())
+    chosen = {key: value for key, value in identity(config).items() if value != default[key]}
+    text = json.dumps(chosen, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def changed_keys(before: RunConfig, after: RunConfig) -> list[str]:
+    """Dotted keys of the identity in which two configurations differ."""
+    one, two = identity(before), identity(after)
+    return [key for key in one if one[key] != two[key]]
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
+
+
+def _find(name: str | Path, kind: str) -> Path:
+    """A YAML file of the user's, or one that comes with comigs."""
+    home = Path(str(files("experiments"))) / ("suites" if kind == "suites" else "")
+    given = Path(name).expanduser()
+    for path in (given, home / f"{str(name).removesuffix('.yaml')}.yaml"):
+        if path.is_file():
+            return path
+    known = [p.relative_to(home).with_suffix("").as_posix() for p in sorted(home.glob("*.yaml"))]
+    raise BadInput(
+        f"{str(name)!r} is neither a YAML file nor one of the {kind}: {', '.join(known)}"
+        + suggest(str(name), known)
+    )
+
+
+def _read(path: Path) -> tuple[dict[str, Any], Origin]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        tree = OmegaConf.to_container(OmegaConf.create(text), resolve=False) if node else {}
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{path} is not UTF-8 (byte {error.start})") from None
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise BadInput(f"{path}, line {line}: not valid YAML ({error.problem})") from None
+    except (yaml.YAMLError, OmegaConfBaseException, OSError) as error:
+        raise BadInput(f"{path}: {str(error).strip().splitlines()[0]}") from None
+    if node is not None and not isinstance(node, yaml.MappingNode):
+        raise BadInput(f"{path}: expected `key: value` lines")
+    return tree, Origin(path.name, _lines(node, path) if node else {})  # type: ignore[return-value]
+
+
+def _lines(node: yaml.MappingNode, path: Path, prefix: str = "") -> dict[str, int]:
+    """Line of every dotted key."""
+    lines: dict[str, int] = {}
+    for key, value in node.value:
+        dotted, line = prefix + str(key.value), key.start_mark.line + 1
+        if dotted in lines:
+            raise BadInput(f"{path.name}, line {line}: {dotted} is given twice")
+        lines[dotted] = line
+        if isinstance(value, yaml.MappingNode):
+            lines |= _lines(value, path, dotted + ".")
+    return lines
+
+
+def _override(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise BadInput(f"command line: {text!r} is not of the form key=value")
+    try:
+        parsed = OmegaConf.to_container(OmegaConf.create(f"value: {value or 'null'}"))
+    except (yaml.YAMLError, OmegaConfBaseException):
+        raise BadInput(f"command line: the value of {text!r} cannot be read") from None
+    return key.strip(), parsed["value"]  # type: ignore[index, call-overload]

@@ -1,0 +1,1 @@
+"""Presets (*.yaml), suites, recipes and benchmarks."""

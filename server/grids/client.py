@@ -1,0 +1,62 @@
+"""One message at one client: its context, and a reply whatever happens."""
+
+import logging
+
+from flwr.app import Context, Error, Message, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.common.constant import ErrorCode
+
+logger = logging.getLogger(__name__)
+
+RUN_ID = 1
+
+
+def client_context(node_id: int, num_clients: int, state_dir: str) -> Context:
+    """The context of one client; its partition-id is `node_id - 1`."""
+    return Context(
+        run_id=RUN_ID,
+        node_id=node_id,
+        node_config={
+            "partition-id": node_id - 1,
+            "num-partitions": num_clients,
+            "state-dir": state_dir,
+        },
+        state=RecordDict(),
+        run_config={},
+    )
+
+
+def one_line(error: BaseException) -> str:
+    """`TypeName: message`, whatever line breaks the message holds."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def run_client(app: ClientApp, message: Message, context: Context) -> Message:
+    """The reply of `app`, or an error reply when it raises or returns something else."""
+    try:
+        reply = app(message, context)
+        if not isinstance(reply, Message):
+            raise TypeError(f"the ClientApp returned {type(reply).__name__}, not a Message")
+        if reply.metadata.reply_to_message_id != message.metadata.message_id:
+            raise ValueError("the ClientApp returned a Message made without reply_to=message")
+    except Exception as error:
+        return failed_reply(message, error)
+    return reply
+
+
+def failed_reply(message: Message, error: Exception) -> Message:
+    """The error reply of a client that raised `error`."""
+    logger.debug("node %d failed", message.metadata.dst_node_id, exc_info=error)
+    reason = one_line(error)
+    return Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason), reply_to=message)
+
+
+def late_reply(message: Message, timeout: float) -> Message:
+    """The error reply of a client that was given up after `timeout` seconds."""
+    reason = f"did not answer within {timeout:g} s (server.round_timeout)"
+    return Message(Error(ErrorCode.REPLY_MESSAGE_UNAVAILABLE, reason), reply_to=message)
+
+
+def dead_reply(message: Message) -> Message:
+    """The error reply of a client whose worker process ended while it worked."""
+    return Message(Error(ErrorCode.CLIENT_APP_CRASHED, "its worker process died"), reply_to=message)
