@@ -162,13 +162,13 @@ def check(config: RunConfig) -> None:
 
 
 def _launch(config: RunConfig, folder: Path, watch: Watcher) -> RunResult:
-    logging.getLogger("flwr").setLevel(logging.WARNING)
     from comigs.local import training_clients
     from comigs.report.table import final_rows
     from server.grids import make_grid
     from server.journal import Journal
     from server.loop import run_rounds
 
+    logging.getLogger("flwr").setLevel(logging.WARNING)
     watch({"event": "folder", "folder": str(folder)})
     with _locked(folder):
         (folder / "environment.json").write_text(json.dumps(_environment(), indent=2) + "\n")

@@ -5,6 +5,7 @@ stay loaded between runs.
 """
 
 import json
+import logging
 import shutil
 import sys
 from pathlib import Path
@@ -15,6 +16,8 @@ from comigs.errors import ComigsError
 
 def main() -> None:
     """Answer requests until standard input ends."""
+    logging.captureWarnings(True)
+    logging.getLogger("py.warnings").setLevel(logging.ERROR)
     answers, sys.stdout = sys.stdout, sys.stderr
     for line in sys.stdin:
         request = json.loads(line)

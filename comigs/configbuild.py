@@ -110,6 +110,6 @@ def _words(hint: Any) -> str:
     if kind in (Union, types.UnionType):
         return " or ".join(_words(option) for option in get_args(hint))
     if kind is list:
-        return f"a list of {_words(get_args(hint)[0])}s"
+        return f"a list of {_words(get_args(hint)[0]).removeprefix('a ')}s"
     names = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
     return names.get(hint, "null")

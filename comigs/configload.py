@@ -123,24 +123,22 @@ def _read(path: Path) -> tuple[dict[str, Any], Origin]:
         raise BadInput(f"{path} is not UTF-8 (byte {error.start})") from None
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise BadInput(f"{path}, line {line}: not valid YAML ({error.problem})") from None
+        raise BadInput(f"{path.name}, line {line}: not valid YAML ({error.problem})") from None
     except (yaml.YAMLError, OmegaConfBaseException, OSError) as error:
         raise BadInput(f"{path}: {str(error).strip().splitlines()[0]}") from None
     if node is not None and not isinstance(node, yaml.MappingNode):
         raise BadInput(f"{path}: expected `key: value` lines")
-    return tree, Origin(path.name, _lines(node, path) if node else {})  # type: ignore[return-value]
+    return tree, Origin(path.name, _lines(node) if node else {})  # type: ignore[return-value]
 
 
-def _lines(node: yaml.MappingNode, path: Path, prefix: str = "") -> dict[str, int]:
+def _lines(node: yaml.MappingNode, prefix: str = "") -> dict[str, int]:
     """Line of every dotted key."""
     lines: dict[str, int] = {}
     for key, value in node.value:
-        dotted, line = prefix + str(key.value), key.start_mark.line + 1
-        if dotted in lines:
-            raise BadInput(f"{path.name}, line {line}: {dotted} is given twice")
-        lines[dotted] = line
+        dotted = prefix + str(key.value)
+        lines[dotted] = key.start_mark.line + 1
         if isinstance(value, yaml.MappingNode):
-            lines |= _lines(value, path, dotted + ".")
+            lines |= _lines(value, dotted + ".")
     return lines
 
 

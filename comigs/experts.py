@@ -105,12 +105,12 @@ class ExpertMLP(nn.Module):
         bias = down.get_base_layer().bias
         if bias is not None and self.routing is not None and self.top_k == 1:
             y = y + bias * (self.routing.gates - 1).to(dtype)
-        for (_, tokens), part, name in zip(parts, low, names, strict=True):
-            if tokens is not None:
-                part = part.new_zeros(len(x), part.shape[1]).index_add(0, tokens, part)
-            b = down.lora_B[name].weight.to(dtype)
-            y = torch.addmm(y, part, b.t(), alpha=down.scaling[name])
-        return y
+        spread = [
+            part if tokens is None else part.new_zeros(len(x), part.shape[1]).index_add(0, tokens, part)
+            for (_, tokens), part in zip(parts, low, strict=True)
+        ]
+        b = [down.lora_B[name].weight.to(dtype) * down.scaling[name] for name in names]
+        return torch.addmm(y, torch.cat(spread, 1), torch.cat(b, 1).t())
 
     def _gates(
         self, x: Tensor, dtype: torch.dtype
@@ -145,14 +145,13 @@ def _drops(drop: nn.Module) -> bool:
 
 def _low_rank(x: Tensor, ups: list, names: list[str]) -> list[list[Tensor]]:
     """Return s A x (T x r) per expert and up-projection, all in one product."""
-    scales = [up.scaling[name] for name in names for up in ups]
-    weights = [up.lora_A[name].weight.to(x.dtype) for name in names for up in ups]
-    if any(_drops(up.lora_dropout[name]) for name in names for up in ups):
-        inputs = [up.lora_dropout[name](x) for name in names for up in ups]
-        flat = [F.linear(xi, w) for xi, w in zip(inputs, weights, strict=True)]
+    pairs = [(up, name) for name in names for up in ups]
+    weights = [up.lora_A[name].weight.to(x.dtype) * up.scaling[name] for up, name in pairs]
+    if any(_drops(up.lora_dropout[name]) for up, name in pairs):
+        drops = [up.lora_dropout[name](x) for up, name in pairs]
+        flat = [F.linear(xi, w) for xi, w in zip(drops, weights, strict=True)]
     else:
         flat = list(F.linear(x, torch.cat(weights)).split([len(w) for w in weights], dim=-1))
-    flat = [a * s for a, s in zip(flat, scales, strict=True)]
     return [flat[i : i + len(ups)] for i in range(0, len(flat), len(ups))]
 
 

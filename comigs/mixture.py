@@ -103,32 +103,62 @@ class _Recompute(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         d_total, d_lows = grads[0], grads[1:]
-        leaves = [
-            None if t is None else t.detach().requires_grad_(need)
-            for t, need in zip(ctx.saved_tensors, ctx.needs_input_grad[2:], strict=True)
-        ]
-        up, experts = _unflatten(leaves, ctx.tokens)
+        up, experts = _unflatten(ctx.saved_tensors, ctx.tokens)
+        up_needs, needs = _unflatten(ctx.needs_input_grad[2:], ctx.tokens)
         d_up: list[Tensor | None] = [None] * len(up)
         d_experts: list[Tensor | None] = []
-        for expert, d_low in zip(experts, d_lows, strict=True):
-            rows = [
-                r.detach().requires_grad_(u.requires_grad)
-                for r, u in zip(_rows(up, expert.tokens), up, strict=True)
-            ]
-            with torch.enable_grad():
-                outputs = _terms(ctx.hidden, rows, expert)
-            leaves = [*rows, *expert.low, *expert.up_b, expert.down_a, expert.gate]
+        for expert, need, d_low in zip(experts, needs, d_lows, strict=True):
             d_h = _rows([d_total], expert.tokens)[0]
-            d_leaves = _gradients(outputs, leaves, (d_h, d_low))
-            for i, d in enumerate(d_leaves[: len(up)]):
-                if d is not None:
-                    d_up[i] = _add_rows(d_up[i], d, expert.tokens, up[i].shape[0])
-            d_experts += d_leaves[len(up) :]
+            d_z, d_expert = _expert_gradients(ctx.hidden, up, expert, need, d_h, d_low)
+            for i, d in enumerate(d_z):
+                if up_needs[i]:
+                    d_up[i] = _accumulate(d_up[i], d, expert.tokens, len(up[i]))
+            d_experts += d_expert
         return None, None, *d_up, *d_experts
 
 
+def _expert_gradients(
+    hidden: Hidden, up: Sequence[Tensor], expert: Expert, need: Expert, d_gh: Tensor, d_low: Tensor
+) -> tuple[Sequence[Tensor], list[Tensor | None]]:
+    """Gradients of one expert: of its pre-activations, and in the order of `Expert`'s tensors.
+
+    Args:
+        need: in the place of each tensor, whether its gradient is wanted.
+        d_gh: gradient of sum_e g_e h_e at the expert's tokens, T_e x F'.
+        d_low: gradient of A2_e (g_e h_e), T_e x r.
+    """
+    gate = expert.gate
+    parts = zip(_rows(up, expert.tokens), expert.low, expert.up_b, strict=True)
+    z = [torch.addmm(u, low, b.t()).requires_grad_() for u, low, b in parts]
+    with torch.enable_grad():
+        h = hidden(z)
+    d_gh = torch.addmm(d_gh, d_low, expert.down_a)
+    d_z = torch.autograd.grad(h, z, d_gh if gate is None else d_gh * gate)
+    h = h.detach()
+    gated_low = d_low if gate is None else d_low * gate
+    d_low_in = [
+        d @ b if wanted else None
+        for d, b, wanted in zip(d_z, expert.up_b, need.low, strict=True)
+    ]
+    d_up_b = [
+        d.t() @ low if wanted else None
+        for d, low, wanted in zip(d_z, expert.low, need.up_b, strict=True)
+    ]
+    d_down_a = gated_low.t() @ h if need.down_a else None
+    d_gate = (d_gh * h).sum(1, keepdim=True) if need.gate else None
+    return d_z, [*d_low_in, *d_up_b, d_down_a, d_gate]
+
+
+def _accumulate(total: Tensor | None, part: Tensor, tokens: Tensor | None, size: int) -> Tensor:
+    if tokens is None:
+        return part if total is None else total.add_(part)
+    if total is None:
+        total = part.new_zeros(size, part.shape[1])
+    return total.index_add_(0, tokens, part)
+
+
 def _unflatten(
-    tensors: Sequence[Tensor | None], tokens: Sequence[Tensor | None]
+    tensors: Sequence[Any], tokens: Sequence[Tensor | None]
 ) -> tuple[list[Any], list[Expert]]:
     n = _projections(len(tensors), len(tokens))
     up, flat = list(tensors[:n]), tensors[n:]
@@ -144,10 +174,3 @@ def _projections(count: int, experts: int) -> int:
     """Solve count = n + experts (2 n + 2) for n, the number of up-projections."""
     return (count - 2 * experts) // (2 * experts + 1)
 
-
-def _gradients(
-    outputs: tuple[Tensor, ...], leaves: Sequence[Tensor | None], grads: tuple[Tensor, ...]
-) -> list[Tensor | None]:
-    wanted = [t for t in leaves if t is not None and t.requires_grad]
-    got = iter(torch.autograd.grad(outputs, wanted, grads) if wanted else ())
-    return [next(got) if t is not None and t.requires_grad else None for t in leaves]

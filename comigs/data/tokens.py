@@ -38,7 +38,8 @@ def roster(config: RunConfig) -> tuple[str, ...]:
 def client_data(config: RunConfig, client: int) -> ClientData:
     """Return the streams of client number `client`.
 
-    With `data.target: mixture` validation and test text is an equal share of everybody's.
+    With `data.target: mixture` validation and test text is an equal share of everybody's, as long
+    in all as the shortest client's own.
 
     Raises:
         BadInput: when a split is missing or shorter than one sequence.
@@ -75,7 +76,7 @@ def stream(config: RunConfig, client: int, split: str) -> Tensor:
 
 def _mixture(config: RunConfig, split: str) -> Tensor:
     parts = [stream(config, i, split) for i in range(len(roster(config)))]
-    share = min(len(part) for part in parts)
+    share = min(len(part) for part in parts) // len(parts)
     return torch.cat([part[:share] for part in parts])
 
 

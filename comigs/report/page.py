@@ -1,0 +1,188 @@
+"""`comigs report`: one self-contained page about one run, or about several compared."""
+
+import json
+import math
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jinja2 import Environment, PackageLoader
+
+from comigs.errors import BadInput
+from comigs.methods import all_methods
+from comigs.report.plots import Picture, Series, lines, stacked
+from comigs.report.table import events_of, final_rows
+
+NUMBERS = ("pretrained", "before", "after", "bytes_up", "bytes_down", "seconds")
+NUMBERS += ("trainable", "communicated")
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run folder tells; parts that are missing are empty."""
+
+    label: str
+    folder: Path
+    config_text: str
+    config: dict[str, Any]
+    environment: dict[str, Any]
+    events: list[dict[str, Any]]
+
+    def of(self, *kinds: str) -> list[dict[str, Any]]:
+        return [event for event in self.events if event["event"] in kinds]
+
+    @property
+    def finished(self) -> bool:
+        return [event["event"] for event in self.of("start", "end")][-1:] == ["end"]
+
+    @property
+    def done(self) -> int:
+        return max((event["round"] for event in self.of("round")), default=0)
+
+    @property
+    def planned(self) -> int | None:
+        return next((e["rounds"] for e in reversed(self.of("start"))), self.config.get("rounds"))
+
+    @property
+    def method(self) -> str:
+        return str(self.config.get("method") or next((e["method"] for e in self.of("start")), "?"))
+
+    @property
+    def summary(self) -> str:
+        known = all_methods().get(self.method)
+        return f"{known.summary} ({known.paper})" if known else ""
+
+    @property
+    def resume(self) -> str:
+        return f"comigs run --resume {shlex.quote(str(self.folder))}"
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        return final_rows(self.folder)
+
+    @property
+    def mean(self) -> dict[str, float]:
+        """Mean over the clients of every number that all of them have."""
+        rows = self.rows
+        return {
+            key: sum(row[key] for row in rows) / len(rows)
+            for key in NUMBERS
+            if rows and all(row.get(key) is not None for row in rows)
+        }
+
+
+def write_report(runs: Sequence[Path]) -> Path:
+    """Write report.html into the first run's folder and return its path.
+
+    Args:
+        runs: run folders, finished or not.
+
+    Raises:
+        BadInput: when a folder is not a run, or the page cannot be written.
+    """
+    if not runs:
+        raise BadInput("no run folder given; try: comigs report runs/<name>")
+    loaded = [_load(Path(folder)) for folder in runs]
+    templates = Environment(
+        loader=PackageLoader("comigs.report", "."), autoescape=True, trim_blocks=True
+    )
+    templates.filters |= {"ppl": ppl, "size": size, "clock": clock, "count": count}
+    pictures = _pictures(loaded[0]) if len(loaded) == 1 else _compared(loaded)
+    page = templates.get_template("run.html.j2").render(
+        runs=loaded, pictures=[picture for picture in pictures if picture]
+    )
+    path = loaded[0].folder / "report.html"
+    try:
+        path.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise BadInput(f"{path} cannot be written: {error.strerror}") from None
+    return path
+
+
+def _load(folder: Path) -> Run:
+    if not any((folder / name).is_file() for name in ("config.yaml", "metrics.jsonl")):
+        raise BadInput(f"{folder} holds neither config.yaml nor metrics.jsonl; it is not a run folder")
+    text = _read(folder / "config.yaml")
+    try:
+        config = yaml.safe_load(text) or {}
+        environment = json.loads(_read(folder / "environment.json") or "{}")
+    except (yaml.YAMLError, json.JSONDecodeError) as error:
+        raise BadInput(f"{folder}: {type(error).__name__} in config.yaml or environment.json") from None
+    return Run(folder.resolve().name, folder, text, config, environment, events_of(folder))
+
+
+def _read(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+
+
+def _points(events: list[dict[str, Any]], key: str) -> list[tuple[float, float]]:
+    return [(e["round"], e[key]) for e in events if e.get(key) is not None]
+
+
+def _summed(events: list[dict[str, Any]], *keys: str) -> list[tuple[float, float]]:
+    """Megabytes of all rounds so far."""
+    total, points = 0.0, []
+    for event in events:
+        total += sum(event.get(key) or 0 for key in keys)
+        points.append((event["round"], total / 1e6))
+    return points
+
+
+AS_RECEIVED = (
+    "Of the model as received in that round, before local training: round 1 shows the bare base. "
+    "Lower is better."
+)
+COPIES = "Traffic of all clients added up; what the final test fetches is not in it."
+
+
+def _pictures(run: Run) -> list[Picture | None]:
+    """Pictures of one run, one line per client."""
+    names = {e["client"]: e["name"] for e in sorted(run.of("client"), key=lambda e: e["client"])}
+    by_client = {c: [e for e in run.of("client") if e["client"] == c] for c in names}
+
+    def series(key: str) -> list[Series]:
+        return [Series(names[c], _points(by_client[c], key), i) for i, c in enumerate(names)]
+
+    rounds = run.of("round")
+    workers = (run.config.get("engine") or {}).get("workers") or 1
+    wall = [e["seconds"] for e in rounds]
+    work = [min(e["seconds"], e.get("compute_seconds", 0) / workers) for e in rounds]
+    shared = f", shared by {workers} workers" if workers > 1 else ""
+    sent = [
+        Series("clients to server", _summed(rounds, "bytes_up"), 0),
+        Series("server to clients", _summed(rounds, "bytes_down"), 1),
+    ]
+    return [
+        lines(series("valid_ppl"), "Validation perplexity", AS_RECEIVED, "perplexity", log=True),
+        lines(series("loss"), "Training loss", "Mean over a round's local steps.", "loss"),
+        lines(sent, "Bytes sent", COPIES, "MB since the start"),
+        stacked(
+            [e["round"] for e in rounds],
+            [("compute", work), ("overhead", [a - b for a, b in zip(wall, work, strict=True)])],
+            "Time per round",
+            f"Compute: the clients' training and evaluation{shared}. Overhead: all the rest.",
+        ),
+    ]
+
+
+def _compared(runs: list[Run]) -> list[Picture | None]:
+    """Pictures of several runs, one line per run."""
+
+    def series(points: Callable[[list[dict[str, Any]]], list[tuple[float, float]]]) -> list[Series]:
+        return [Series(run.label, points(run.of("round")), i) for i, run in enumerate(runs)]
+
+    valid, loss, seconds = (
+        series(lambda events, key=key: _points(events, key))  # type: ignore[misc]
+        for key in ("valid_ppl", "loss", "seconds")
+    )
+    sent = series(lambda events: _summed(events, "bytes_up", "bytes_down"))
+    mean = "Mean over clients. "
+    return [
+        lines(valid, "Validation perplexity", mean + AS_RECEIVED, "perplexity", log=True),
+        lines(loss, "Training loss", mean + "Mean over a round's local steps.", "loss"),
+        lines(sent, "Bytes sent", COPIES, "MB since the start, both ways"),
+        lines(seconds, "Time per round", "Wall clock.", "seconds"),
+    ]

@@ -1,0 +1,152 @@
+"""Pictures of run reports as SVG: drawn in the light palette, recoloured by the page's CSS."""
+
+import io
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+
+INK, LINE = "#1c2431", "#dbe1ea"
+PALETTE = ("#0072b2", "#d55e00", "#009e73", "#b0518f", "#b98300", "#5b6573")
+MOST = 2 * len(PALETTE)  # solid, then dashed lines; beyond that single lines cannot be told apart
+STYLE: dict[str, Any] = {
+    "svg.fonttype": "none",
+    "text.parse_math": False,
+    "font.size": 9.5,
+    "text.color": INK,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": LINE,
+    "grid.linewidth": 0.8,
+}
+
+
+@dataclass(frozen=True)
+class Series:
+    """One line: its name, its (round, value) points and its place in the palette."""
+
+    label: str
+    points: Sequence[tuple[float, float]]
+    index: int = 0
+
+    @property
+    def finite(self) -> list[tuple[float, float]]:
+        return [(x, y) for x, y in self.points if math.isfinite(y)]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An SVG with what the page says around it; `legend` holds (label, place in the palette)."""
+
+    title: str
+    caption: str
+    svg: str
+    legend: Sequence[tuple[str, int]] = ()
+
+
+def lines(
+    series: Sequence[Series], title: str, caption: str, unit: str, log: bool = False
+) -> Picture | None:
+    """Values against rounds; None when there is no finite value.
+
+    More than twelve lines are drawn alike, with their mean in colour.
+    """
+    drawn = [s for s in series if any(y > 0 or not log for _, y in s.finite)]
+    if not drawn:
+        return None
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _canvas(unit)
+        if log:
+            axes.set_yscale("log")
+        if len(drawn) > MOST:
+            for s in drawn:
+                axes.plot(*zip(*s.finite, strict=True), color=PALETTE[-1], lw=0.7, alpha=0.45)
+            drawn = [_mean_of(drawn)]
+        for s in drawn:
+            marker = "o" if len(s.finite) <= 30 else ""
+            axes.plot(
+                *zip(*s.finite, strict=True), color=PALETTE[s.index % len(PALETTE)], lw=1.8,
+                marker=marker, ms=4, ls="--" if s.index >= len(PALETTE) else "-",
+            )  # fmt: skip
+        _ticks(axes, log)
+        svg = to_svg(figure, title)
+    legend = [(s.label, s.index) for s in drawn]
+    return Picture(title, caption, svg, legend if len(series) > 1 else ())
+
+
+def stacked(
+    rounds: Sequence[int], parts: Sequence[tuple[str, list[float]]], title: str, caption: str
+) -> Picture | None:
+    """Seconds of each round, as bars of parts on top of each other; None without rounds."""
+    if not rounds:
+        return None
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _canvas("seconds")
+        floor = [0.0] * len(rounds)
+        for index, (_, values) in enumerate(parts):
+            axes.bar(rounds, values, 0.7, floor, color=PALETTE[index])
+            floor = [a + b for a, b in zip(floor, values, strict=True)]
+        axes.margins(x=0.02 if len(rounds) > 4 else 0.3)
+        axes.grid(False, axis="x")
+        _ticks(axes, log=False)
+        axes.set_ylim(bottom=0)
+        svg = to_svg(figure, title)
+    return Picture(title, caption, svg, [(label, i) for i, (label, _) in enumerate(parts)])
+
+
+def to_svg(figure: Figure, name: str, themed: bool = True) -> str:
+    """The figure as an <svg> element; themed: its colours are the page's CSS variables.
+
+    Args:
+        name: makes the element ids differ from those of other pictures on the page.
+    """
+    text = io.StringIO()
+    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    with matplotlib.rc_context({"svg.hashsalt": name}):
+        figure.savefig(text, format="svg", transparent=themed, metadata=nothing)
+    if not themed:
+        return text.getvalue()
+    svg = text.getvalue()[text.getvalue().index("<svg") :]
+    svg = re.sub(r' xmlns(:\w+)?="[^"]*"| id="[\w.]+_\d+"', "", svg)
+    for colour, variable in {INK: "ink", LINE: "line"}.items():
+        svg = svg.replace(colour, f"var(--{variable})")
+    for number, colour in enumerate(PALETTE):
+        svg = svg.replace(colour, f"var(--s{number})")
+    return svg
+
+
+def _canvas(unit: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(5.6, 3.1), layout="constrained")
+    axes = figure.add_subplot(xlabel="round", ylabel=unit)
+    return figure, axes
+
+
+def _ticks(axes: Axes, log: bool) -> None:
+    low, high = axes.get_ylim()
+    if log:
+        wide = high > 8 * low
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)) if wide else MaxNLocator(5))
+        axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
+    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
+
+
+def _mean_of(series: Sequence[Series]) -> Series:
+    values: dict[float, list[float]] = {}
+    for x, y in (point for s in series for point in s.finite):
+        values.setdefault(x, []).append(y)
+    label = f"mean of {len(series)}"
+    return Series(label, [(x, sum(ys) / len(ys)) for x, ys in sorted(values.items())])
