@@ -15,6 +15,7 @@ from clients.payload import build_payload, unpack
 from comigs.adapters import adapter_parameters
 from comigs.config import RunConfig
 from comigs.configload import load_config
+from comigs.errors import ComigsError
 from comigs.local import (
     final_evaluation,
     model_of,
@@ -39,6 +40,13 @@ def _unwrap(message: Message, context: Context) -> tuple[RunConfig, int, Path, C
     client = int(context.node_config["partition-id"])
     root = state_root(Path(str(context.node_config["state-dir"])), client)
     return config, client, root, order
+
+
+def _number(order: ConfigRecord, key: str) -> int:
+    value = order[key]
+    if not isinstance(value, int):
+        raise ComigsError(f"the server's message has {key} = {value!r}, not a number")
+    return value
 
 
 def _shared(message: Message) -> ArrayRecord:
@@ -69,14 +77,14 @@ def train(message: Message, context: Context) -> Message:
     tensors, metrics = train_round(
         config,
         client,
-        int(order["server-round"]),
-        int(order["state-round"]),
+        _number(order, "server-round"),
+        _number(order, "state-round"),
         unpack(_shared(message)),
         root,
     )
     arrays = build_payload(tensors, find_method(config.method).shares)
     return Message(
-        RecordDict({"arrays": arrays, "metrics": MetricRecord(metrics)}), reply_to=message
+        RecordDict({"arrays": arrays, "metrics": MetricRecord(dict(metrics))}), reply_to=message
     )
 
 
@@ -85,7 +93,7 @@ def evaluate(message: Message, context: Context) -> Message:
     """Evaluate the final model on the test split."""
     config, client, root, order = _unwrap(message, context)
     rows = final_evaluation(
-        config, client, int(order["state-round"]), unpack(_shared(message)), root
+        config, client, _number(order, "state-round"), unpack(_shared(message)), root
     )
     metrics = MetricRecord({"num-examples": sum(int(row["test_tokens"]) for row in rows)})
     final = ConfigRecord({"json": json.dumps(rows)})

@@ -38,9 +38,7 @@ def adapter_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
 
 def adapter_tensors(model: nn.Module) -> dict[str, Tensor]:
     """A copy of every adapter parameter's value, on the CPU."""
-    return {
-        name: p.detach().to("cpu", copy=True) for name, p in adapter_parameters(model).items()
-    }
+    return {name: p.detach().to("cpu", copy=True) for name, p in adapter_parameters(model).items()}
 
 
 @torch.no_grad()

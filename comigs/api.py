@@ -89,7 +89,9 @@ def run(
     config = with_threads(load_config(source, [*overrides, *extra]))
     folder = Path(out) if out else Path("runs") / f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     if folder.exists() and any(folder.iterdir()):
-        raise BadInput(f"{folder} is not empty; give another --out, or comigs run --resume {folder}")
+        raise BadInput(
+            f"{folder} is not empty; give another --out, or comigs run --resume {folder}"
+        )
     check(config)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(dump_yaml(config), encoding="utf-8")
@@ -113,14 +115,18 @@ def resume(
     before = load_config(folder / "config.yaml")
     config = load_config(folder / "config.yaml", overrides)
     if changed := changed_keys(before, config):
-        raise BadInput(f"{changed[0]} differs from the run in {folder}; start a new run to change it")
+        raise BadInput(
+            f"{changed[0]} differs from the run in {folder}; start a new run to change it"
+        )
     check(config)
     return _launch(config, folder, watch)
 
 
 def with_threads(config: RunConfig) -> RunConfig:
     """Fill in `threads` and `engine.workers`: threads are part of a run's identity."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     workers = config.engine.workers or (cores if config.engine.name == "ray" else 1)
     threads = config.threads or max(1, cores // workers)
     return replace(config, threads=threads, engine=replace(config.engine, workers=workers))
@@ -163,7 +169,9 @@ def check(config: RunConfig) -> None:
 
 def _launch(config: RunConfig, folder: Path, watch: Watcher) -> RunResult:
     from comigs.local import training_clients
+    from comigs.report.page import write_report
     from comigs.report.table import final_rows
+    from comigs.report.tensorboard import write_events
     from server.grids import make_grid
     from server.journal import Journal
     from server.loop import run_rounds
@@ -177,11 +185,14 @@ def _launch(config: RunConfig, folder: Path, watch: Watcher) -> RunResult:
             config.engine.name,
             num_clients=len(training_clients(config)),
             state_dir=str(folder.resolve()),
-            threads=config.threads,
-            workers=config.engine.workers,
+            threads=config.threads or 1,
+            workers=config.engine.workers or 1,
             timeout=config.server.round_timeout,
         ) as grid:
             run_rounds(grid, config, folder, journal)
+        if config.log.tensorboard:
+            write_events(folder)
+        write_report([folder])
     return RunResult(folder, final_rows(folder))
 
 
@@ -196,6 +207,12 @@ def _locked(folder: Path) -> Iterator[None]:
         except OSError:
             raise BadInput(f"{folder} is in use by another process") from None
         yield
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _environment() -> dict[str, Any]:

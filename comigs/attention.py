@@ -16,9 +16,7 @@ def _forward(
 ) -> tuple[Tensor, None]:
     if mask is not None and mask.is_floating_point():
         mask = mask.float()
-    out, _ = sdpa_attention_forward(
-        module, query.float(), key.float(), value.float(), mask, **more
-    )
+    out, _ = sdpa_attention_forward(module, query.float(), key.float(), value.float(), mask, **more)
     return out.to(query.dtype), None
 
 

@@ -138,18 +138,15 @@ def _count_whole_batch(model: nn.Module, parts: tuple[Tensor, ...]) -> None:
     The balance loss is a product of counts and means, so micro-batches add up to the full batch
     only if each of them uses the whole batch's counts (cf. arXiv 2501.11873).
     """
-    blocks = [block for block in expert_blocks(model) if _counts_vary(block)]
+    blocks = [b for b in expert_blocks(model) if b.router and b.top_k < len(b.names)]
     if not blocks:
         return
     for part in parts:
         token_loss(model, part)
         for block in blocks:
-            counts = slot_counts(block.routing)  # type: ignore[arg-type]
+            assert block.routing is not None
+            counts = slot_counts(block.routing)
             block.counts = counts if block.counts is None else block.counts + counts
-
-
-def _counts_vary(block: nn.Module) -> bool:
-    return block.router is not None and block.top_k < len(block.names)  # type: ignore[arg-type]
 
 
 def _set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:

@@ -1,6 +1,7 @@
 """The command line. Heavy imports wait until a command needs them."""
 
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -188,6 +189,7 @@ def _fail(error: ComigsError, debug: bool) -> NoReturn:
 
 def main() -> None:
     """Entry point of the `comigs` command."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # waiting threads must not burn a busy CPU
     logging.captureWarnings(True)
     logging.getLogger("py.warnings").setLevel(logging.ERROR)
     if "--debug" in sys.argv:

@@ -16,15 +16,22 @@ from queue import Queue
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.progress import TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from comigs.api import with_threads
 from comigs.config import RunConfig
-from comigs.configload import config_hash, dump_yaml, load_config, read_suite, to_dict
+from comigs.configload import config_hash, load_config, read_suite, to_dict
 from comigs.errors import BadInput, ComigsError
 from comigs.methods import find_method
 from comigs.report.comparison import write_comparison
+from comigs.report.table import events_of, final_rows
 
 
 def run_suite(
@@ -56,10 +63,15 @@ def run_suite(
     results.mkdir(parents=True, exist_ok=True)
     missing = [c for c in cells if not (results / f"{config_hash(c)}.json").exists()]
     console = Console(stderr=True)
-    console.print(f"{len(cells)} runs, {len(cells) - len(missing)} already done; results in {folder}")
+    console.print(
+        f"{len(cells)} runs, {len(cells) - len(missing)} already done; results in {folder}"
+    )
     failures = _run_all(missing, folder, jobs, console)
-    rows = [json.loads((results / f"{config_hash(c)}.json").read_text()) for c in cells
-            if (results / f"{config_hash(c)}.json").exists()]
+    rows = [
+        json.loads((results / f"{config_hash(c)}.json").read_text())
+        for c in cells
+        if (results / f"{config_hash(c)}.json").exists()
+    ]
     if rows:
         Console().print(write_comparison(rows, suite, folder), markup=False, highlight=False)
     if failures:
@@ -138,6 +150,8 @@ def _run_one(config: RunConfig, folder: Path, workers: Queue) -> str | None:
             return error
     finally:
         workers.put(worker)
+    if failures := [e for e in events_of(work) if e["event"] == "failure" and "round" not in e]:
+        return f"client {failures[0]['name']} failed its test: {failures[0]['reason']}"
     _keep(config, work, folder / "results" / f"{key}.json")
     shutil.rmtree(work)
     return None
@@ -170,15 +184,14 @@ class _Worker:
 
 
 def _keep(config: RunConfig, work: Path, path: Path) -> None:
-    from comigs.report.table import events_of, final_rows
-
     rounds = [e for e in events_of(work) if e["event"] == "round"]
     result = {
         "config": to_dict(config),
         "environment": json.loads((work / "environment.json").read_text()),
         "final": final_rows(work),
-        "rounds": [{k: e[k] for k in ("round", "loss", "valid_ppl", "seconds", "bytes_up")}
-                   for e in rounds],
+        "rounds": [
+            {k: e[k] for k in ("round", "loss", "valid_ppl", "seconds", "bytes_up")} for e in rounds
+        ],
     }
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

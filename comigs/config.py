@@ -178,7 +178,14 @@ class RunConfig:
     log: LogConfig = LogConfig()
 
     def __post_init__(self) -> None:
-        for key in ("rounds", "local_steps", "clients", "batch_size", "micro_batch_size", "threads"):
+        for key in (
+            "rounds",
+            "local_steps",
+            "clients",
+            "batch_size",
+            "micro_batch_size",
+            "threads",
+        ):
             _at_least(key, getattr(self, key), 1)
         _at_least("seed", self.seed, 0)
         _require(0 < self.participation <= 1, "participation", self.participation, "in (0, 1]")

@@ -47,7 +47,9 @@ def build(cls: type, tree: Any, origin: Origin, prefix: str = "") -> Any:
     hints = get_type_hints(cls)
     if not isinstance(tree, dict):
         if "name" not in hints or not isinstance(tree, str):
-            raise BadInput(f"{origin.of(prefix)}: {prefix or 'it'} is {tree!r}; expected keys below")
+            raise BadInput(
+                f"{origin.of(prefix)}: {prefix or 'it'} is {tree!r}; expected keys below"
+            )
         tree = {"name": tree}
     values = {}
     for key, value in tree.items():
@@ -57,7 +59,7 @@ def build(cls: type, tree: Any, origin: Origin, prefix: str = "") -> Any:
             hint = suggest(str(key), hints) or f"; known{where}: {', '.join(hints)}"
             raise BadInput(f"{origin.of(dotted)}: unknown key {dotted}{hint}")
         if dataclasses.is_dataclass(hints[key]):
-            values[key] = build(hints[key], value, origin, dotted)  # type: ignore[arg-type]
+            values[key] = build(hints[key], value, origin, dotted)
         else:
             ok, values[key] = _convert(value, hints[key])
             if not ok:

@@ -13,7 +13,9 @@ def token_loss(model: nn.Module, windows: Tensor, reduction: str = "mean") -> Te
     """Cross-entropy in nats of predicting tokens 2..L+1 of each window (n x L+1)."""
     windows = windows.to(next(model.parameters()).device)
     logits = model(input_ids=windows[:, :-1], use_cache=False).logits
-    return F.cross_entropy(logits.flatten(0, 1).float(), windows[:, 1:].flatten(), reduction=reduction)
+    return F.cross_entropy(
+        logits.flatten(0, 1).float(), windows[:, 1:].flatten(), reduction=reduction
+    )
 
 
 @torch.no_grad()

@@ -5,10 +5,10 @@ The attention LoRA belongs to the first of them. Ref: CoMiGS, arXiv 2409.13931, 
 """
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -59,10 +59,11 @@ class ExpertMLP(nn.Module):
         self.counts: Tensor | None = None
         self.only: int | None = None
 
-    def _linear(self, name: str) -> nn.Module:
+    def _linear(self, name: str) -> Any:
+        """One of the MLP's linears: a PEFT LoRA layer."""
         return self.get_submodule(name)
 
-    def _hidden(self, up: list[Tensor]) -> Tensor:
+    def _hidden(self, up: Sequence[Tensor]) -> Tensor:
         gate, *value = up[0].chunk(2, dim=-1) if self.family.fused else up
         return self._act(gate) * value[0] if value else self._act(gate)
 
@@ -81,7 +82,7 @@ class ExpertMLP(nn.Module):
             y = self.get_submodule(self.family.dropout)(y)
         return y.view(shape)
 
-    def _mixture(self, x: Tensor, frozen: list[Tensor], ups: list, down: nn.Module) -> Tensor:
+    def _mixture(self, x: Tensor, frozen: list[Tensor], ups: list[Any], down: Any) -> Tensor:
         dtype = frozen[0].dtype
         names, parts = self._gates(x, dtype)
         lows = _low_rank(x, ups, names)
@@ -106,7 +107,9 @@ class ExpertMLP(nn.Module):
         if bias is not None and self.routing is not None and self.top_k == 1:
             y = y + bias * (self.routing.gates - 1).to(dtype)
         spread = [
-            part if tokens is None else part.new_zeros(len(x), part.shape[1]).index_add(0, tokens, part)
+            part
+            if tokens is None
+            else part.new_zeros(len(x), part.shape[1]).index_add(0, tokens, part)
             for (_, tokens), part in zip(parts, low, strict=True)
         ]
         b = [down.lora_B[name].weight.to(dtype) * down.scaling[name] for name in names]
@@ -114,7 +117,7 @@ class ExpertMLP(nn.Module):
 
     def _gates(
         self, x: Tensor, dtype: torch.dtype
-    ) -> tuple[list[str], list[tuple[Tensor | None, Tensor | None]]]:
+    ) -> tuple[list[str], Sequence[tuple[Tensor | None, Tensor | None]]]:
         """Return the experts to run and for each its gate (T_e x 1) and its tokens (T_e)."""
         if self.only is not None:
             return [self.names[self.only]], [(None, None)]
@@ -143,7 +146,7 @@ def _drops(drop: nn.Module) -> bool:
     return isinstance(drop, nn.Dropout) and drop.training
 
 
-def _low_rank(x: Tensor, ups: list, names: list[str]) -> list[list[Tensor]]:
+def _low_rank(x: Tensor, ups: list[Any], names: list[str]) -> list[list[Tensor]]:
     """Return s A x (T x r) per expert and up-projection, all in one product."""
     pairs = [(up, name) for name in names for up in ups]
     weights = [up.lora_A[name].weight.to(x.dtype) * up.scaling[name] for up, name in pairs]

@@ -35,6 +35,7 @@ class Family:
     mlp: str = "mlp"
     dropout: str | None = None
 
+
 _QKVO = tuple(f"self_attn.{name}_proj" for name in "qkvo")
 _LLAMA = Family(up=("gate_proj", "up_proj"), down="down_proj", act="act_fn", attention=_QKVO)
 

@@ -13,7 +13,6 @@ from comigs.adapters import (
     adapter_parameters,
     adapter_tensors,
     init_adapters,
-    is_router,
     load_adapter_tensors,
 )
 from comigs.base import expert_model, load_base
@@ -144,14 +143,18 @@ def final_evaluation(
     data = data_of(config, client)
     base = load_base(config.model.name, config.model.dtype)
     length = config.data.seq_len
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"name": name, "test_tokens": len(test), "pretrained": perplexity(base, test, length)}
         for name, test in data.tests.items()
     ]
     if not find_method(config.method).trains:
         valid = perplexity(base, data.valid, length)
-        return [row | {"valid": valid, "before": row["pretrained"], "after": row["pretrained"]}
-                | {"trainable": 0} for row in rows]
+        return [
+            row
+            | {"valid": valid, "before": row["pretrained"], "after": row["pretrained"]}
+            | {"trainable": 0}
+            for row in rows
+        ]
     model, _, _ = restore(config, client, root, state_round)
     trainable = sum(p.numel() for n, p in adapter_parameters(model).items())
     for row in rows:

@@ -137,8 +137,7 @@ def _expert_gradients(
     h = h.detach()
     gated_low = d_low if gate is None else d_low * gate
     d_low_in = [
-        d @ b if wanted else None
-        for d, b, wanted in zip(d_z, expert.up_b, need.low, strict=True)
+        d @ b if wanted else None for d, b, wanted in zip(d_z, expert.up_b, need.low, strict=True)
     ]
     d_up_b = [
         d.t() @ low if wanted else None
@@ -165,12 +164,10 @@ def _unflatten(
     size = 2 * n + 2
     groups = [flat[i : i + size] for i in range(0, len(flat), size)]
     return up, [
-        Expert(g[:n], g[n : 2 * n], g[-2], g[-1], t)  # type: ignore[arg-type]
-        for g, t in zip(groups, tokens, strict=True)
+        Expert(g[:n], g[n : 2 * n], g[-2], g[-1], t) for g, t in zip(groups, tokens, strict=True)
     ]
 
 
 def _projections(count: int, experts: int) -> int:
     """Solve count = n + experts (2 n + 2) for n, the number of up-projections."""
     return (count - 2 * experts) // (2 * experts + 1)
-

@@ -49,7 +49,7 @@ def balance_loss(routing: Routing, importance: float, counts: Tensor | None = No
         importance: iota, the share of the load that the first expert should carry.
         counts: slot counts of the whole batch when `routing` is one micro-batch of it.
     """
-    n_tokens, n_experts = routing.logits.shape
+    n_experts = routing.logits.shape[-1]
     if counts is None:
         counts = slot_counts(routing)
     share = counts / counts.sum()

@@ -64,9 +64,7 @@ def address(
     return messages
 
 
-def collect(
-    grid: Grid, messages: Sequence[Message], clients: Iterable[Client]
-) -> Iterator[Answer]:
+def collect(grid: Grid, messages: Sequence[Message], clients: Iterable[Client]) -> Iterator[Answer]:
     """Send `messages` and yield an answer to each, in order of arrival."""
     by_node = {client.node: client for client in clients}
     waiting = dict(zip(grid.push_messages(messages), messages, strict=True))

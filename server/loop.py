@@ -47,9 +47,7 @@ def run_rounds(grid: Grid, config: RunConfig, folder: Path, journal: Journal) ->
     progress = resume_point(config, folder / "server", clients, journal)
     names = [client.name for client in clients.values()]
     rounds = config.rounds if find_method(config.method).trains else 0
-    journal.write(
-        "start", method=config.method, clients=names, rounds=rounds, round=progress.round
-    )
+    journal.write("start", method=config.method, clients=names, rounds=rounds, round=progress.round)
     strategy = make_strategy(config)
     while progress.round < rounds:
         _train_round(grid, config, clients, progress, strategy, journal)

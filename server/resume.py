@@ -63,14 +63,17 @@ def resume_point(
         ComigsError: when there are checkpoints but none is usable.
     """
     saved = saved_rounds(root)
+    damaged: list[tuple[int, str]] = []
     for number in reversed(saved):
         try:
             progress = _load(config, root, number)
             _check_clients(progress, clients)
         except DamagedState as error:
-            journal.write("damaged", round=number, reason=str(error))
+            damaged.append((number, str(error)))
             continue
         journal.rewind(number)
+        for lost, reason in damaged:
+            journal.write("damaged", round=lost, reason=reason, resumed_from=number)
         return progress
     if saved:
         raise ComigsError(

@@ -2,10 +2,9 @@
 
 from collections.abc import Iterable
 
+import torch
 from flwr.app import Array, ArrayRecord, Message, MetricRecord
 from flwr.serverapp.strategy import FedAvg
-
-import torch
 
 from comigs.config import RunConfig
 from comigs.methods import find_method

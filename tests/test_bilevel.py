@@ -28,7 +28,9 @@ VALID = torch.randint(32, (300,), generator=torch.Generator().manual_seed(2))
 def make_model(**experts):
     torch.manual_seed(0)
     base = tf.GPT2LMHeadModel(
-        tf.GPT2Config(vocab_size=32, n_embd=16, n_layer=2, n_head=2, n_positions=16, initializer_range=0.2)
+        tf.GPT2Config(
+            vocab_size=32, n_embd=16, n_layer=2, n_head=2, n_positions=16, initializer_range=0.2
+        )
     ).eval()
     model = comigs.add_experts(base, comigs.ExpertsConfig(rank=4, **experts))
     init_adapters(model, 0, 0)
@@ -76,7 +78,9 @@ def test_an_expert_step_gives_routers_no_gradient_and_a_router_step_none_to_expe
                 assert parameter.grad is not None, name
             else:
                 assert parameter.grad is None, name
-        frozen = [p for n, p in model.named_parameters() if ".lora_" not in n and ".router" not in n]
+        frozen = [
+            p for n, p in model.named_parameters() if ".lora_" not in n and ".router" not in n
+        ]
         assert all(p.grad is None for p in frozen)
 
 

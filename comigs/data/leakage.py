@@ -61,7 +61,8 @@ def contained(hashes: Hashes, ordered: Hashes) -> NDArray[np.bool_]:
 def shared_windows(heldout: str, others: Iterable[str], width: int = WIDTH) -> list[str]:
     """Distinct windows of `heldout` that occur in any of `others`, in the order of `heldout`."""
     hashes = window_hashes(heldout, width)
-    ordered, seen, found = np.sort(hashes), set(), [np.empty(0, dtype=np.uint64)]
+    seen: set[str] = set()
+    ordered, found = np.sort(hashes), [np.empty(0, dtype=np.uint64)]
     for other in others:
         theirs = window_hashes(other, width)
         places = np.flatnonzero(contained(theirs, ordered))

@@ -1,23 +1,25 @@
 """`comigs report`: one self-contained page about one run, or about several compared."""
 
 import json
-import math
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import yaml
-from jinja2 import Environment, PackageLoader
+from jinja2 import ChainableUndefined, Environment, PackageLoader
 
 from comigs.errors import BadInput
 from comigs.methods import all_methods
 from comigs.report.plots import Picture, Series, lines, stacked
 from comigs.report.table import events_of, final_rows
 
-NUMBERS = ("pretrained", "before", "after", "bytes_up", "bytes_down", "seconds")
-NUMBERS += ("trainable", "communicated")
+NUMBERS = (
+    *("pretrained", "before", "after", "bytes_up", "bytes_down"),
+    *("seconds", "trainable", "communicated"),
+)
 
 
 @dataclass(frozen=True)
@@ -59,11 +61,16 @@ class Run:
     def resume(self) -> str:
         return f"comigs run --resume {shlex.quote(str(self.folder))}"
 
-    @property
+    @cached_property
     def rows(self) -> list[dict[str, Any]]:
         return final_rows(self.folder)
 
     @property
+    def winners(self) -> int:
+        """Clients that end better than the bare base."""
+        return sum(row["after"] < row["pretrained"] for row in self.rows)
+
+    @cached_property
     def mean(self) -> dict[str, float]:
         """Mean over the clients of every number that all of them have."""
         rows = self.rows
@@ -86,13 +93,20 @@ def write_report(runs: Sequence[Path]) -> Path:
     if not runs:
         raise BadInput("no run folder given; try: comigs report runs/<name>")
     loaded = [_load(Path(folder)) for folder in runs]
+    if len({run.label for run in loaded}) < len(loaded):
+        loaded = [replace(run, label=str(run.folder)) for run in loaded]
     templates = Environment(
-        loader=PackageLoader("comigs.report", "."), autoescape=True, trim_blocks=True
+        loader=PackageLoader("comigs.report", "."),
+        autoescape=True,
+        undefined=ChainableUndefined,
+        trim_blocks=True,
     )
-    templates.filters |= {"ppl": ppl, "size": size, "clock": clock, "count": count}
     pictures = _pictures(loaded[0]) if len(loaded) == 1 else _compared(loaded)
     page = templates.get_template("run.html.j2").render(
-        runs=loaded, pictures=[picture for picture in pictures if picture]
+        runs=loaded,
+        pictures=[picture for picture in pictures if picture],
+        clients=list(dict.fromkeys(row["name"] for run in loaded for row in run.rows)),
+        differences=_differences(loaded),
     )
     path = loaded[0].folder / "report.html"
     try:
@@ -104,14 +118,37 @@ def write_report(runs: Sequence[Path]) -> Path:
 
 def _load(folder: Path) -> Run:
     if not any((folder / name).is_file() for name in ("config.yaml", "metrics.jsonl")):
-        raise BadInput(f"{folder} holds neither config.yaml nor metrics.jsonl; it is not a run folder")
+        raise BadInput(
+            f"{folder} holds neither config.yaml nor metrics.jsonl; it is not a run folder"
+        )
     text = _read(folder / "config.yaml")
     try:
         config = yaml.safe_load(text) or {}
         environment = json.loads(_read(folder / "environment.json") or "{}")
-    except (yaml.YAMLError, json.JSONDecodeError) as error:
-        raise BadInput(f"{folder}: {type(error).__name__} in config.yaml or environment.json") from None
+    except (yaml.YAMLError, json.JSONDecodeError):
+        raise BadInput(f"{folder}: config.yaml or environment.json is damaged") from None
+    if not isinstance(config, dict):
+        raise BadInput(f"{folder}/config.yaml does not hold settings")
     return Run(folder.resolve().name, folder, text, config, environment, events_of(folder))
+
+
+def _differences(runs: list[Run]) -> dict[str, list[Any]]:
+    """Dotted settings that are not the same in all runs that have any, with each run's value."""
+    flat = [_flat(run.config) for run in runs]
+    found: dict[str, list[Any]] = {}
+    for key in dict.fromkeys(key for one in flat for key in one):
+        if len({repr(one.get(key)) for one in flat if one}) > 1:
+            found[key] = [one.get(key) for one in flat]
+    return found
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= (
+            _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+        )
+    return flat
 
 
 def _read(path: Path) -> str:
@@ -135,7 +172,7 @@ AS_RECEIVED = (
     "Of the model as received in that round, before local training: round 1 shows the bare base. "
     "Lower is better."
 )
-COPIES = "Traffic of all clients added up; what the final test fetches is not in it."
+TRAFFIC = "Traffic of all clients added up; what the final test fetches is not in it."
 
 
 def _pictures(run: Run) -> list[Picture | None]:
@@ -158,7 +195,7 @@ def _pictures(run: Run) -> list[Picture | None]:
     return [
         lines(series("valid_ppl"), "Validation perplexity", AS_RECEIVED, "perplexity", log=True),
         lines(series("loss"), "Training loss", "Mean over a round's local steps.", "loss"),
-        lines(sent, "Bytes sent", COPIES, "MB since the start"),
+        lines(sent, "Bytes sent", TRAFFIC, "MB since the start"),
         stacked(
             [e["round"] for e in rounds],
             [("compute", work), ("overhead", [a - b for a, b in zip(wall, work, strict=True)])],
@@ -183,6 +220,6 @@ def _compared(runs: list[Run]) -> list[Picture | None]:
     return [
         lines(valid, "Validation perplexity", mean + AS_RECEIVED, "perplexity", log=True),
         lines(loss, "Training loss", mean + "Mean over a round's local steps.", "loss"),
-        lines(sent, "Bytes sent", COPIES, "MB since the start, both ways"),
+        lines(sent, "Bytes sent", TRAFFIC, "MB since the start, both ways"),
         lines(seconds, "Time per round", "Wall clock.", "seconds"),
     ]

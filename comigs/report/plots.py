@@ -15,7 +15,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 INK, LINE = "#1c2431", "#dbe1ea"
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#b0518f", "#b98300", "#5b6573")
 MOST = 2 * len(PALETTE)  # solid, then dashed lines; beyond that single lines cannot be told apart
-STYLE: dict[str, Any] = {
+STYLE: Any = {
     "svg.fonttype": "none",
     "text.parse_math": False,
     "font.size": 9.5,
@@ -99,10 +99,9 @@ def stacked(
         for index, (_, values) in enumerate(parts):
             axes.bar(rounds, values, 0.7, floor, color=PALETTE[index])
             floor = [a + b for a, b in zip(floor, values, strict=True)]
-        axes.margins(x=0.02 if len(rounds) > 4 else 0.3)
+        axes.set_xlim(min(rounds) - 0.7, max(rounds) + 0.7)
         axes.grid(False, axis="x")
         _ticks(axes, log=False)
-        axes.set_ylim(bottom=0)
         svg = to_svg(figure, title)
     return Picture(title, caption, svg, [(label, i) for i, (label, _) in enumerate(parts)])
 
@@ -140,6 +139,8 @@ def _ticks(axes: Axes, log: bool) -> None:
         wide = high > 8 * low
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)) if wide else MaxNLocator(5))
         axes.yaxis.set_minor_locator(NullLocator())
+    else:
+        axes.set_ylim(bottom=max(low, 0))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
 

@@ -15,7 +15,9 @@ def write_events(folder: Path) -> None:
     with SummaryWriter(str(target)) as writer:
         for event in events_of(folder):
             if event["event"] == "client":
-                scalars = {f"{key}/{event['name']}": event.get(key) for key in ("loss", "valid_ppl")}
+                scalars = {
+                    f"{key}/{event['name']}": event.get(key) for key in ("loss", "valid_ppl")
+                }
             elif event["event"] == "round":
                 keys = ("seconds", "bytes_up", "bytes_down")
                 scalars = {f"round/{key}": event.get(key) for key in keys}

@@ -44,6 +44,7 @@ SHAPES: dict[str, PretrainedConfig] = {
         tie_word_embeddings=True,
     ),
 }
+RESULTS = Path("experiments/benchmarks/results")
 EXPERTS = ExpertsConfig(generalists=1, specialists=1, top_k=2, rank=8)
 
 
@@ -127,8 +128,9 @@ def measure(shape: str, dtype: torch.dtype, repeats: int, length: int) -> dict:
     base = AutoModelForCausalLM.from_config(SHAPES[shape], dtype=dtype).eval().requires_grad_(False)
     prefer_fast_attention(base)
     ids = torch.randint(0, base.config.vocab_size, (4, length + 1))
-    steps = {name: stepper(make(base), ids) for name, make in
-             {"a": ours, "b": plain, "c": naive}.items()}
+    steps = {
+        name: stepper(make(base), ids) for name, make in {"a": ours, "b": plain, "c": naive}.items()
+    }
     memory = {}
     for name, step in steps.items():
         step()
@@ -155,7 +157,9 @@ def measure(shape: str, dtype: torch.dtype, repeats: int, length: int) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="two repeats of short sequences")
-    parser.add_argument("--out", type=Path, default=Path("experiments/benchmarks/results/step.json"))
+    parser.add_argument(
+        "--out", type=Path, default=Path("experiments/benchmarks/results/step.json")
+    )
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--shape", choices=SHAPES, action="append")
     args = parser.parse_args()
@@ -173,8 +177,12 @@ def main() -> None:
             row["shape"], row["dtype"], *times, f"{row['a/b']:.2f}", f"{row['c/a']:.2f}", memory
         )
     Console().print(table)
-    machine = {"platform": platform.platform(), "cores": os.cpu_count(),
-               "threads": torch.get_num_threads(), "torch": torch.__version__}
+    machine = {
+        "platform": platform.platform(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
 

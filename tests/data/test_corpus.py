@@ -1,0 +1,62 @@
+"""Federations on disk: layouts, consecutive splits, and files that cannot be used."""
+
+import lzma
+
+import pytest
+
+from comigs.data.corpus import client_names, read_split
+from comigs.errors import BadInput
+
+PARAGRAPHS = "".join(f"paragraph {i} of the text\n" for i in range(100))
+
+
+@pytest.fixture(autouse=True)
+def forget_folders():
+    client_names.cache_clear()
+
+
+@pytest.mark.parametrize("name, count", [("multilingual", 4), ("topics", 4), ("domains", 5)])
+def test_bundled_federations_have_their_clients(name, count):
+    names = client_names(name)
+    assert len(names) == count
+    assert all(read_split(name, names[0], split) for split in ("train", "valid", "test"))
+
+
+def test_one_file_per_client_is_split_into_consecutive_blocks_of_lines(tmp_path):
+    (tmp_path / "anna.txt").write_text(PARAGRAPHS)
+    (tmp_path / "ben.txt.xz").write_bytes(lzma.compress(PARAGRAPHS.encode()))
+    assert client_names(str(tmp_path)) == ("anna", "ben")
+    for client in ("anna", "ben"):
+        blocks = [read_split(str(tmp_path), client, s) for s in ("train", "valid", "test")]
+        assert "".join(blocks) == PARAGRAPHS
+        assert all(block.endswith("\n") for block in blocks)
+        assert len(blocks[0]) == pytest.approx(0.8 * len(PARAGRAPHS), rel=0.02)
+        assert len(blocks[1]) == pytest.approx(0.1 * len(PARAGRAPHS), rel=0.1)
+
+
+def test_a_folder_per_client_is_taken_as_it_is_split(tmp_path):
+    folder = tmp_path / "anna"
+    folder.mkdir()
+    for split in ("train", "valid", "test"):
+        (folder / f"{split}.txt").write_text(f"{split} text\n")
+    assert client_names(str(tmp_path)) == ("anna",)
+    assert read_split(str(tmp_path), "anna", "valid") == "valid text\n"
+
+
+def test_files_that_cannot_be_used_are_named(tmp_path):
+    (tmp_path / "bad.txt").write_bytes(b"caf\xe9\n" * 50)
+    with pytest.raises(BadInput, match=r"bad\.txt is not UTF-8 \(byte 3\)"):
+        read_split(str(tmp_path), "bad", "train")
+    (tmp_path / "none.txt").write_text(" \n")
+    with pytest.raises(BadInput, match=r"'none'.*no text in its train split"):
+        read_split(str(tmp_path), "none", "train")
+    (tmp_path / "broken.txt.xz").write_bytes(b"no xz")
+    with pytest.raises(BadInput, match="not a readable xz"):
+        read_split(str(tmp_path), "broken", "train")
+
+
+def test_no_folder_and_no_text_are_told_apart(tmp_path):
+    with pytest.raises(BadInput, match="give a folder of text files or one of: domains"):
+        client_names("multilingal")
+    with pytest.raises(BadInput, match="holds no text"):
+        client_names(str(tmp_path))

@@ -1,0 +1,66 @@
+"""Ways to run a small federation (tests/fixtures.py), and to look at what it left."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+QUIET = {
+    "OMP_NUM_THREADS": "1",
+    "HF_HUB_OFFLINE": "1",
+    "FLWR_TELEMETRY_ENABLED": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "PYTHONPATH": str(ROOT),
+    "COLUMNS": "200",
+}
+
+
+def start_cli(*arguments, **options):
+    """`python -m comigs ...` as a process in a session of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "comigs", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | QUIET,
+        start_new_session=True,
+        **options,
+    )
+
+
+def run_cli(*arguments):
+    """Run the command to its end. Returns (exit code, standard output, standard error)."""
+    process = start_cli(*arguments)
+    out, err = process.communicate()
+    return process.returncode, out, err
+
+
+def events(folder, kind):
+    """Events of a kind in the run's metrics.jsonl."""
+    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return [event for event in map(json.loads, lines) if event["event"] == kind]
+
+
+def numbers(folder):
+    """Everything a run computed, by file: bytes of all tensors, and the test perplexities."""
+    tensors = {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.glob("**/round_*/*.safetensors"))
+    }
+    keys = ("name", "pretrained", "before", "after", "bytes_up", "bytes_down")
+    finals = {row["client"]: tuple(row[key] for key in keys) for row in events(folder, "final")}
+    losses = {
+        (event["round"], event["client"]): (event["loss"], event["valid_ppl"])
+        for event in events(folder, "client")
+    }
+    return tensors, finals, losses
+
+
+def assert_same_numbers(folder, other):
+    """Two runs that must have computed the same, bit for bit."""
+    for one, two in zip(numbers(folder), numbers(other), strict=True):
+        assert sorted(one) == sorted(two)
+        assert one, "nothing to compare"
+        assert [key for key in one if one[key] != two[key]] == []

@@ -1,0 +1,238 @@
+"""`comigs report` on synthetic run folders."""
+
+import json
+import re
+import shlex
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from comigs.config import RunConfig
+from comigs.configload import dump_yaml
+from comigs.errors import BadInput
+from comigs.report.page import write_report
+from comigs.report.tensorboard import write_events
+
+Make = Callable[..., Path]
+
+
+def client(round_number: int, number: int, name: str, **more: Any) -> dict[str, Any]:
+    event = {"event": "client", "round": round_number, "client": number, "name": name}
+    return event | {"loss": 5.0 - round_number, "valid_ppl": 300.0 / round_number} | more
+
+
+def whole(round_number: int, **more: Any) -> dict[str, Any]:
+    event = {"event": "round", "round": round_number, "loss": 4.0, "valid_ppl": 200.0}
+    event |= {"seconds": 10.0, "compute_seconds": 8.0, "bytes_up": 2000000, "bytes_down": 0}
+    return event | more
+
+
+def final(number: int, name: str, **more: Any) -> dict[str, Any]:
+    event = {"event": "final", "client": number, "name": name, "test_tokens": 9}
+    event |= {"pretrained": 1234.56, "before": 98.76, "after": 61.728, "trainable": 107520}
+    event |= {"bytes_up": 786432, "bytes_down": 1e9, "seconds": 75.4, "communicated": 65536}
+    return event | more
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Make:
+    def run(
+        name: str = "mine", names: tuple[str, ...] = ("de", "fr"), end: bool = True, **config: Any
+    ) -> Path:
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "config.yaml").write_text(dump_yaml(RunConfig(rounds=2, **config)))
+        (folder / "environment.json").write_text('{"cores": 7, "packages": {"torch": "2.13.0"}}')
+        events: list[dict[str, Any]] = [
+            {"event": "start", "method": "comigs", "clients": names, "rounds": 2, "round": 0},
+            *(client(1, i, n) for i, n in enumerate(names)),
+            whole(1),
+        ]
+        if end:
+            events += [client(2, i, n) for i, n in enumerate(names)]
+            events += [whole(2), *(final(i, n) for i, n in enumerate(names))]
+            events += [{"event": "end", "seconds": 20.0}]
+        (folder / "metrics.jsonl").write_text("".join(json.dumps(e) + "\n" for e in events))
+        return folder
+
+    return run
+
+
+class _Page(HTMLParser):
+    """Collects the cells of all table rows, and every tag."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.rows: list[list[str]] = []
+        self.tags: list[str] = []
+        self.in_cell = False
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attributes: object) -> None:
+        self.tags.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+            self.in_cell = True
+
+    def handle_endtag(self, tag: str) -> None:
+        self.in_cell = self.in_cell and tag not in ("td", "th")
+
+    def handle_data(self, data: str) -> None:
+        if self.in_cell:
+            self.rows[-1][-1] += data.strip()
+
+
+def text_of(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+def append(folder: Path, *events: dict[str, Any]) -> None:
+    with open(folder / "metrics.jsonl", "a", encoding="utf-8") as file:
+        file.writelines(json.dumps(event) + "\n" for event in events)
+
+
+NUMBERS = ["1,234.6", "98.8", "61.7", "20.0\u00d7", "0.79 MB", "1.00 GB", "75 s"]
+NUMBERS += ["107,520", "65,536"]
+NONE = "\u2013"
+
+
+def test_the_final_table_and_its_mean_are_on_the_page(make: Make) -> None:
+    path = write_report([make()])
+    assert path.name == "report.html"
+    rows = _Page(path).rows
+    assert ["de", *NUMBERS] in rows
+    assert ["mean", *NUMBERS] in rows
+    assert "2 of 2 clients gained" in text_of(path)
+
+
+def test_a_client_that_lost_is_not_counted_as_a_winner(make: Make) -> None:
+    folder = make(names=("de",))
+    append(folder, final(1, "fr", after=2000.0))
+    assert "1 of 2 clients gained" in text_of(write_report([folder]))
+
+
+def test_four_pictures_config_and_environment(make: Make) -> None:
+    text = text_of(write_report([make(seed=4711)]))
+    assert text.count("<svg") == 4
+    assert "seed: 4711" in text
+    assert "2.13.0" in text
+    assert "generalist experts averaged" in text
+
+
+def test_nothing_is_fetched_and_ids_are_unique(make: Make) -> None:
+    text = text_of(write_report([make()]))
+    assert not re.search(r"https?:|<script|<link|@import", text)
+    ids = re.findall(r'\bid="([^"]+)"', text)
+    assert len(ids) == len(set(ids))
+    for pair in re.findall(r'href="#([^"]+)"|url\(#([^)]+)\)', text):
+        assert "".join(pair) in ids
+
+
+def test_names_and_reasons_cannot_inject_html(make: Make) -> None:
+    evil = "<script>alert(1)</script>"
+    folder = make(names=(evil, "$a_$"), name="x <img>")
+    append(folder, {"event": "failure", "round": 2, "client": 0, "name": evil, "reason": evil})
+    page = _Page(write_report([folder]))
+    assert "script" not in page.tags
+    assert "img" not in page.tags
+    assert ["2", evil, evil] in page.rows
+
+
+def test_failures_and_damaged_states_are_listed(make: Make) -> None:
+    folder = make()
+    append(
+        folder,
+        {"event": "failure", "client": 1, "name": "fr", "reason": "gone"},
+        {"event": "damaged", "round": 2, "reason": "cut short"},
+    )
+    rows = _Page(write_report([folder])).rows
+    assert ["final test", "fr", "gone"] in rows
+    assert ["2", "saved state", "cut short"] in rows
+
+
+def test_an_unfinished_run_says_how_to_go_on(make: Make) -> None:
+    folder = make(name="two words", end=False)
+    with open(folder / "metrics.jsonl", "a") as file:
+        file.write('{"event": "cli')
+    text = text_of(write_report([folder])).replace("&#39;", "'")
+    assert "1 of 2 rounds" in text
+    assert f"comigs run --resume {shlex.quote(str(folder))}" in text
+    assert text.count("<svg") == 4
+
+
+def test_a_finished_run_resumed_and_stopped_again_is_unfinished(make: Make) -> None:
+    folder = make()
+    assert "Not finished" not in text_of(write_report([folder]))
+    append(folder, {"event": "start", "method": "comigs", "clients": [], "rounds": 2, "round": 1})
+    assert "Not finished" in text_of(write_report([folder]))
+
+
+@pytest.mark.parametrize("missing", ["metrics.jsonl", "config.yaml", "environment.json"])
+def test_a_missing_part_is_left_out(make: Make, missing: str) -> None:
+    folder = make()
+    (folder / missing).unlink()
+    assert "comigs" in text_of(write_report([folder]))
+
+
+def test_validation_that_was_not_due_leaves_no_picture(make: Make) -> None:
+    folder = make(end=False)
+    events = [client(1, 0, "de", valid_ppl=None), whole(1, valid_ppl=None)]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(e) + "\n" for e in events))
+    assert text_of(write_report([folder])).count("<svg") == 3
+
+
+def test_many_clients_become_one_mean_line(make: Make) -> None:
+    folder = make(names=tuple(f"c{i}" for i in range(30)))
+    assert "mean of 30" in text_of(write_report([folder]))
+
+
+def test_what_is_not_a_run_is_refused_in_one_line(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "absent"):
+        with pytest.raises(BadInput, match=r"is not a run folder") as caught:
+            write_report([folder])
+        assert "\n" not in str(caught.value)
+
+
+def test_a_damaged_config_is_refused_in_one_line(make: Make) -> None:
+    folder = make()
+    for content in ("a: [", "- a list"):
+        (folder / "config.yaml").write_text(content)
+        with pytest.raises(BadInput, match=r"config\.yaml") as caught:
+            write_report([folder])
+        assert "\n" not in str(caught.value)
+
+
+def test_several_runs_share_one_page_in_the_first_folder(make: Make) -> None:
+    one, two = make("one"), make("two", method="fedavg", end=False)
+    path = write_report([one, two])
+    assert path == one / "report.html"
+    assert not (two / "report.html").exists()
+    assert "<title>one, two" in text_of(path)
+    rows = _Page(path).rows
+    assert ["one", "comigs", "finished", *NUMBERS] in rows
+    assert ["two", "fedavg", "1 of 2 rounds", *[NONE] * 9] in rows
+    assert ["method", "comigs", "fedavg"] in rows
+    assert ["de", "61.7", NONE] in rows
+    assert not [row for row in rows if row[:1] == ["seed"]]
+
+
+def test_runs_of_the_same_name_are_told_apart_by_their_paths(make: Make, tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    one, two = make("run"), make("a/run")
+    assert f"<title>{one}, {two}" in text_of(write_report([one, two]))
+
+
+def test_tensorboard_events_replace_the_old_ones(make: Make) -> None:
+    folder = make()
+    (folder / "events").mkdir()
+    (folder / "events" / "old").touch()
+    write_events(folder)
+    (file,) = (folder / "events").iterdir()
+    content = file.read_bytes()
+    for tag in (b"loss/de", b"valid_ppl/fr", b"round/seconds", b"round/bytes_up"):
+        assert content.count(tag) == 2
