@@ -59,8 +59,11 @@ class RunResult:
 
     def client(self, number: int) -> RunClient:
         """Client `number` (0-based)."""
-        if not 0 <= number < len(self.table):
-            raise BadInput(f"client {number} does not exist; there are 0..{len(self.table) - 1}")
+        from comigs.local import training_clients
+
+        count = len(training_clients(self.config))
+        if not 0 <= number < count:
+            raise BadInput(f"client {number} does not exist; there are 0..{count - 1}")
         return RunClient(self.folder, self.config, number)
 
 
@@ -88,13 +91,17 @@ def run(
     extra = [f"{key}={json.dumps(value)}" for key, value in settings.items()]
     config = with_threads(load_config(source, [*overrides, *extra]))
     folder = Path(out) if out else Path("runs") / f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    if folder.exists() and not folder.is_dir():
+        raise BadInput(f"{folder} is a file; give another --out")
     if folder.exists() and any(folder.iterdir()):
         raise BadInput(
             f"{folder} is not empty; give another --out, or comigs run --resume {folder}"
         )
     check(config)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.yaml").write_text(dump_yaml(config), encoding="utf-8")
+    partial = folder / "config.yaml.tmp"  # cut short, it would still be a valid configuration
+    partial.write_text(dump_yaml(config), encoding="utf-8")
+    partial.replace(folder / "config.yaml")
     return _launch(config, folder, watch)
 
 
@@ -155,6 +162,12 @@ def check(config: RunConfig) -> None:
     for key, value in given.items():
         if isinstance(value, list) and len(value) != count:
             raise BadInput(f"{key} has {len(value)} values; there are {count} clients")
+    taking_part = max(1, round(config.participation * len(training_clients(config))))
+    if config.server.min_clients > taking_part:
+        raise BadInput(
+            f"server.min_clients is {config.server.min_clients}; only {taking_part} clients "
+            "take part in a round"
+        )
     shares = any(method.experts(config.experts.for_client(i)).generalists for i in range(count))
     rank = config.experts.rank
     if shares and method.aggregator == "mean" and isinstance(rank, list) and len(set(rank)) > 1:

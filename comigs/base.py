@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from peft import PeftModel
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar
@@ -67,7 +68,7 @@ def load_base(name: str, dtype: str) -> PreTrainedModel:
     try:
         family_of(AutoConfig.from_pretrained(source).model_type)
         model = AutoModelForCausalLM.from_pretrained(source, dtype=getattr(torch, dtype))
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise _unloadable(name, "model", error) from None
     words, rows = len(load_tokenizer(name)), model.get_input_embeddings().num_embeddings
     if words > rows:

@@ -180,7 +180,7 @@ class _Worker:
     def close(self) -> None:
         if self.process is not None:
             self.process.kill()
-            self.process.wait()
+            self.process.communicate()
 
 
 def _keep(config: RunConfig, work: Path, path: Path) -> None:

@@ -31,7 +31,7 @@ def round_folder(root: Path, round_number: int) -> Path:
 def write_state(
     root: Path, round_number: int, tensors: dict[str, dict[str, Tensor]], meta: dict[str, Any]
 ) -> None:
-    """Write the checkpoint of a round, then delete all but the newest `KEEP`.
+    """Write the checkpoint of a round; keep it and the `KEEP` - 1 before it, and nothing else.
 
     Args:
         root: folder of one client or of the server.
@@ -65,9 +65,7 @@ def write_state(
             f"round {round_number} could not be saved in {root}: {error.strerror or error}; "
             "the last saved round is untouched"
         ) from error
-    for old in sorted(saved_rounds(root))[:-KEEP]:
-        with contextlib.suppress(OSError):
-            shutil.rmtree(round_folder(root, old))
+    _clean(root, round_number)
 
 
 def read_state(
@@ -111,6 +109,15 @@ def intact_rounds(root: Path) -> list[int]:
             read_state(root, number)
             good.append(number)
     return good
+
+
+def _clean(root: Path, newest: int) -> None:
+    """Delete old rounds, those after `newest` (it was redone), and what interrupted writes left."""
+    rounds = saved_rounds(root)
+    kept = [number for number in rounds if number <= newest][-KEEP:]
+    unwanted = [round_folder(root, number) for number in rounds if number not in kept]
+    for folder in [*unwanted, *root.glob(".round_*.tmp")]:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _digest(body: dict[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """Send one message to each client and collect the replies as they come."""
 
 import json
+import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -115,6 +116,15 @@ def fault_of(update: Mapping[str, Tensor], client: Client) -> str | None:
             return f"sent {name!r} as {tensor.dtype}, not float32"
         if not torch.isfinite(tensor).all():
             return f"sent {name!r} with NaN or infinity"
+    return None
+
+
+def fault_of_metrics(metrics: Mapping[str, object]) -> str | None:
+    """Why the metrics of an update cannot be used, or None."""
+    for key in ("num-examples", "loss", "tokens", "train_seconds", "eval_seconds", "seconds"):
+        value, least = metrics.get(key), 1 if key == "num-examples" else 0
+        if not isinstance(value, (int, float)) or not least <= value < math.inf:
+            return f"sent {key} = {value!r}"
     return None
 
 

@@ -1,10 +1,13 @@
 """metrics.jsonl: one event per line, appended as it happens and told to whoever watches."""
 
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from comigs.errors import ComigsError
 from comigs.report.table import events_of
 
 Event = dict[str, Any]
@@ -23,19 +26,31 @@ class Journal:
         self.path, self.watch = folder / "metrics.jsonl", watch
 
     def write(self, event: str, **fields: Any) -> None:
-        """Append one event and tell the watcher."""
+        """Append one event and tell the watcher.
+
+        Raises:
+            ComigsError: when it cannot be written, e.g. because the disk is full.
+        """
         record = {"event": event, **fields}
-        with open(self.path, "a", encoding="utf-8") as file:
+        with self._writing(), open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
         self.watch(record)
 
     def rewind(self, round_number: int) -> None:
-        """Drop what was written after `round_number` was complete, before redoing it."""
-        kept = [
-            e
-            for e in events_of(self.path.parent)
-            if e["event"] != "final" and e.get("round", 0) <= round_number
-        ]
+        """Drop what was written after `round_number` was complete, before redoing it.
+
+        Events without a round belong to the final evaluation and the end: they come again.
+        """
+        kept = [e for e in events_of(self.path.parent) if e.get("round", math.inf) <= round_number]
         temporary = self.path.with_suffix(".tmp")
-        temporary.write_text("".join(json.dumps(e) + "\n" for e in kept), encoding="utf-8")
-        temporary.replace(self.path)
+        with self._writing():
+            temporary.write_text("".join(json.dumps(e) + "\n" for e in kept), encoding="utf-8")
+            temporary.replace(self.path)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            reason = error.strerror or error
+            raise ComigsError(f"{self.path} could not be written: {reason}") from error

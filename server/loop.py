@@ -22,6 +22,7 @@ from server.exchange import (
     address,
     collect,
     fault_of,
+    fault_of_metrics,
     introduce,
     order,
     pack,
@@ -123,10 +124,14 @@ def _judge(answer: Answer, progress: Progress) -> tuple[bool, Event]:
     event: Event = {"client": client.id, "name": client.name}
     if answer.reply is None:
         return True, event | {"reason": answer.reason}
-    update = unpack(answer.reply.content.array_records["arrays"])
-    if fault := fault_of(update, client):
+    try:
+        update = unpack(answer.reply.content.array_records["arrays"])
+        metrics = dict(answer.reply.content.metric_records["metrics"])
+    except (KeyError, TypeError, ValueError) as error:
+        reason = f"its reply cannot be used ({type(error).__name__}: {error})"
+        return True, event | {"reason": reason}
+    if fault := fault_of(update, client) or fault_of_metrics(metrics):
         return True, event | {"reason": fault}
-    metrics = dict(answer.reply.content.metric_records["metrics"])
     sent = {name: t for name, t in progress.shared.items() if name in client.shapes}
     return False, event | metrics | {
         "bytes_up": tensor_bytes(update),

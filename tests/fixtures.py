@@ -7,7 +7,7 @@ import pytest
 
 from comigs.base import BUNDLED
 
-WORDS = "mira tolu sanke brifo zelt ando kypra rem ulste no vai doro pelin gast hemu".split()
+WORDS = ["mira", "tolu", "sanke", "brifo", "zelt", "ando", "kypra", "rem", "ulste", "no", "vai"]
 
 
 def made_up_text(seed, lines=80):

@@ -64,3 +64,25 @@ def assert_same_numbers(folder, other):
         assert sorted(one) == sorted(two)
         assert one, "nothing to compare"
         assert [key for key in one if one[key] != two[key]] == []
+
+
+def damage(path, how):
+    """Flip a bit in the middle of a file, cut it in half, or delete it."""
+    data = path.read_bytes()
+    middle = len(data) // 2
+    if how == "delete":
+        path.unlink()
+    elif how == "truncate":
+        path.write_bytes(data[:middle])
+    else:
+        path.write_bytes(data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :])
+
+
+def read_until(process, start):
+    """Read the process's standard error until a line that begins with `start`."""
+    lines = []
+    for line in process.stderr:
+        lines.append(line)
+        if line.startswith(start):
+            return
+    raise AssertionError(f"it ended without a line {start!r}:\n{''.join(lines)}")

@@ -60,6 +60,7 @@ def start_local_ray(ray: Any, cpus: int, env: dict[str, str]) -> None:
     flags = ("ENABLE_RAY_CLUSTER", "RAY_ENABLE_UV_RUN_RUNTIME_ENV")  # the first: loopback only
     switches = {
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_worker_niceness": "0",  # 15 by default: starved on a busy machine
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
     }

@@ -1,12 +1,102 @@
-"""The round loop: who takes part, who carries on from where."""
+"""The round loop: the same seed, who takes part, and from where each client goes on."""
 
 import pytest
 
+import clients.app
 import comigs
-from tests.helpers import assert_same_numbers, events
+from comigs.configload import load_config
+from comigs.state import read_state, saved_rounds
+from server.exchange import Client
+from server.loop import participants
+from tests.helpers import assert_same_numbers, events, numbers
 
 pytest_plugins = ("tests.fixtures",)
 
 
+def roster(count):
+    return {i: Client(i, i + 1, f"c{i}", frozenset(), {}) for i in range(count)}
+
+
+def drawn(config, number, count=10):
+    return [client.id for client in participants(config, number, roster(count))]
+
+
 def test_the_same_seed_gives_the_same_numbers(tree, finished, tmp_path):
     assert_same_numbers(comigs.run(tree, out=tmp_path).folder, finished)
+
+
+def test_another_seed_gives_other_numbers(tree, finished, tmp_path):
+    other = numbers(comigs.run(tree, out=tmp_path, seed=8).folder)[0]
+    same = [key for key, data in numbers(finished)[0].items() if other[key] == data]
+    assert same == []
+
+
+@pytest.mark.parametrize(
+    ("share", "expected"), [(1.0, 10), (0.5, 5), (0.34, 3), (0.01, 1)], ids=str
+)
+def test_participants_are_drawn_from_the_seed_and_the_round(tree, share, expected):
+    config = load_config(tree | {"participation": share})
+    rounds = [drawn(config, number) for number in range(1, 30)]
+    assert {len(ids) for ids in rounds} == {expected}
+    assert all(ids == sorted(set(ids)) for ids in rounds)
+    assert rounds == [drawn(config, number) for number in range(1, 30)]
+    assert share < 0.1 or {i for ids in rounds for i in ids} == set(range(10))
+    if share < 1:
+        assert len(set(map(tuple, rounds))) > 1
+        other = load_config(tree | {"participation": share, "seed": 8})
+        assert rounds != [drawn(other, number) for number in range(1, 30)]
+
+
+def test_a_client_that_skips_rounds_goes_on_from_its_own_last_state(tree, tmp_path, monkeypatch):
+    calls = []
+    train_round = clients.app.train_round
+
+    def watched(config, client, number, state_round, *rest):
+        calls.append((number, client, state_round))
+        return train_round(config, client, number, state_round, *rest)
+
+    monkeypatch.setattr(clients.app, "train_round", watched)
+    tree = tree | {"participation": 0.5, "rounds": 6}
+    folder = comigs.run(tree, out=tmp_path).folder
+    config = load_config(tree)
+    last, steps = {}, {}
+    for number, client, state_round in calls:
+        assert client in drawn(config, number, 3)
+        assert state_round == last.get(client, 0)
+        last[client], steps[client] = number, steps.get(client, 0) + 2
+    assert len(calls) == 6 * 2
+    assert any(state_round not in (0, number - 1) for number, _, state_round in calls)
+    for client, number in last.items():
+        root = folder / "clients" / str(client)
+        assert saved_rounds(root)[-1] == number
+        assert read_state(root, number)[1]["steps_done"] == steps[client]
+
+
+def test_a_client_without_any_round_is_evaluated_with_the_shared_tensors(tree, tmp_path):
+    """One client a round for one round: the others have no state, and get the result."""
+    result = comigs.run(tree | {"participation": 0.01, "rounds": 1}, out=tmp_path)
+    assert len(events(tmp_path, "client")) == 1
+    assert [row["client"] for row in result.table] == [0, 1, 2]
+    idle = [row for row in result.table if row["bytes_up"] == 0]
+    assert len(idle) == 2
+    for row in idle:
+        assert row["bytes_down"] > 0
+        result.client(row["client"]).model()
+
+
+@pytest.mark.parametrize("weighting", ["uniform", "samples"])
+def test_one_client_averages_to_itself(tree, tmp_path, weighting):
+    tree = tree | {"clients": 1, "experts": {"specialists": 1, "rank": 2}}
+    folder = comigs.run(tree | {"server": {"weighting": weighting}}, out=tmp_path).folder
+    shared = read_state(folder / "server", 3)[0]["shared"]
+    own = read_state(folder / "clients/0", 3)[0]["tensors"]
+    assert shared
+    assert all((own[name] == tensor).all() for name, tensor in shared.items())
+
+
+def test_the_table_of_pooled_training_has_every_text_but_there_is_one_client(tree, tmp_path):
+    result = comigs.run(tree | {"method": "centralized"}, out=tmp_path)
+    assert [row["name"] for row in result.table] == ["ana", "bo", "cy"]
+    result.client(0).model()
+    with pytest.raises(comigs.BadInput, match=r"client 1 does not exist"):
+        result.client(1)

@@ -1,0 +1,45 @@
+"""One federation, the same numbers: in this process, in one Ray worker, in two, and in a mix."""
+
+import os
+import signal
+
+import pytest
+
+import comigs
+from tests.helpers import assert_same_numbers, events, read_until, run_cli, start_cli
+
+pytest_plugins = ("tests.fixtures",)
+
+
+def ray_engine(workers):
+    return {"engine": {"name": "ray", "workers": workers}}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_ray_workers_change_no_bit(tree, finished, tmp_path, workers):
+    assert_same_numbers(comigs.run(tree | ray_engine(workers), out=tmp_path).folder, finished)
+
+
+def test_a_client_that_skips_rounds_is_the_same_in_every_engine(tree, tmp_path):
+    """Half of the clients a round: drawn from the seed, each goes on from its own last state."""
+    tree = tree | {"participation": 0.5, "rounds": 5}
+    inline = comigs.run(tree, out=tmp_path / "inline").folder
+    ray = comigs.run(tree | ray_engine(2), out=tmp_path / "ray").folder
+    assert_same_numbers(inline, ray)
+    drawn = [sorted((e["round"], e["client"]) for e in events(f, "client")) for f in (inline, ray)]
+    assert drawn[0] == drawn[1]
+
+
+def test_ctrl_c_ends_ray_and_the_run_can_go_on_inline(yaml_file, finished, tmp_path):
+    out = tmp_path / "run"
+    process = start_cli(
+        "run", yaml_file, "engine.name=ray", "engine.workers=2", "rounds=3", "--out", out
+    )
+    read_until(process, "round 1:")
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate()
+    assert process.returncode == 130, err
+    assert err.splitlines()[-1].endswith(f"go on with: comigs run --resume {out}")
+    assert "Traceback" not in err
+    assert run_cli("run", "--resume", out, "engine=inline")[0] == 0
+    assert_same_numbers(out, finished)

@@ -1,0 +1,275 @@
+"""A client that raises, hangs, dies, diverges or sends nonsense costs itself, not the run."""
+
+import errno
+import os
+import shutil
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+from flwr.app import MetricRecord, RecordDict
+from typer.testing import CliRunner
+
+import clients.app
+import comigs
+from comigs import state
+from comigs.cli import app
+from comigs.configload import load_config
+from comigs.errors import ComigsError
+from comigs.local import train_round
+from comigs.state import saved_rounds
+from server.exchange import Client, fault_of
+from server.grids.ray import RayGrid
+from server.journal import Journal
+from server.loop import run_rounds
+from tests.helpers import assert_same_numbers, events
+
+pytest_plugins = ("tests.fixtures",)
+
+
+@pytest.fixture
+def faults(monkeypatch):
+    """Faults by (round, client): each is called with what `train_round` gets."""
+    table, calls = {}, []
+
+    def train(config, client, number, state_round, *rest):
+        calls.append((number, client, state_round))
+        fault = table.get((number, client), train_round)
+        return fault(config, client, number, state_round, *rest)
+
+    monkeypatch.setattr(clients.app, "train_round", train)
+    table["calls"] = calls
+    return table
+
+
+def breaks(*_):
+    raise RuntimeError("no\npower")
+
+
+def hangs(*_):
+    time.sleep(3600)
+
+
+def diverges(config, *rest):
+    return train_round(replace(config, train=replace(config.train, lr=1e30)), *rest)
+
+
+def gives(change):
+    """Train, then change one shared tensor of what is sent."""
+
+    def fault(*arguments):
+        tensors, metrics = train_round(*arguments)
+        name = min(name for name in tensors if ".generalist_" in name)
+        return tensors | {name: change(tensors[name])}, metrics
+
+    return fault
+
+
+def failures(folder):
+    return [(e["round"], e["client"], e["reason"]) for e in events(folder, "failure")]
+
+
+def answered(folder):
+    return [(e["clients"], e["failed"]) for e in events(folder, "round")]
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        (breaks, "RuntimeError: no power"),
+        (hangs, "did not answer within 4 s (server.round_timeout)"),
+        (diverges, "ComigsError: the training loss is nan"),
+        (gives(lambda t: t * float("nan")), "holds NaN or infinity; it is not sent"),
+        (gives(lambda t: t.double()), "is torch.float64; only float32 travels"),
+    ],
+    ids=["raises", "hangs", "diverges", "NaN", "float64"],
+)
+def test_one_client_fails_and_the_others_go_on(yaml_file, faults, tmp_path, fault, reason):
+    faults[2, 1] = fault
+    arguments = ["run", str(yaml_file), "server.round_timeout=4", "--out", str(tmp_path)]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    [(number, client, said)] = failures(tmp_path)
+    assert (number, client) == (2, 1)
+    assert reason in said
+    assert "\n" not in said
+    flat = " ".join(result.stderr.split())
+    assert f"round 2: client bo failed: {said}" in flat
+    assert answered(tmp_path) == [(3, 0), (2, 1), (3, 0)]
+    assert faults["calls"][-3:] == [(3, 0, 2), (3, 1, 1), (3, 2, 2)]
+    finals = events(tmp_path, "final")
+    assert [row["client"] for row in finals] == [0, 1, 2]
+    assert all(row["after"] < 1e6 for row in finals)
+
+
+def test_too_few_answers_end_the_run_which_can_be_resumed(yaml_file, faults, finished, tmp_path):
+    faults[2, 1] = breaks
+    arguments = ["run", str(yaml_file), "server.min_clients=3", "--out", str(tmp_path)]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[-1] == (
+        "comigs: round 2: 2 of 3 clients answered, server.min_clients is 3; the state of round 1 "
+        f"is saved; go on with: comigs run --resume {tmp_path}"
+    )
+    assert saved_rounds(tmp_path / "server") == [1]
+    del faults[2, 1]
+    assert CliRunner().invoke(app, ["run", "--resume", str(tmp_path)]).exit_code == 0
+    assert_same_numbers(tmp_path, finished)
+    assert failures(tmp_path) == []
+
+
+def test_ray_workers_that_die_raise_or_hang_cost_one_client_one_round(tree, faults, tmp_path):
+    """The faults of tests/server/faulty.py; a client that merely raises gives the same numbers."""
+    config = load_config(tree | {"rounds": 4})
+    ray, inline, seen = tmp_path / "ray", tmp_path / "inline", []
+    ray.mkdir()
+    with RayGrid("tests.server.faulty:app", 3, str(ray), 2, 1, timeout=10.0) as grid:
+        run_rounds(grid, config, ray, Journal(ray, seen.append))
+    assert failures(ray) == [
+        (1, 0, "its worker process died"),
+        (2, 1, "RuntimeError: no power"),
+        (3, 2, "did not answer within 10 s (server.round_timeout)"),
+    ]
+    assert [e for e in seen if e["event"] == "failure"] == events(ray, "failure")
+    assert answered(ray) == [(2, 1), (2, 1), (2, 1), (3, 0)]
+    faults |= {(1, 0): breaks, (2, 1): breaks, (3, 2): breaks}
+    comigs.run(tree | {"rounds": 4}, out=inline)
+    assert_same_numbers(ray, inline)
+
+
+def test_a_client_that_cannot_even_start_ends_the_run(tree, tmp_path, monkeypatch):
+    monkeypatch.setattr(clients.app, "model_of", breaks)
+    with pytest.raises(ComigsError, match=r"node 1 cannot start: RuntimeError: no power"):
+        comigs.run(tree, out=tmp_path)
+
+
+def test_a_client_that_fails_only_in_the_final_evaluation_costs_its_row(
+    tree, finished, tmp_path, monkeypatch
+):
+    evaluate = clients.app.final_evaluation
+
+    def fail(config, client, *rest):
+        return breaks() if client == 1 else evaluate(config, client, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(clients.app, "final_evaluation", fail)
+        result = comigs.run(tree, out=tmp_path)
+    assert [row["client"] for row in result.table] == [0, 2]
+    assert [e["reason"] for e in events(tmp_path, "failure")] == ["RuntimeError: no power"]
+    assert len(comigs.api.resume(tmp_path).table) == 3
+    assert_same_numbers(tmp_path, finished)
+    assert events(tmp_path, "failure") == []
+
+
+def full(*_, **__):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("who", ["server", "clients"])
+def test_a_disk_that_fills_up_ends_the_run_which_can_be_resumed(
+    yaml_file, finished, tmp_path, monkeypatch, who
+):
+    write = state._write
+
+    def fills_up(path, data):
+        if f"/{who}/" in str(path) and "round_00003" in str(path):
+            full()
+        write(path, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(state, "_write", fills_up)
+        result = CliRunner().invoke(app, ["run", str(yaml_file), "--out", str(tmp_path)])
+    assert result.exit_code == 1
+    flat = " ".join(result.stderr.split())
+    assert "round 3 could not be saved in" in flat
+    assert "No space left on device" in flat
+    assert result.stderr.splitlines()[-1].endswith(f"comigs run --resume {tmp_path}")
+    assert not list(tmp_path.rglob("*.tmp"))
+    assert saved_rounds(tmp_path / "server")[-1] == 2
+    assert CliRunner().invoke(app, ["run", "--resume", str(tmp_path)]).exit_code == 0
+    assert_same_numbers(tmp_path, finished)
+
+
+def test_a_disk_too_full_for_the_journal_ends_the_run_with_one_line(
+    yaml_file, finished, tmp_path, monkeypatch
+):
+    write = Journal.write
+
+    def fills_up(self, event, **fields):
+        if event == "round" and fields["round"] == 2:
+            with monkeypatch.context() as patch:
+                patch.setattr("builtins.open", full)
+                write(self, event, **fields)
+        write(self, event, **fields)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "write", fills_up)
+        result = CliRunner().invoke(app, ["run", str(yaml_file), "--out", str(tmp_path)])
+    assert result.exit_code == 1
+    assert "metrics.jsonl could not be written: No space left" in result.stderr.splitlines()[-1]
+    shutil.rmtree(tmp_path / "server" / "round_00003", ignore_errors=True)
+    comigs.api.resume(tmp_path)
+    assert_same_numbers(tmp_path, finished)
+
+
+SHAPES = {"a.generalist_0": (2, 3), "b.generalist_0": (4,)}
+GOOD = {name: torch.ones(shape) for name, shape in SHAPES.items()}
+
+
+@pytest.mark.parametrize(
+    ("update", "fault"),
+    [
+        (GOOD, None),
+        (GOOD | {"a.router.weight": torch.ones(1)}, "sent 'a.router.weight', which it does not"),
+        ({"a.generalist_0": GOOD["a.generalist_0"]}, "did not send 'b.generalist_0'"),
+        (GOOD | {"b.generalist_0": torch.ones(4, 1)}, "with shape (4, 1), not (4,)"),
+        (GOOD | {"b.generalist_0": torch.ones(4).double()}, "as torch.float64, not float32"),
+        (GOOD | {"b.generalist_0": torch.ones(4).half()}, "as torch.float16, not float32"),
+        (GOOD | {"b.generalist_0": torch.full((4,), torch.nan)}, "with NaN or infinity"),
+        (GOOD | {"b.generalist_0": torch.full((4,), -torch.inf)}, "with NaN or infinity"),
+        ({}, "did not send 'a.generalist_0'"),
+    ],
+)
+def test_the_server_checks_what_it_gets(update, fault):
+    found = fault_of(update, Client(0, 1, "ana", frozenset(), SHAPES))
+    assert found == fault or (fault and fault in found)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda r: r.content.pop("arrays"), "its reply cannot be used"),
+        (lambda r: r.content.pop("metrics"), "its reply cannot be used"),
+        (lambda r: r.content.metric_records["metrics"].pop("loss"), "sent loss = None"),
+        (
+            lambda r: r.content.metric_records["metrics"].update({"num-examples": float("nan")}),
+            "sent num-examples = nan",
+        ),
+        (
+            lambda r: r.content.metric_records["metrics"].update({"num-examples": -1}),
+            "sent num-examples = -1",
+        ),
+        (lambda r: setattr(r, "content", RecordDict({"x": MetricRecord()})), "cannot be used"),
+    ],
+)
+def test_a_reply_that_makes_no_sense_costs_that_client_the_round(
+    tree, tmp_path, monkeypatch, change, reason
+):
+    from server.grids.inline import InlineGrid
+
+    answer = InlineGrid._answer
+
+    def tampered(self, message):
+        reply = answer(self, message)
+        is_it = message.metadata.message_type == "train" and message.metadata.dst_node_id == 2
+        if is_it and message.content["config"]["server-round"] == 2:
+            change(reply)
+        return reply
+
+    monkeypatch.setattr(InlineGrid, "_answer", tampered)
+    comigs.run(tree, out=tmp_path)
+    [(number, client, said)] = failures(tmp_path)
+    assert (number, client) == (2, 1)
+    assert reason in said
+    assert answered(tmp_path) == [(3, 0), (2, 1), (3, 0)]

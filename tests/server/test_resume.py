@@ -1,0 +1,187 @@
+"""A run that was killed, interrupted or damaged ends as if nothing had happened."""
+
+import os
+import random
+import secrets
+import shutil
+import signal
+import time
+
+import pytest
+
+import comigs
+from comigs import api
+from comigs.errors import BadInput, ComigsError
+from comigs.state import round_folder
+from tests.helpers import assert_same_numbers, damage, events, read_until, run_cli, start_cli
+
+pytest_plugins = ("tests.fixtures",)
+
+
+@pytest.fixture
+def copy(finished, tmp_path):
+    """A copy of the finished run that may be damaged."""
+    return shutil.copytree(finished, tmp_path / "copy")
+
+
+def assert_each_round_once(folder, rounds, clients=3):
+    assert [e["round"] for e in events(folder, "round")] == list(range(1, rounds + 1))
+    per_client = sorted((e["round"], e["client"]) for e in events(folder, "client"))
+    assert per_client == [(r, c) for r in range(1, rounds + 1) for c in range(clients)]
+    assert len(events(folder, "final")) == clients
+    assert len(events(folder, "end")) == 1
+
+
+def test_a_run_killed_again_and_again_ends_bit_identical(yaml_file, tmp_path):
+    rounds, whole, out = 8, tmp_path / "whole", tmp_path / "killed"
+    process = start_cli("run", yaml_file, f"rounds={rounds}", "--out", whole)
+    read_until(process, "comigs on")
+    started = time.monotonic()
+    assert process.wait() == 0
+    duration = time.monotonic() - started
+
+    seed = secrets.randbits(32)
+    rng, killed, command = random.Random(seed), 0, ("run", yaml_file, "rounds=8", "--out", out)
+    for _ in range(4):
+        process = start_cli(*command)
+        command = ("run", "--resume", out)
+        read_until(process, "comigs on")
+        time.sleep(rng.uniform(0, duration / 3))
+        process.kill()
+        process.communicate()
+        killed += process.returncode == -signal.SIGKILL
+    code, _, err = run_cli(*command)
+    assert code == 0, (seed, err)
+    assert killed, seed
+    assert_same_numbers(out, whole)
+    assert_each_round_once(out, rounds)
+
+
+@pytest.mark.parametrize("at", ["comigs on", "round 2:"])
+def test_ctrl_c_loses_nothing_and_says_how_to_go_on(yaml_file, finished, tmp_path, at):
+    out = tmp_path / "run"
+    process = start_cli("run", yaml_file, "--out", out)
+    read_until(process, at)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate()
+    assert process.returncode == 130
+    assert err.splitlines()[-1] == (
+        f"interrupted; every finished round is saved; go on with: comigs run --resume {out}"
+    )
+    assert "Traceback" not in err
+    assert comigs.api.resume(out).folder == out
+    assert_same_numbers(out, finished)
+    assert_each_round_once(out, 3)
+
+
+def test_ctrl_c_before_the_start_is_no_traceback(yaml_file, tmp_path):
+    process = start_cli("run", yaml_file, "--out", tmp_path / "run")
+    time.sleep(secrets.randbelow(1000) / 1000 + 1.0)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate()
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("how", ["flip", "truncate", "delete"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "server/round_00003/shared.safetensors",
+        "server/round_00003/state.json",
+        "clients/1/round_00003/tensors.safetensors",
+        "clients/2/round_00003/optimizer.safetensors",
+        "clients/0/round_00003/state.json",
+    ],
+)
+def test_a_damaged_file_costs_one_round(copy, finished, path, how):
+    damage(copy / path, how)
+    seen = []
+    comigs.api.resume(copy, watch=seen.append)
+    assert [(e["round"], e["event"]) for e in seen if e["event"] == "damaged"] == [(3, "damaged")]
+    assert [e["round"] for e in seen if e["event"] == "start"] == [2]
+    assert [e["round"] for e in events(copy, "damaged")] == [3]
+    assert_same_numbers(copy, finished)
+    assert_each_round_once(copy, 3)
+
+
+def test_two_damaged_rounds_cost_two(copy, finished):
+    damage(copy / "server/round_00003/shared.safetensors", "flip")
+    damage(copy / "clients/1/round_00002/tensors.safetensors", "flip")
+    comigs.api.resume(copy)
+    assert [e["round"] for e in events(copy, "damaged")] == [3, 2]
+    assert_same_numbers(copy, finished)
+    assert_each_round_once(copy, 3)
+
+
+def test_nothing_intact_is_a_clear_error_and_touches_nothing(copy, finished):
+    for number in (1, 2, 3):
+        damage(round_folder(copy / "server", number) / "shared.safetensors", "flip")
+    before = {p: p.read_bytes() for p in copy.glob("*/**/round_*/*")}
+    with pytest.raises(ComigsError, match=r"none of the saved rounds \[1, 2, 3\] in .* is intact"):
+        comigs.api.resume(copy)
+    assert {p: p.read_bytes() for p in copy.glob("*/**/round_*/*")} == before
+
+
+def test_a_run_whose_server_folder_is_gone_starts_anew(copy, finished):
+    shutil.rmtree(copy / "server")
+    comigs.api.resume(copy)
+    assert_same_numbers(copy, finished)
+    assert_each_round_once(copy, 3)
+
+
+def test_a_finished_run_can_be_resumed_and_stays_as_it_is(copy, finished):
+    comigs.api.resume(copy)
+    assert_same_numbers(copy, finished)
+    assert_each_round_once(copy, 3)
+
+
+def test_metrics_cut_off_in_the_middle_of_a_line_are_mended(copy, finished):
+    path = copy / "metrics.jsonl"
+    path.write_bytes(path.read_bytes()[:-20])
+    shutil.rmtree(copy / "server/round_00003")
+    comigs.api.resume(copy)
+    assert_same_numbers(copy, finished)
+    assert_each_round_once(copy, 3)
+
+
+@pytest.mark.parametrize(
+    ("setting", "key"),
+    [
+        ("seed=8", "seed"),
+        ("train.lr=0.5", "train.lr"),
+        ("experts.specialists=[1, 1, 3]", "experts.specialists"),
+        ("rounds=9", "rounds"),
+        ("threads=2", "threads"),
+    ],
+)
+def test_a_changed_setting_is_refused_by_name(copy, setting, key):
+    with pytest.raises(BadInput, match=rf"^{key} differs from the run"):
+        comigs.api.resume(copy, [setting])
+
+
+def test_a_changed_config_file_is_refused_by_name(copy):
+    path = copy / "config.yaml"
+    path.write_text(path.read_text().replace("seed: 7", "seed: 8"))
+    with pytest.raises(BadInput, match="another seed"):
+        comigs.api.resume(copy)
+
+
+def test_a_second_process_on_the_same_folder_is_refused(copy):
+    with api._locked(copy):
+        code, _, err = run_cli("run", "--resume", copy)
+    assert code == 2
+    assert err.splitlines()[-1] == f"comigs: {copy} is in use by another process"
+
+
+def test_a_kill_while_the_configuration_is_written_leaves_no_other_run(tree, tmp_path, monkeypatch):
+    """Half of config.yaml is a configuration too: the rest would be the quickstart's."""
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pathlib.Path.replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        comigs.run(tree, out=tmp_path)
+    with pytest.raises(BadInput, match=r"holds no config\.yaml"):
+        comigs.api.resume(tmp_path)

@@ -1,0 +1,81 @@
+"""Every command and every line of Python in the README runs, on less text and fewer steps."""
+
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from comigs.base import BUNDLED
+from comigs.cli import app
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+SMALL = {
+    "rounds": 1,
+    "local_steps": 1,
+    "batch_size": 2,
+    "data.train_tokens": 600,
+    "data.valid_tokens": 300,
+    "data.test_tokens": 300,
+}
+
+
+def commands():
+    lines = re.findall(r"^    (comigs .*)$", README, re.MULTILINE)
+    return [shlex.split(line, comments=True)[1:] for line in lines]
+
+
+def run(arguments, folder):
+    small = [f"{key}={value}" for key, value in SMALL.items()]
+    if arguments[0] == "run" and "--resume" not in arguments:
+        arguments = [*arguments, *small, "--out", str(folder)]
+    if arguments[0] == "compare":
+        arguments = [*arguments, *small, "--out", str(folder)]
+    done = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert done.exit_code == 0, (arguments, done.output)
+    return done.output
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with the user's own text and model, and two finished runs."""
+    place = tmp_path_factory.mktemp("readme")
+    (place / "my-folder").mkdir()
+    for client in ("anna", "ben"):
+        text = "".join(f"{client} wrote line {i} of this text.\n" for i in range(600))
+        (place / "my-folder" / f"{client}.txt").write_text(text)
+    shutil.copytree(BUNDLED / "comigs-tiny", place / "my-model")
+    for name in ("FOLDER", "FOLDER1", "FOLDER2"):
+        run(["run"], place / name)
+    return place
+
+
+@pytest.mark.parametrize("arguments", commands(), ids=" ".join)
+def test_readme_commands_run(arguments, place, tmp_path, monkeypatch):
+    monkeypatch.chdir(place)
+    output = run(arguments, tmp_path / "out")
+    if arguments[0] == "run":
+        assert "pretrained" in output
+    if arguments[0] == "generate":
+        assert output.startswith(arguments[-1])
+
+
+def test_readme_python_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    data = {key.removeprefix("data."): v for key, v in SMALL.items() if key.startswith("data.")}
+    small = f"rounds=1, local_steps=1, batch_size=2, data={data | {'name': 'multilingual'}}"
+    code = code.replace('"comigs/models', f'"{ROOT}/comigs/models').replace("rounds=3", small)
+    names: dict = {}
+    exec(code, names)
+    assert len(names["result"].table) == 4
+    assert (tmp_path / "folder" / "generalist_0" / "adapter_model.safetensors").exists()
+
+
+def test_readme_make_targets_exist():
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"^    make (\w+)", README, re.MULTILINE):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
