@@ -18,6 +18,13 @@ from tests.fixtures import made_up_text
 pytest_plugins = ("tests.fixtures",)
 
 
+@pytest.fixture(autouse=True)
+def silence(capfd):
+    """Whatever is shown is shown by the command: no log or warning of a library beside it."""
+    yield
+    assert capfd.readouterr() == ("", "")
+
+
 def call(*arguments):
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 

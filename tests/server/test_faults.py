@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 import clients.app
 import comigs
+import comigs.bilevel
 from comigs import state
 from comigs.cli import app
 from comigs.configload import load_config
@@ -101,6 +102,32 @@ def test_one_client_fails_and_the_others_go_on(yaml_file, faults, tmp_path, faul
     finals = events(tmp_path, "final")
     assert [row["client"] for row in finals] == [0, 1, 2]
     assert all(row["after"] < 1e6 for row in finals)
+
+
+@pytest.mark.parametrize("passes", [1, 2, 3, 5])
+def test_a_client_stopped_in_the_middle_of_a_step_leaves_nothing_to_the_next(
+    tree, faults, tmp_path, monkeypatch, passes
+):
+    """The clients of a process share the model; the numbers are as if it had not begun."""
+    experts = {"specialists": [1, 1, 3], "top_k": 1, "rank": 2, "dropout": 0.1}
+    tree = tree | {"experts": experts, "micro_batch_size": 1}
+    loss = comigs.bilevel.token_loss
+
+    def stops_midway(*arguments):
+        calls = []
+
+        def counted(*args):
+            calls.append(args)
+            return breaks() if len(calls) > passes else loss(*args)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(comigs.bilevel, "token_loss", counted)
+            return train_round(*arguments)
+
+    faults[2, 0] = stops_midway
+    midway = comigs.run(tree, out=tmp_path / "midway").folder
+    faults[2, 0] = breaks
+    assert_same_numbers(midway, comigs.run(tree, out=tmp_path / "at once").folder)
 
 
 def test_too_few_answers_end_the_run_which_can_be_resumed(yaml_file, faults, finished, tmp_path):

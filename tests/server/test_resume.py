@@ -5,12 +5,13 @@ import random
 import secrets
 import shutil
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
 
 import comigs
-from comigs import api
 from comigs.errors import BadInput, ComigsError
 from comigs.state import round_folder
 from tests.helpers import assert_same_numbers, damage, events, read_until, run_cli, start_cli
@@ -55,6 +56,36 @@ def test_a_run_killed_again_and_again_ends_bit_identical(yaml_file, tmp_path):
     assert killed, seed
     assert_same_numbers(out, whole)
     assert_each_round_once(out, rounds)
+
+
+def test_a_run_interrupted_after_every_few_events_ends_bit_identical(tree, tmp_path):
+    """In the middle of rounds, between them and in the final evaluation; half of the clients."""
+    tree = tree | {"participation": 0.5, "rounds": 5}
+    whole = comigs.run(tree, out=tmp_path / "whole").folder
+    out, stops = tmp_path / "stopped", 0
+
+    def start(watch):
+        if stops == 0:
+            return comigs.run(tree, out=out, watch=watch)
+        return comigs.api.resume(out, watch=watch)
+
+    for patience in range(1, 100):
+        events_left = iter(range(patience))
+
+        def watch(event, left=events_left):
+            if next(left, None) is None:
+                raise KeyboardInterrupt
+
+        try:
+            start(watch)
+            break
+        except KeyboardInterrupt:
+            stops += 1
+    assert stops > 5
+    assert_same_numbers(out, whole)
+    assert [e["round"] for e in events(out, "round")] == [1, 2, 3, 4, 5]
+    assert len(events(out, "client")) == 10
+    assert len(events(out, "final")) == 3
 
 
 @pytest.mark.parametrize("at", ["comigs on", "round 2:"])
@@ -168,10 +199,14 @@ def test_a_changed_config_file_is_refused_by_name(copy):
 
 
 def test_a_second_process_on_the_same_folder_is_refused(copy):
-    with api._locked(copy):
-        code, _, err = run_cli("run", "--resume", copy)
-    assert code == 2
-    assert err.splitlines()[-1] == f"comigs: {copy} is in use by another process"
+    holder = "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.flock(f, 2); print(); input()"
+    command = [sys.executable, "-c", holder, copy / ".lock"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        with pytest.raises(BadInput, match="is in use by another process"):
+            comigs.api.resume(copy)
+        process.communicate(b"\n")
+    comigs.api.resume(copy)
 
 
 def test_a_kill_while_the_configuration_is_written_leaves_no_other_run(tree, tmp_path, monkeypatch):
