@@ -108,6 +108,8 @@ def _step(
     """One optimiser step on loss = CE + lambda balance; returns (CE, balance) before it."""
     weight, importance = config.router.balance, config.router.generalist_importance
     parts = windows.split(config.micro_batch_size or config.batch_size)
+    for block in expert_blocks(model):
+        block.counts = None  # of a step that was broken off, maybe another client's
     if len(parts) > 1 and weight:
         _count_whole_batch(model, parts)
     optimizer.zero_grad(set_to_none=True)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -105,12 +106,16 @@ def test_ctrl_c_loses_nothing_and_says_how_to_go_on(yaml_file, finished, tmp_pat
     assert_each_round_once(out, 3)
 
 
-def test_ctrl_c_before_the_start_is_no_traceback(yaml_file, tmp_path):
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc to see how far it is")
+def test_ctrl_c_while_libraries_load_is_no_traceback(yaml_file, tmp_path):
     process = start_cli("run", yaml_file, "--out", tmp_path / "run")
-    time.sleep(secrets.randbelow(1000) / 1000 + 1.0)
+    maps = Path(f"/proc/{process.pid}/maps")
+    while process.poll() is None and "safetensors" not in maps.read_text():
+        time.sleep(0.02)
     os.killpg(process.pid, signal.SIGINT)
     _, err = process.communicate()
     assert process.returncode == 130, err
+    assert err.splitlines()[-1].startswith("interrupted; ")
     assert "Traceback" not in err
 
 

@@ -1,0 +1,81 @@
+"""Suites: which runs they hold, what is cached, and that a suite goes on where it stopped."""
+
+import json
+
+import pytest
+
+from comigs import compare
+from comigs.compare import run_suite, suite_cells
+from comigs.configload import config_hash, read_suite
+from comigs.errors import BadInput, ComigsError
+
+SUITE = """
+title: A small suite
+base:
+  data: {name: topics, train_tokens: 400, valid_tokens: 200, test_tokens: 200, seq_len: 16}
+  rounds: 1
+  local_steps: 1
+  batch_size: 2
+  threads: 1
+  log: {eval_every: 0, tensorboard: false}
+methods: [pretrained, local, comigs]
+grid:
+  data.target: [in_distribution, mixture]
+seeds: [1, 2]
+"""
+
+
+@pytest.fixture
+def suite(tmp_path):
+    path = tmp_path / "small.yaml"
+    path.write_text(SUITE)
+    return path
+
+
+def test_a_suite_is_its_grid_times_methods_times_seeds_and_untrained_methods_run_once(suite):
+    cells = list(suite_cells(read_suite(str(suite)), []))
+    assert len(cells) == 2 * 2 * 2 + 2
+    assert len({config_hash(cell) for cell in cells}) == len(cells)
+    budgets = {(c.rounds, c.local_steps, c.batch_size, c.data.seq_len) for c in cells}
+    assert budgets == {(1, 1, 2, 16)}
+
+
+def test_finished_runs_are_kept_and_never_run_again(suite, tmp_path, monkeypatch, capsys):
+    folder = run_suite(str(suite), seeds="1", out=tmp_path / "out", jobs=2)
+    markdown = (folder / "table.md").read_text()
+    assert markdown in capsys.readouterr().out
+    assert "| local |" in markdown and "| comigs |" in markdown
+    results = sorted((folder / "results").glob("*.json"))
+    assert len(results) == 6
+    kept = json.loads(results[0].read_text())
+    assert {row["name"] for row in kept["final"]} and kept["config"]["data"]["name"] == "topics"
+    assert not list((folder / "work").iterdir())
+
+    def never(*args):
+        raise AssertionError("a cached run was run again")
+
+    monkeypatch.setattr(compare, "_run_one", never)
+    run_suite(str(suite), seeds="1", out=tmp_path / "out")
+    assert (folder / "table.md").read_text() == markdown
+
+
+def test_a_failing_run_is_named_and_the_others_are_kept(suite, tmp_path, monkeypatch):
+    real = compare._run_one
+
+    def sometimes(config, *args):
+        return "the disk is full" if config.method == "local" else real(config, *args)
+
+    monkeypatch.setattr(compare, "_run_one", sometimes)
+    with pytest.raises(ComigsError, match=r"2 of 6 runs failed: topics.*local.*the disk is full"):
+        run_suite(str(suite), seeds="1", out=tmp_path / "out")
+    assert len(list((tmp_path / "out" / "results").glob("*.json"))) == 4
+
+
+def test_seeds_that_are_no_numbers_are_refused(suite):
+    with pytest.raises(BadInput, match="--seeds is 'a,b'"):
+        run_suite(str(suite), seeds="a,b")
+
+
+def test_an_unknown_suite_lists_what_there_is():
+    with pytest.raises(BadInput, match="quickstart"):
+        read_suite("quikstart")
