@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -194,4 +195,5 @@ def main() -> None:
     logging.getLogger("py.warnings").setLevel(logging.ERROR)
     if "--debug" in sys.argv:
         logging.basicConfig(level=logging.DEBUG)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # `docker stop` ends like Ctrl-C
     app()

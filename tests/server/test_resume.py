@@ -89,12 +89,13 @@ def test_a_run_interrupted_after_every_few_events_ends_bit_identical(tree, tmp_p
     assert len(events(out, "final")) == 3
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("at", ["comigs on", "round 2:"])
-def test_ctrl_c_loses_nothing_and_says_how_to_go_on(yaml_file, finished, tmp_path, at):
+def test_ctrl_c_loses_nothing_and_says_how_to_go_on(yaml_file, finished, tmp_path, at, number):
     out = tmp_path / "run"
     process = start_cli("run", yaml_file, "--out", out)
     read_until(process, at)
-    os.killpg(process.pid, signal.SIGINT)
+    os.killpg(process.pid, number)
     _, err = process.communicate()
     assert process.returncode == 130
     assert err.splitlines()[-1] == (
