@@ -81,6 +81,7 @@ def train(message: Message, context: Context) -> Message:
         _number(order, "state-round"),
         unpack(_shared(message)),
         root,
+        float(order.get("proximal-mu", 0.0)),  # type: ignore[arg-type]
     )
     arrays = build_payload(tensors, find_method(config.method).shares)
     return Message(

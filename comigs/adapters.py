@@ -6,7 +6,7 @@ Tensor names are those of the bare Hugging Face model, e.g.
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from comigs.config import ExpertsConfig
+from comigs.deltas import delta_tensors, is_delta, load_deltas
 from comigs.errors import BadInput
 from comigs.experts import add_experts, expert_blocks
 from comigs.seeds import generator
@@ -37,8 +38,9 @@ def adapter_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def adapter_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """A copy of every adapter parameter's value, on the CPU."""
-    return {name: p.detach().to("cpu", copy=True) for name, p in adapter_parameters(model).items()}
+    """A copy of every adapter parameter's value, and the frozen corrections, on the CPU."""
+    values = {n: p.detach().to("cpu", copy=True) for n, p in adapter_parameters(model).items()}
+    return values | delta_tensors(model)
 
 
 @torch.no_grad()
@@ -49,7 +51,10 @@ def load_adapter_tensors(model: nn.Module, tensors: Mapping[str, Tensor]) -> Non
         BadInput: for a name the model does not have or a shape that differs.
     """
     parameters = adapter_parameters(model)
+    load_deltas(model, tensors)
     for name, tensor in tensors.items():
+        if is_delta(name):
+            continue
         if name not in parameters:
             raise BadInput(f"tensor {name!r} does not exist in this client's model")
         if parameters[name].shape != tensor.shape:
@@ -59,25 +64,37 @@ def load_adapter_tensors(model: nn.Module, tensors: Mapping[str, Tensor]) -> Non
 
 
 @torch.no_grad()
-def init_adapters(model: nn.Module, seed: int, client: int | str) -> None:
+def init_adapters(
+    model: nn.Module,
+    seed: int,
+    client: int | str,
+    shares: Callable[[str], bool] = lambda name: False,
+    round_number: int = 0,
+) -> None:
     """Set the start: A ~ Kaiming-uniform(a = sqrt 5), B = 0, router as a linear layer.
 
-    Generalists start equal on every client; specialists and routers differ by client.
+    Generalists and whatever else `shares` names start equal on every client; the others differ.
     """
     for name, parameter in adapter_parameters(model).items():
         if ".lora_B." in name:
             parameter.zero_()
             continue
-        owner = "everyone" if ".generalist_" in name else client
-        rng = generator(seed, owner, 0, f"init {name}")
+        owner = "everyone" if ".generalist_" in name or shares(name) else client
+        rng = generator(seed, owner, round_number, f"init {name}")
         bound = 1 / math.sqrt(parameter.shape[1])
         parameter.copy_((torch.rand(parameter.shape, generator=rng) * 2 - 1) * bound)
 
 
 @contextmanager
-def training_experts(model: nn.Module) -> Iterator[nn.Module]:
-    """Within the context only experts (and attention LoRA) require grad; LoRA dropout is on."""
-    with _training(model, [p for n, p in adapter_parameters(model).items() if not is_router(n)]):
+def training_experts(
+    model: nn.Module, learns: Callable[[str], bool] = lambda name: not is_router(name)
+) -> Iterator[nn.Module]:
+    """Within the context only experts (and attention LoRA) require grad; LoRA dropout is on.
+
+    Args:
+        learns: which adapter tensors require grad instead.
+    """
+    with _training(model, learns):
         drops = [m for n, m in model.named_modules() if ".lora_dropout." in n]
         for module in drops:
             module.train()
@@ -91,15 +108,15 @@ def training_experts(model: nn.Module) -> Iterator[nn.Module]:
 @contextmanager
 def training_router(model: nn.Module) -> Iterator[nn.Module]:
     """Within the context only routers require grad."""
-    with _training(model, [p for n, p in adapter_parameters(model).items() if is_router(n)]):
+    with _training(model, is_router):
         yield model
 
 
 @contextmanager
-def _training(model: nn.Module, parameters: list[nn.Parameter]) -> Iterator[None]:
+def _training(model: nn.Module, learns: Callable[[str], bool]) -> Iterator[None]:
     model.requires_grad_(False)
-    for parameter in parameters:
-        parameter.requires_grad_(True)
+    for name, parameter in adapter_parameters(model).items():
+        parameter.requires_grad_(learns(name))
     try:
         yield
     finally:
@@ -110,7 +127,14 @@ def save_experts(model: PeftModel, folder: str | Path) -> None:
     """Write one plain PEFT folder per expert, the routers, and `experts.json`.
 
     `folder/generalist_0` loads with `PeftModel.from_pretrained(base, ...)`.
+
+    Raises:
+        BadInput: for the experts of a method that corrects the base weights.
     """
+    if delta_tensors(model):
+        raise BadInput(
+            "these experts hold corrections of the base weights, which no LoRA can carry"
+        )
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(str(folder), selected_adapters=expert_blocks(model)[0].names)

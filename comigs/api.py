@@ -97,7 +97,7 @@ def run(
         raise BadInput(
             f"{folder} is not empty; give another --out, or comigs run --resume {folder}"
         )
-    check(config)
+    _check(config)
     folder.mkdir(parents=True, exist_ok=True)
     partial = folder / "config.yaml.tmp"  # cut short, it would still be a valid configuration
     partial.write_text(dump_yaml(config), encoding="utf-8")
@@ -125,7 +125,7 @@ def resume(
         raise BadInput(
             f"{changed[0]} differs from the run in {folder}; start a new run to change it"
         )
-    check(config)
+    _check(config)
     return _launch(config, folder, watch)
 
 
@@ -139,45 +139,10 @@ def with_threads(config: RunConfig) -> RunConfig:
     return replace(config, threads=threads, engine=replace(config.engine, workers=workers))
 
 
-def check(config: RunConfig) -> None:
-    """Load model and data once, so that bad input shows before anything is started.
+def _check(config: RunConfig) -> None:
+    from server.check import check
 
-    Raises:
-        BadInput: what is wrong.
-    """
-    from comigs.base import load_base
-    from comigs.data.tokens import roster
-    from comigs.local import data_of, training_clients
-    from comigs.methods import find_method
-
-    method = find_method(config.method)
-    count = len(roster(config))
-    given = {
-        "experts.specialists": config.experts.specialists,
-        "experts.rank": config.experts.rank,
-        "data.train_tokens": config.data.train_tokens,
-        "data.valid_tokens": config.data.valid_tokens,
-        "data.test_tokens": config.data.test_tokens,
-    }
-    for key, value in given.items():
-        if isinstance(value, list) and len(value) != count:
-            raise BadInput(f"{key} has {len(value)} values; there are {count} clients")
-    taking_part = max(1, round(config.participation * len(training_clients(config))))
-    if config.server.min_clients > taking_part:
-        raise BadInput(
-            f"server.min_clients is {config.server.min_clients}; only {taking_part} clients "
-            "take part in a round"
-        )
-    shares = any(method.experts(config.experts.for_client(i)).generalists for i in range(count))
-    rank = config.experts.rank
-    if shares and method.aggregator == "mean" and isinstance(rank, list) and len(set(rank)) > 1:
-        raise BadInput(
-            f"experts.rank is {rank}; method {config.method!r} averages LoRA matrices, which needs "
-            "one rank for all clients"
-        )
-    load_base(config.model.name, config.model.dtype)
-    for client in range(len(training_clients(config))):
-        data_of(config, client)
+    check(config)
 
 
 def _launch(config: RunConfig, folder: Path, watch: Watcher) -> RunResult:

@@ -5,7 +5,8 @@ level that steps requires grad, so neither level can see the other's gradient.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -16,11 +17,14 @@ from comigs.config import RunConfig
 from comigs.data.tokens import random_windows
 from comigs.errors import ComigsError
 from comigs.evaluate import token_loss
-from comigs.experts import balance_loss, expert_blocks
+from comigs.experts import balance_loss, expert_blocks, using_expert
+from comigs.methods import find_method
 from comigs.optimizers import make_optimizer, moments_of
 from comigs.router import slot_counts
 from comigs.schedules import learning_rate
 from comigs.seeds import generator
+
+Penalty = Callable[[Mapping[str, nn.Parameter]], Tensor]
 
 
 @dataclass
@@ -44,16 +48,18 @@ def train_locally(
     round_number: int,
     steps: int,
     steps_done: int,
+    penalty: Penalty | None = None,
     on_step: Callable[[LocalStats], None] = lambda stats: None,
 ) -> tuple[dict[str, Tensor], LocalStats]:
     """Run one round's local steps on `model` in place.
 
     Args:
-        train: token stream for the experts; also for the router with `router.data: train`.
+        train: token stream for the experts; also for routers that learn on it.
         valid: token stream for the router.
         moments: optimiser moments this client kept from its last round.
         steps: local steps in this round.
         steps_done: local steps of this client in earlier rounds; the counter of `router.every`.
+        penalty: added to the loss of expert steps, from the trained tensors by name.
         on_step: called after every local step.
 
     Returns:
@@ -62,12 +68,14 @@ def train_locally(
     Raises:
         ComigsError: when a loss is not finite.
     """
+    method = find_method(config.method)
     named = adapter_parameters(model)
-    experts = {n: p for n, p in named.items() if not is_router(n)}
+    experts = {n: p for n, p in named.items() if not is_router(n) and method.learns(n)}
     routers = {n: p for n, p in named.items() if is_router(n) and config.router.trainable}
+    joint = routers if method.router == "joint" else {}
     expert_optimizer = make_optimizer(experts, config.train, moments)
     router_optimizer = make_optimizer(routers, config.train, moments) if routers else None
-    router_data = valid if config.router.data == "valid" else train
+    on_train = config.router.data == "train" or method.router == "train"
     batches = generator(config.seed, client, round_number, "train batches")
     router_batches = generator(config.seed, client, round_number, "router batches")
     total = config.rounds * steps
@@ -76,20 +84,28 @@ def train_locally(
     def draw(tokens: Tensor, rng: torch.Generator) -> Tensor:
         return random_windows(tokens, config.batch_size, config.data.seq_len, rng)
 
+    if router_optimizer:
+        _set_lr(router_optimizer, config.router.lr or config.train.lr)
+    optimizers = [expert_optimizer] + ([router_optimizer] if router_optimizer and joint else [])
     for i in range(steps):
         at = (round_number - 1) * steps + i
         _set_lr(expert_optimizer, learning_rate(config.train.schedule, config.train.lr, at, total))
-        with training_experts(model):
-            loss, balance = _step(model, config, draw(train, batches), experts, expert_optimizer)
+        alone = method.alone(at)
+        mine = {n: p for n, p in experts.items() if not alone or f".{alone}." in n} | joint
+        with (
+            training_experts(model, mine.__contains__),
+            using_expert(model, alone) if alone else nullcontext(),
+        ):
+            windows = draw(train, batches)
+            loss, balance = _step(model, config, windows, mine, optimizers, penalty)
         stats.losses.append(loss)
         stats.balances.append(balance)
         stats.tokens += config.batch_size * config.data.seq_len
-        if router_optimizer and (steps_done + i + 1) % config.router.every == 0:
-            _set_lr(router_optimizer, config.router.lr or config.train.lr)
+        if router_optimizer and not joint and (steps_done + i + 1) % config.router.every == 0:
             with training_router(model):
                 for _ in range(config.router.steps):
-                    windows = draw(router_data, router_batches)
-                    _step(model, config, windows, routers, router_optimizer)
+                    windows = draw(train if on_train else valid, router_batches)
+                    _step(model, config, windows, routers, [router_optimizer])
                     stats.router_steps += 1
         on_step(stats)
     kept = moments_of(expert_optimizer, experts)
@@ -103,16 +119,18 @@ def _step(
     config: RunConfig,
     windows: Tensor,
     parameters: dict[str, nn.Parameter],
-    optimizer: torch.optim.Optimizer,
+    optimizers: list[torch.optim.Optimizer],
+    penalty: Penalty | None = None,
 ) -> tuple[float, float]:
-    """One optimiser step on loss = CE + lambda balance; returns (CE, balance) before it."""
+    """One step on loss = CE + lambda balance + penalty; returns (CE, balance) before it."""
     weight, importance = config.router.balance, config.router.generalist_importance
     parts = windows.split(config.micro_batch_size or config.batch_size)
     for block in expert_blocks(model):
         block.counts = None  # of a step that was broken off, maybe another client's
     if len(parts) > 1 and weight:
         _count_whole_batch(model, parts)
-    optimizer.zero_grad(set_to_none=True)
+    for optimizer in optimizers:
+        optimizer.zero_grad(set_to_none=True)
     ce, balance = 0.0, 0.0
     for part in parts:
         share = len(part) / len(windows)
@@ -121,6 +139,8 @@ def _step(
         ((part_ce + weight * part_balance) * share).backward()
         ce += part_ce.item() * share
         balance += part_balance.item() * share
+    if penalty:
+        penalty(parameters).backward()
     for block in expert_blocks(model):
         block.routing = block.counts = None
     if not math.isfinite(ce + balance):
@@ -129,7 +149,8 @@ def _step(
         )
     if config.train.clip:
         nn.utils.clip_grad_norm_(parameters.values(), config.train.clip)
-    optimizer.step()
+    for optimizer in optimizers:
+        optimizer.step()
     return ce, balance
 
 

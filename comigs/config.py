@@ -5,7 +5,7 @@ Reading YAML, overrides and error positions are in `comigs.configload`.
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 from comigs.errors import BadInput
 
@@ -128,7 +128,11 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class ServerConfig:
-    strategy: Literal["FedAvg"] = "FedAvg"  # Flower strategy
+    strategy: Literal[
+        "FedAvg", "FedProx", "FedAdam", "FedYogi", "FedAvgM",
+        "FedMedian", "FedTrimmedAvg", "Krum", "MultiKrum", "Bulyan",
+    ] = "FedAvg"  # Flower strategy for the shared tensors  # fmt: skip
+    options: dict[str, Any] = field(default_factory=dict)  # of the strategy, e.g. {eta: 0.01}
     weighting: Literal["uniform", "samples"] = "uniform"  # of clients in the average
     min_clients: int = 1  # a round with fewer answers stops the run
     round_timeout: float | None = None  # seconds a client may take for a round; null: no limit

@@ -102,7 +102,7 @@ def _convert(value: Any, hint: Any) -> tuple[bool, Any]:
         return value is None, value
     if hint is str:
         return isinstance(value, (str, int)) and not isinstance(value, bool), str(value)
-    return isinstance(value, hint), value
+    return isinstance(value, kind or hint), value
 
 
 def _words(hint: Any) -> str:
@@ -113,5 +113,7 @@ def _words(hint: Any) -> str:
         return " or ".join(_words(option) for option in get_args(hint))
     if kind is list:
         return f"a list of {_words(get_args(hint)[0]).removeprefix('a ')}s"
+    if kind is dict:
+        return "`key: value` pairs"
     names = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
     return names.get(hint, "null")

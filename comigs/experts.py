@@ -19,6 +19,7 @@ from transformers.activations import NewGELUActivation
 
 from comigs import router
 from comigs.config import ExpertsConfig
+from comigs.deltas import correct_output, deltas_of
 from comigs.errors import BadInput
 from comigs.families import Family, decoder_layers, family_of
 from comigs.mixture import Expert, mix
@@ -93,8 +94,8 @@ class ExpertMLP(nn.Module):
             [
                 Expert(
                     [a if tokens is None else a.index_select(0, tokens) for a in lows[i]],
-                    [up.lora_B[name].weight.to(dtype) for up in ups],
-                    down.lora_A[name].weight.to(dtype),
+                    [_b(up, name, dtype) for up in ups],
+                    _a(down, name, dtype),
                     gate,
                     tokens,
                 )
@@ -112,7 +113,7 @@ class ExpertMLP(nn.Module):
             else part.new_zeros(len(x), part.shape[1]).index_add(0, tokens, part)
             for (_, tokens), part in zip(parts, low, strict=True)
         ]
-        b = [down.lora_B[name].weight.to(dtype) * down.scaling[name] for name in names]
+        b = [_b(down, name, dtype, down.scaling[name]) for name in names]
         return torch.addmm(y, torch.cat(spread, 1), torch.cat(b, 1).t())
 
     def _gates(
@@ -146,10 +147,26 @@ def _drops(drop: nn.Module) -> bool:
     return isinstance(drop, nn.Dropout) and drop.training
 
 
+def _a(layer: Any, name: str, dtype: torch.dtype, scale: float = 1) -> Tensor:
+    """scale A of one expert's LoRA on `layer`, above the A of its frozen correction, if any."""
+    weight = layer.lora_A[name].weight.to(dtype)
+    weight = weight * scale if scale != 1 else weight
+    delta = deltas_of(layer).get(name)
+    return weight if delta is None else torch.cat([weight, delta[0].to(dtype)])
+
+
+def _b(layer: Any, name: str, dtype: torch.dtype, scale: float = 1) -> Tensor:
+    """scale B of one expert's LoRA on `layer`, beside the B of its frozen correction, if any."""
+    weight = layer.lora_B[name].weight.to(dtype)
+    weight = weight * scale if scale != 1 else weight
+    delta = deltas_of(layer).get(name)
+    return weight if delta is None else torch.cat([weight, delta[1].to(dtype)], 1)
+
+
 def _low_rank(x: Tensor, ups: list[Any], names: list[str]) -> list[list[Tensor]]:
     """Return s A x (T x r) per expert and up-projection, all in one product."""
     pairs = [(up, name) for name in names for up in ups]
-    weights = [up.lora_A[name].weight.to(x.dtype) * up.scaling[name] for up, name in pairs]
+    weights = [_a(up, name, x.dtype, up.scaling[name]) for up, name in pairs]
     if any(_drops(up.lora_dropout[name]) for up, name in pairs):
         drops = [up.lora_dropout[name](x) for up, name in pairs]
         flat = [F.linear(xi, w) for xi, w in zip(drops, weights, strict=True)]
@@ -201,6 +218,8 @@ def add_experts(
             layer.get_submodule(family.mlp), family, names, config.top_k, config.routed
         )
         setattr(layer, family.mlp, block)
+        for name in attention:
+            layer.get_submodule(name).register_forward_hook(correct_output)
     peft_model.comigs_settings = {"experts": asdict(config), "attention_lora": attention_lora}
     return peft_model.requires_grad_(False).eval()
 

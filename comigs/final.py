@@ -4,27 +4,31 @@ from pathlib import Path
 
 from peft import PeftModel
 
-from comigs.adapters import adapter_parameters, load_adapter_tensors
+from comigs.adapters import init_adapters, load_adapter_tensors
 from comigs.config import RunConfig
+from comigs.deltas import clear_deltas
 from comigs.errors import BadInput
-from comigs.local import restore, state_root
+from comigs.local import model_of, state_root
 from comigs.methods import find_method
 from comigs.state import read_state, saved_rounds
 
 
 def final_model(config: RunConfig, folder: Path, client: int) -> PeftModel:
-    """Return the client's private tensors with the last aggregated shared ones.
+    """Return the model that the client's final evaluation tested.
 
     Raises:
-        BadInput: when the run has not saved a round yet.
+        BadInput: when the client has not been evaluated yet.
     """
-    rounds = saved_rounds(folder / "server")
+    if not find_method(config.method).trains:
+        model = model_of(config, client)
+        init_adapters(model, config.seed, client)  # LoRA's B is 0: the base model as it is
+        return model
+    root = state_root(folder, client) / "final"
+    rounds = saved_rounds(root)
     if not rounds:
-        raise BadInput(f"{folder} has no finished round yet; comigs run --resume {folder}")
-    shared, meta = read_state(folder / "server", rounds[-1])
-    state_round = meta["client_rounds"].get(str(client), 0)
-    model, _, _ = restore(config, client, state_root(folder, client), state_round)
-    mask = find_method(config.method).shares
-    mine = {name for name in adapter_parameters(model) if mask(name)}
-    load_adapter_tensors(model, {n: t for n, t in shared["shared"].items() if n in mine})
+        raise BadInput(f"{folder} is not finished yet; comigs run --resume {folder}")
+    tensors, meta = read_state(root, rounds[-1])
+    model = model_of(config, client, meta.get("rank"))
+    clear_deltas(model)
+    load_adapter_tensors(model, tensors["tensors"])
     return model

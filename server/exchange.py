@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -50,7 +50,10 @@ def order(config: RunConfig) -> ConfigRecord:
 
 
 def address(
-    drafts: Iterable[Message], clients: Iterable[Client], state_rounds: Mapping[int, int]
+    drafts: Iterable[Message],
+    clients: Iterable[Client],
+    state_rounds: Mapping[int, int],
+    share_of: Callable[[Client], Mapping[str, Tensor]],
 ) -> list[Message]:
     """Make a strategy's messages each client's own: its tensors, and the state to start from."""
     by_node = {client.node: client for client in clients}
@@ -59,9 +62,7 @@ def address(
         client = by_node[message.metadata.dst_node_id]
         record = ConfigRecord(dict(message.content.config_records["config"]))
         record["state-round"] = state_rounds.get(client.id, 0)
-        arrays = message.content.array_records["arrays"]
-        mine = ArrayRecord({name: a for name, a in arrays.items() if name in client.shapes})
-        message.content = RecordDict({"arrays": mine, "config": record})
+        message.content = RecordDict({"arrays": pack(share_of(client)), "config": record})
     return messages
 
 
@@ -103,20 +104,36 @@ def introduce(grid: Grid, config: RunConfig) -> dict[int, Client]:
     return dict(sorted(clients.items()))
 
 
-def fault_of(update: Mapping[str, Tensor], client: Client) -> str | None:
-    """Why an update cannot be used, or None: the server checks what the payload promises."""
+def fault_of(update: Mapping[str, Tensor], client: Client, prunes: bool = False) -> str | None:
+    """Why an update cannot be used, or None: the server checks what the payload promises.
+
+    Args:
+        prunes: whether the client may lower its LoRA rank.
+    """
+    shapes = _pruned(update, client.shapes) if prunes else client.shapes
     if extra := sorted(set(update) - set(client.shapes)):
         return f"sent {extra[0]!r}, which it does not share"
     if missing := sorted(set(client.shapes) - set(update)):
         return f"did not send {missing[0]!r}"
     for name, tensor in update.items():
-        if tuple(tensor.shape) != client.shapes[name]:
-            return f"sent {name!r} with shape {tuple(tensor.shape)}, not {client.shapes[name]}"
+        if tuple(tensor.shape) != shapes[name]:
+            return f"sent {name!r} with shape {tuple(tensor.shape)}, not {shapes[name]}"
         if tensor.dtype != torch.float32:
             return f"sent {name!r} as {tensor.dtype}, not float32"
         if not torch.isfinite(tensor).all():
             return f"sent {name!r} with NaN or infinity"
     return None
+
+
+def _pruned(
+    update: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]
+) -> Mapping[str, tuple[int, ...]]:
+    """`shapes` at the rank of the update's first pair, if that is lower."""
+    first = next((n for n in sorted(shapes) if ".lora_A." in n and n in update), None)
+    if first is None or update[first].ndim != 2:
+        return shapes
+    rank = max(1, min(update[first].shape[0], shapes[first][0]))
+    return {n: (rank, s[1]) if ".lora_A." in n else (s[0], rank) for n, s in shapes.items()}
 
 
 def fault_of_metrics(metrics: Mapping[str, object]) -> str | None:
@@ -134,8 +151,8 @@ def unpack(arrays: ArrayRecord | None) -> dict[str, Tensor]:
 
 
 def pack(tensors: Mapping[str, Tensor]) -> ArrayRecord:
-    """The reverse of `unpack`."""
-    return ArrayRecord({name: Array(tensor.numpy()) for name, tensor in tensors.items()})
+    """The reverse of `unpack`, in the order of names: Flower pairs arrays by position."""
+    return ArrayRecord({name: Array(tensor.numpy()) for name, tensor in sorted(tensors.items())})
 
 
 def tensor_bytes(tensors: Mapping[str, Tensor]) -> int:

@@ -31,6 +31,7 @@ class Progress:
         shared: the aggregated tensors; empty before round 1, when clients use the common start.
         client_rounds: by client id, the round whose saved state the client continues from.
         totals: by client id.
+        memory: what the strategy carries from round to round.
         seconds: wall time of all rounds.
     """
 
@@ -39,6 +40,7 @@ class Progress:
     client_rounds: dict[int, int] = field(default_factory=dict)
     totals: dict[int, Totals] = field(default_factory=dict)
     seconds: float = 0.0
+    memory: dict[str, Tensor] = field(default_factory=dict)
 
     def meta(self, config: RunConfig) -> dict[str, Any]:
         """The JSON part of the server's checkpoint."""
@@ -96,6 +98,7 @@ def _load(config: RunConfig, root: Path, number: int) -> Progress:
         {int(i): r for i, r in meta["client_rounds"].items()},
         {int(i): Totals(**t) for i, t in meta["totals"].items()},
         meta["seconds"],
+        tensors.get("strategy", {}),
     )
 
 

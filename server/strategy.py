@@ -1,14 +1,36 @@
-"""The Flower strategy of a run: Flower's FedAvg around the method's own aggregator."""
+"""The Flower strategy of a run: the method's own aggregator, or one of Flower's strategies."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
+import flwr.serverapp.strategy as flower
 import torch
-from flwr.app import Array, ArrayRecord, Message, MetricRecord
+from flwr.app import ArrayRecord, Message, MetricRecord
 from flwr.serverapp.strategy import FedAvg
+from torch import Tensor
 
-from comigs.config import RunConfig
+from comigs.config import ExpertsConfig, RunConfig
+from comigs.errors import BadInput
 from comigs.methods import find_method
-from server.aggregation import Aggregator, find_aggregator
+from comigs.ranks import lora_scale
+from server.aggregation import Aggregator, Scale, find_aggregator
+from server.exchange import pack, unpack
+
+OPTIONS = {  # of `server.options`; Flower's other parameters belong to the round loop
+    "FedAvg": (),
+    "FedProx": ("proximal_mu",),
+    "FedAdam": ("eta", "beta_1", "beta_2", "tau"),
+    "FedYogi": ("eta", "beta_1", "beta_2", "tau"),
+    "FedAvgM": ("server_learning_rate", "server_momentum"),
+    "FedMedian": (),
+    "FedTrimmedAvg": ("beta",),
+    "Krum": ("num_malicious_nodes",),
+    "MultiKrum": ("num_malicious_nodes", "num_nodes_to_select"),
+    "Bulyan": ("num_malicious_nodes",),
+}
+FROM_THE_START = ("FedAdam", "FedYogi", "FedAvgM")  # move the tensors before a round, so need them
+_LOOPS: dict[str, Any] = {"min_train_nodes": 0, "min_evaluate_nodes": 0, "min_available_nodes": 0}
+_MEMORY = ("m_t", "v_t", "momentum_vector")  # what a strategy carries from round to round
 
 
 class Aggregating(FedAvg):
@@ -17,9 +39,15 @@ class Aggregating(FedAvg):
     Unlike Flower's, it accepts clients that share different tensors (unequal devices).
     """
 
-    def __init__(self, aggregate: Aggregator, weighting: str) -> None:
-        super().__init__(min_train_nodes=0, min_evaluate_nodes=0, min_available_nodes=0)
-        self.aggregate, self.weighting = aggregate, weighting
+    def __init__(self, aggregator: Aggregator, scale: Scale) -> None:
+        super().__init__(**_LOOPS)
+        self.aggregator, self.scale = aggregator, scale
+        self.kept: Mapping[str, Tensor] = {}
+
+    def configure_train(self, server_round, arrays, config, grid):  # type: ignore[no-untyped-def]
+        """Remember what the server has kept; what each client gets of it is `address`'s work."""
+        self.kept = unpack(arrays)
+        return super().configure_train(server_round, arrays, config, grid)
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
@@ -27,16 +55,86 @@ class Aggregating(FedAvg):
         """Combine the replies' arrays; the order of the replies does not matter."""
         updates, weights = {}, {}
         for reply in replies:
-            node = reply.metadata.src_node_id
-            arrays = reply.content.array_records["arrays"]
-            updates[node] = {k: torch.from_numpy(a.numpy()) for k, a in arrays.items()}
-            examples = reply.content.metric_records["metrics"]["num-examples"]
-            weights[node] = float(examples) if self.weighting == "samples" else 1.0  # type: ignore[arg-type]
-        combined = self.aggregate(updates, weights)
-        return ArrayRecord({k: Array(t.numpy()) for k, t in combined.items()}), None
+            metrics = reply.content.metric_records["metrics"]
+            client = int(metrics["client"])  # type: ignore[arg-type]
+            updates[client] = unpack(reply.content.array_records["arrays"])
+            weights[client] = float(metrics["weight"])  # type: ignore[arg-type]
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # the same bits whatever engine the server runs beside
+        try:
+            return pack(self.aggregator.combine(updates, weights, self.scale, self.kept)), None
+        finally:
+            torch.set_num_threads(threads)
 
 
-def make_strategy(config: RunConfig) -> Aggregating:
-    """The strategy that `config` asks for."""
-    aggregate = find_aggregator(find_method(config.method).aggregator)
-    return Aggregating(aggregate, config.server.weighting)
+def make_strategy(config: RunConfig) -> FedAvg:
+    """The strategy that `config` asks for (checked by `check_strategy`)."""
+    if config.server.strategy == "FedAvg":
+        aggregator = find_aggregator(find_method(config.method).aggregator)
+        return Aggregating(aggregator, lambda rank: lora_scale(config.experts, rank))
+    kind = getattr(flower, config.server.strategy)
+    return kind(**_LOOPS, weighted_by_key="weight", **config.server.options)
+
+
+def check_strategy(config: RunConfig, experts: Sequence[ExpertsConfig], taking_part: int) -> None:
+    """Refuse what the strategy cannot do.
+
+    Args:
+        experts: of each client, in the layout of the method.
+        taking_part: clients that train in a round.
+
+    Raises:
+        BadInput: which setting, and why.
+    """
+    name, options = config.server.strategy, config.server.options
+    known = OPTIONS[name]
+    for key, value in options.items():
+        if key not in known:
+            has = f"it has {', '.join(known)}" if known else "it has none"
+            raise BadInput(f"server.options has {key!r}, which {name} does not know; {has}")
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0:
+            raise BadInput(f"server.options.{key} is {value!r}; it must be a number from 0 up")
+    if name == "FedAvg":
+        return
+    if find_method(config.method).aggregator != "mean":
+        raise BadInput(
+            f"server.strategy is {name!r}, but method {config.method!r} combines updates in its "
+            "own way; leave it at FedAvg"
+        )
+    if not any(e.generalists for e in experts) or not find_method(config.method).trains:
+        raise BadInput(f"server.strategy is {name!r}, but method {config.method!r} shares nothing")
+    if len({(e.generalists, e.rank) for e in experts}) > 1:
+        raise BadInput(
+            f"server.strategy is {name!r}, which needs clients that share the same tensors; "
+            "here they differ in experts.specialists or experts.rank"
+        )
+    bad = int(options.get("num_malicious_nodes", 0))
+    if name == "Bulyan" and taking_part < 4 * bad + 3:
+        raise BadInput(
+            f"server.strategy Bulyan with num_malicious_nodes {bad} needs {4 * bad + 3} clients in "
+            f"a round; only {taking_part} take part"
+        )
+    try:
+        make_strategy(config)
+    except (TypeError, ValueError) as error:
+        raise BadInput(f"server.options does not suit {name}: {error}") from None
+
+
+def strategy_memory(strategy: FedAvg) -> dict[str, Tensor]:
+    """What `strategy` must still know in the next round, for the server's checkpoint."""
+    tensors: dict[str, Tensor] = {}
+    for part in _MEMORY:
+        held: Any = getattr(strategy, part, None) or {}
+        named = held.items() if isinstance(held, dict) else enumerate(held)
+        tensors |= {f"{part}/{key}": torch.from_numpy(value.copy()) for key, value in named}
+    return tensors
+
+
+def restore_memory(strategy: FedAvg, tensors: Mapping[str, Tensor]) -> None:
+    """Put back what `strategy_memory` returned."""
+    for part in _MEMORY:
+        mine = {n.split("/", 1)[1]: t.numpy() for n, t in tensors.items() if n.startswith(part)}
+        if mine and part == "momentum_vector":
+            setattr(strategy, part, [mine[str(i)] for i in range(len(mine))])
+        elif mine:
+            setattr(strategy, part, mine)

@@ -1,14 +1,30 @@
-"""What a method is: a share mask, an aggregator, and a layout of the experts."""
+"""What a method is: a share mask, an aggregator, a way to personalise, and how its parts train."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
 
-from comigs.config import ExpertsConfig
+from comigs.config import ExpertsConfig, RunConfig
+
+if TYPE_CHECKING:  # listing the methods must not wait for torch
+    from torch import Tensor, nn
+
+    from comigs.receive import Arrival
+
+    Tensors = Mapping[str, Tensor]
 
 
 def generalists(name: str) -> bool:
     """Share mask: generalist experts, with the attention LoRA that belongs to the first."""
     return ".generalist_" in name
+
+
+def everything(name: str) -> bool:
+    return True
+
+
+def nothing(name: str) -> bool:
+    return False
 
 
 def as_configured(experts: ExpertsConfig) -> ExpertsConfig:
@@ -25,6 +41,28 @@ def all_specialists(experts: ExpertsConfig) -> ExpertsConfig:
     return replace(experts, generalists=0, specialists=experts.total)
 
 
+def unrouted_generalists(experts: ExpertsConfig) -> ExpertsConfig:
+    """Generalists whose outputs are averaged without a router."""
+    return replace(all_generalists(experts), routed=False)
+
+
+def unrouted_specialists(experts: ExpertsConfig) -> ExpertsConfig:
+    """Specialists whose outputs are averaged without a router."""
+    return replace(all_specialists(experts), routed=False)
+
+
+def without_dropout(config: RunConfig, experts: Sequence[ExpertsConfig]) -> str | None:
+    """Corrections of the base weights pass no LoRA dropout."""
+    return "experts.dropout must be 0" if config.experts.dropout else None
+
+
+def same_experts(config: RunConfig, experts: Sequence[ExpertsConfig]) -> str | None:
+    """Whole models are mixed, so that all must have the same shape."""
+    if len(set(experts)) > 1:
+        return "every client must have the same number of experts and the same rank"
+    return None
+
+
 @dataclass(frozen=True)
 class Method:
     """One row of the comparison.
@@ -38,6 +76,18 @@ class Method:
         experts: maps the configured experts of one client to the method's layout.
         trains: whether anything is trained.
         pooled: whether everybody's text is trained on in one place.
+        learns: which tensors are trained at all; the others keep their start.
+        router: how routers learn: as `router.*` says, in the same way but on training text, or
+            jointly with the experts, in the same steps.
+        alone: given a local step's number over all rounds, the expert that it trains alone;
+            None for the whole mixture.
+        receive: puts what the server sent into the client's model, before a round and at the end;
+            None to copy it. Returns metrics.
+        finish: personalises the final model once more, at the very end.
+        penalty: added to the loss of expert steps; given the trained tensors by name.
+        prune: given a round's received and trained tensors, the client's LoRA rank from now on.
+        accepts: given every client's experts, why the method's mathematics does not allow a
+            configuration; None if it does.
     """
 
     name: str
@@ -48,3 +98,11 @@ class Method:
     experts: Callable[[ExpertsConfig], ExpertsConfig] = as_configured
     trains: bool = True
     pooled: bool = False
+    learns: Callable[[str], bool] = everything
+    router: Literal["configured", "train", "joint"] = "configured"
+    alone: Callable[[int], str | None] = lambda step: None
+    receive: "Callable[[Arrival], dict[str, float]] | None" = None
+    finish: "Callable[[Arrival], dict[str, float]] | None" = None
+    penalty: "Callable[[Mapping[str, nn.Parameter]], Tensor] | None" = None
+    prune: "Callable[[Tensors, Tensors], int] | None" = None
+    accepts: Callable[[RunConfig, Sequence[ExpertsConfig]], str | None] = lambda config, all: None

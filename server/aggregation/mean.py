@@ -5,33 +5,33 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from server.aggregation import Aggregator, Scale, Tensors, Updates
 
-def aggregate(
-    updates: Mapping[int, Mapping[str, Tensor]], weights: Mapping[int, float]
+
+def combine(
+    updates: Updates, weights: Mapping[int, float], scale: Scale, kept: Tensors
 ) -> dict[str, Tensor]:
-    """Average the clients' tensors.
+    """Average the clients' tensors, each over the clients that hold it."""
+    names = sorted({name for update in updates.values() for name in update})
+    return {
+        name: weighted_mean({i: u[name] for i, u in updates.items() if name in u}, weights)
+        for name in names
+    }
+
+
+def weighted_mean(tensors: Mapping[int, Tensor], weights: Mapping[int, float]) -> Tensor:
+    """Weighted mean of one tensor of each client, in its dtype.
 
     Clients are summed in the order of their ids in fp64, so the result does not depend on the
     order of arrival.
-
-    Args:
-        updates: by client id, tensors by name; a client may lack a tensor.
-        weights: by client id, its weight (> 0); they need not sum to 1.
-
-    Returns:
-        The mean of each tensor, in the dtype of the updates.
     """
-    names = sorted({name for update in updates.values() for name in update})
-    return {name: _mean(name, updates, weights) for name in names}
-
-
-def _mean(
-    name: str, updates: Mapping[int, Mapping[str, Tensor]], weights: Mapping[int, float]
-) -> Tensor:
-    holders = [client for client in sorted(updates) if name in updates[client]]
-    total = sum(weights[client] for client in holders)
-    first = updates[holders[0]][name]
+    clients = sorted(tensors)
+    total = sum(weights[client] for client in clients)
+    first = tensors[clients[0]]
     out = torch.zeros(first.shape, dtype=torch.float64)
-    for client in holders:
-        out += updates[client][name].double() * (weights[client] / total)
+    for client in clients:
+        out += tensors[client].double() * (weights[client] / total)
     return out.to(first.dtype)
+
+
+AGGREGATOR = Aggregator(combine)

@@ -6,6 +6,7 @@ from flwr.common.serde import message_to_proto
 
 import comigs
 from clients.payload import build_payload, payload_bytes, unpack
+from comigs.deltas import is_delta
 from comigs.errors import ComigsError
 from comigs.methods import all_methods, find_method
 from comigs.state import read_state, saved_rounds
@@ -80,20 +81,21 @@ def test_no_private_name_and_no_private_bytes_are_in_any_reply_of_a_run(
         return answered
 
     monkeypatch.setattr(InlineGrid, "pull_messages", captured)
-    comigs.run(tree | {"method": name}, out=tmp_path)
+    comigs.run(tree | {"method": name, "experts": {"specialists": 1, "rank": 2}}, out=tmp_path)
     method, sent = find_method(name), b"".join(replies)
     if not method.trains:
         assert not (tmp_path / "clients").exists()
         assert b"lora" not in sent
         return
-    private = pieces(tmp_path, "tensors", lambda name: not method.shares(name))
+    private = pieces(tmp_path, "tensors", lambda n: not method.shares(n) and not is_delta(n))
     shared = pieces(tmp_path, "tensors", method.shares)
     moments = pieces(tmp_path, "optimizer")
+    held = {n for n, _ in private | shared}
     assert moments
-    assert bool(private) == (name != "fedavg")
-    assert bool(shared) == (name in ("comigs", "comigs-2g", "fedavg"))
+    assert shared or name in ("centralized", "comigs-2s", "local", "local-moe")
+    assert private or all(method.shares(n) for n in held)
     assert [n for n, piece in private | moments if piece in sent] == []
     assert [n for n, _ in private if n.encode() in sent] == []
-    assert b".router." not in sent
+    assert (b".router." in sent) == (name == "fedavg-moe")
     assert b".specialist_" not in sent
     assert [n for n, piece in shared if piece not in sent] == []  # so the search does find things

@@ -1,0 +1,59 @@
+"""FLoRA: stack the clients' LoRA pairs, so that their product is the exact mean (arXiv 2409.05976).
+
+Each round's stack is added to the frozen weights of every client, which then begins a new LoRA.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from comigs.deltas import append
+from comigs.ranks import pairs
+from server.aggregation import Aggregator, Scale, Tensors, Updates
+
+
+def combine(
+    updates: Updates, weights: Mapping[int, float], scale: Scale, kept: Tensors
+) -> dict[str, Tensor]:
+    """The round's stack, and the sum of all rounds' for clients that were away."""
+    out: dict[str, Tensor] = {}
+    for a, b in sorted({pair for update in updates.values() for pair in pairs(update)}):
+        out |= remember(a, stacked(a, b, updates, weights, scale), kept)
+    return out
+
+
+def stacked(
+    a: str, b: str, updates: Updates, weights: Mapping[int, float], scale: Scale
+) -> tuple[Tensor, Tensor]:
+    """[A_1; ...; A_n] and [p_1 s_1 B_1, ..., p_n s_n B_n] over the clients that hold the pair."""
+    holders = sorted(i for i, update in updates.items() if a in update)
+    total = sum(weights[i] for i in holders)
+    right = [updates[i][a] for i in holders]
+    left = [updates[i][b] * (scale(updates[i][a].shape[0]) * weights[i] / total) for i in holders]
+    return torch.cat(right), torch.cat(left, 1)
+
+
+def remember(a: str, stack: tuple[Tensor, Tensor], kept: Tensors) -> dict[str, Tensor]:
+    """The stack and the sum with what was `kept`, under the names of the pair of `a`."""
+    stack_a, stack_b, delta_a, delta_b = (
+        a.replace(".lora_A.", f".{kind}_{half}.") for kind in ("stack", "delta") for half in "AB"
+    )
+    earlier = (kept[delta_a], kept[delta_b]) if delta_a in kept else None
+    total = append(earlier, stack)
+    return {stack_a: stack[0], stack_b: stack[1], delta_a: total[0], delta_b: total[1]}
+
+
+def deliver(
+    kept: Tensors, shapes: Mapping[str, tuple[int, ...]], scale: Scale, fresh: bool
+) -> dict[str, Tensor]:
+    """The last round's stack to a client that took part in it; to others the sum of all."""
+    out = {}
+    for name, tensor in kept.items():
+        kind = ".stack_" if ".stack_" in name else ".delta_" if ".delta_" in name else ".lora_"
+        if name.replace(kind, ".lora_") in shapes and kind != (".delta_" if fresh else ".stack_"):
+            out[name] = tensor
+    return out
+
+
+AGGREGATOR = Aggregator(combine, deliver, mixed_ranks=True)

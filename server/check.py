@@ -1,0 +1,53 @@
+"""Whether a configuration can run: what no single section of it can tell."""
+
+from comigs.base import load_base
+from comigs.config import ExpertsConfig, RunConfig
+from comigs.data.tokens import roster
+from comigs.errors import BadInput
+from comigs.local import data_of, experts_of, training_clients
+from comigs.methods import find_method
+from server.aggregation import find_aggregator
+from server.strategy import check_strategy
+
+
+def check(config: RunConfig) -> None:
+    """Load model and data once, so that bad input shows before anything is started.
+
+    Raises:
+        BadInput: what is wrong.
+    """
+    count = len(roster(config))
+    given = {
+        "experts.specialists": config.experts.specialists,
+        "experts.rank": config.experts.rank,
+        "data.train_tokens": config.data.train_tokens,
+        "data.valid_tokens": config.data.valid_tokens,
+        "data.test_tokens": config.data.test_tokens,
+    }
+    for key, value in given.items():
+        if isinstance(value, list) and len(value) != count:
+            raise BadInput(f"{key} has {len(value)} values; there are {count} clients")
+    taking_part = max(1, round(config.participation * len(training_clients(config))))
+    if config.server.min_clients > taking_part:
+        raise BadInput(
+            f"server.min_clients is {config.server.min_clients}; only {taking_part} clients "
+            "take part in a round"
+        )
+    experts = [experts_of(config, client) for client in range(count)]
+    _check_method(config, experts)
+    check_strategy(config, experts, taking_part)
+    load_base(config.model.name, config.model.dtype)
+    for client in range(len(training_clients(config))):
+        data_of(config, client)
+
+
+def _check_method(config: RunConfig, experts: list[ExpertsConfig]) -> None:
+    method = find_method(config.method)
+    if reason := method.accepts(config, experts):
+        raise BadInput(f"method {config.method!r}: {reason}")
+    mixed_ranks = len({e.rank for e in experts}) > 1 and any(e.generalists for e in experts)
+    if mixed_ranks and not find_aggregator(method.aggregator).mixed_ranks:
+        raise BadInput(
+            f"experts.rank is {config.experts.rank}; method {config.method!r} averages LoRA "
+            "matrices, which needs one rank for all clients"
+        )
