@@ -18,8 +18,9 @@ from comigs.data.tokens import random_windows
 from comigs.errors import ComigsError
 from comigs.evaluate import token_loss
 from comigs.experts import balance_loss, expert_blocks, using_expert
+from comigs.hypergradient import hypergradient
 from comigs.methods import find_method
-from comigs.optimizers import make_optimizer, moments_of
+from comigs.optimizers import adam_rates, make_optimizer, moments_of
 from comigs.router import slot_counts
 from comigs.schedules import learning_rate
 from comigs.seeds import generator
@@ -102,11 +103,18 @@ def train_locally(
         stats.balances.append(balance)
         stats.tokens += config.batch_size * config.data.seq_len
         if router_optimizer and not joint and (steps_done + i + 1) % config.router.every == 0:
-            with training_router(model):
-                for _ in range(config.router.steps):
-                    windows = draw(train if on_train else valid, router_batches)
-                    _step(model, config, windows, routers, [router_optimizer])
-                    stats.router_steps += 1
+            for _ in range(config.router.steps):
+                windows = draw(train if on_train else valid, router_batches)
+                if config.router.grad == "first_order":
+                    seen = draw(train, router_batches)
+                    _first_order_step(
+                        model, config, seen, windows, experts, expert_optimizer, routers,
+                        router_optimizer,
+                    )  # fmt: skip
+                else:
+                    with training_router(model):
+                        _step(model, config, windows, routers, [router_optimizer])
+                stats.router_steps += 1
         on_step(stats)
     kept = moments_of(expert_optimizer, experts)
     if router_optimizer:
@@ -152,6 +160,47 @@ def _step(
     for optimizer in optimizers:
         optimizer.step()
     return ce, balance
+
+
+def _first_order_step(
+    model: nn.Module,
+    config: RunConfig,
+    train: Tensor,
+    valid: Tensor,
+    experts: dict[str, nn.Parameter],
+    expert_optimizer: torch.optim.Optimizer,
+    routers: dict[str, nn.Parameter],
+    router_optimizer: torch.optim.Optimizer,
+) -> None:
+    """One router step along the first-order gradient of the bilevel objective.
+
+    The inner steps are on one train and one validation batch, with AdamW's present step sizes.
+    """
+    router = config.router
+
+    def loss(windows: Tensor) -> Tensor:
+        ce = token_loss(model, windows)
+        return ce + router.balance * balance_loss(model, router.generalist_importance)
+
+    with training_experts(model, (experts | routers).__contains__):
+        gradients = hypergradient(
+            lambda step: loss(train),
+            lambda step: loss(valid),
+            list(experts.values()),
+            list(routers.values()),
+            rates=adam_rates(expert_optimizer),
+            nu=router.nu,
+            steps=router.inner_steps,
+        )
+    for block in expert_blocks(model):
+        block.routing = block.counts = None
+    if not all(torch.isfinite(gradient).all() for gradient in gradients):
+        raise ComigsError("the router's gradient is not finite; lower train.lr or raise router.nu")
+    for parameter, gradient in zip(routers.values(), gradients, strict=True):
+        parameter.grad = gradient
+    if config.train.clip:
+        nn.utils.clip_grad_norm_(routers.values(), config.train.clip)
+    router_optimizer.step()
 
 
 @torch.no_grad()

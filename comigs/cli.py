@@ -84,7 +84,8 @@ def compare(
     ] = None,
     seeds: Annotated[str | None, typer.Option(help="Seeds, e.g. 42,45,47.")] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder of results; default runs/compare-<suite>.")
+        Path | None,
+        typer.Option(help="Folder of all suites; default runs/compare. Tables: OUT/<suite>."),
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Runs at the same time.")] = 1,
     debug: Debug = False,

@@ -4,12 +4,11 @@ A finished run is one JSON file named by the hash of its configuration, so a sui
 any time, goes on where it was, and never runs the same thing twice.
 """
 
-import itertools
 import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from queue import Queue
@@ -25,13 +24,12 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from comigs.api import with_threads
 from comigs.config import RunConfig
-from comigs.configload import config_hash, load_config, read_suite, to_dict
+from comigs.configload import config_hash, to_dict
 from comigs.errors import BadInput, ComigsError
-from comigs.methods import find_method
 from comigs.report.comparison import write_comparison
 from comigs.report.table import events_of, final_rows
+from comigs.suite import SuiteRun, load_suite
 
 
 def run_suite(
@@ -48,51 +46,61 @@ def run_suite(
         name: a suite in experiments/suites, or a YAML file.
         overrides: `key=value` settings for every run.
         seeds: comma-separated seeds instead of the suite's.
+        out: folder of all suites: results in OUT/results, tables in OUT/<suite>.
         jobs: runs at the same time, each in a process of its own.
 
     Raises:
         BadInput: when the suite is unusable.
         ComigsError: when runs failed; the others are kept.
     """
-    suite = read_suite(name)
-    if seeds is not None:
-        suite["seeds"] = _seeds(seeds)
-    cells = list(suite_cells(suite, overrides))
-    folder = out or Path("runs") / f"compare-{Path(name).stem}"
-    results = folder / "results"
+    suite = load_suite(name, overrides, _seeds(seeds) if seeds is not None else None)
+    home = out or Path("runs") / "compare"
+    folder, results = home / Path(name).stem, home / "results"
     results.mkdir(parents=True, exist_ok=True)
-    missing = [c for c in cells if not (results / f"{config_hash(c)}.json").exists()]
+
+    def kept(run: SuiteRun) -> Path:
+        return results / f"{config_hash(run.config)}.json"
+
+    missing = {config_hash(r.config): r for r in suite.runs if not _serves(kept(r), r.config)}
     console = Console(stderr=True)
-    console.print(
-        f"{len(cells)} runs, {len(cells) - len(missing)} already done; results in {folder}"
-    )
-    failures = _run_all(missing, folder, jobs, console)
-    rows = [
-        json.loads((results / f"{config_hash(c)}.json").read_text())
-        for c in cells
-        if (results / f"{config_hash(c)}.json").exists()
+    console.print(f"{len(suite.runs)} runs, {len(missing)} of them to do; tables in {folder}")
+    failures = _run_all(list(missing.values()), home, jobs, console)
+    done = [
+        (run.row, run.column, json.loads(kept(run).read_text()))
+        for run in suite.runs
+        if kept(run).exists()
     ]
-    if rows:
-        Console().print(write_comparison(rows, suite, folder), markup=False, highlight=False)
+    if done:
+        table = write_comparison(done, suite.rows, suite.title, folder)
+        Console().print(table, markup=False, highlight=False)
+        _check_budget(done)
     if failures:
-        raise ComigsError(f"{len(failures)} of {len(cells)} runs failed: {failures[0]}")
+        raise ComigsError(f"{len(failures)} of {len(missing)} runs failed: {failures[0]}")
     return folder
 
 
-def suite_cells(suite: dict[str, Any], overrides: Sequence[str]) -> Iterator[RunConfig]:
-    """The configurations of a suite: seed by seed, each over the grid and the methods.
+def _serves(path: Path, config: RunConfig) -> bool:
+    """Whether a kept result will do: also for curves, which not every suite records."""
+    if not path.exists():
+        return False
+    rounds = json.loads(path.read_text())["rounds"]
+    return not (config.log.eval_every and rounds) or rounds[0]["valid_ppl"] is not None
 
-    What does not depend on the seed (a method that does not train) is run for the first seed only.
-    """
-    keys, values = list(suite["grid"]), list(suite["grid"].values())
-    for number, seed in enumerate(suite["seeds"]):
-        for point in itertools.product(*values):
-            for method in suite["methods"]:
-                if number and not find_method(method).trains:
-                    continue
-                settings = dict(zip(keys, point, strict=True)) | {"method": method, "seed": seed}
-                dotted = [f"{key}={json.dumps(value)}" for key, value in settings.items()]
-                yield with_threads(load_config(suite["base"], [*dotted, *overrides]))
+
+def _check_budget(done: list[tuple[str, str, dict[str, Any]]]) -> None:
+    """Refuse to let rows stand side by side that have not seen the same number of tokens."""
+    seen: dict[tuple[str, int], dict[int, str]] = {}
+    for row, column, result in done:
+        if result.get("tokens"):
+            cell = seen.setdefault((column, result["config"]["seed"]), {})
+            cell.setdefault(result["tokens"], row)
+    for (column, seed), rows in seen.items():
+        if len(rows) > 1:
+            counts = ", ".join(f"{row} {tokens:,}" for tokens, row in rows.items())
+            raise ComigsError(
+                f"{column or 'the suite'}, seed {seed}: unequal budgets, in tokens: {counts}; was "
+                "a client lost? Delete that run's file in results to repeat it"
+            )
 
 
 def _seeds(text: str) -> list[int]:
@@ -102,7 +110,7 @@ def _seeds(text: str) -> list[int]:
         raise BadInput(f"--seeds is {text!r}; give whole numbers, e.g. 42,45,47") from None
 
 
-def _run_all(missing: list[RunConfig], folder: Path, jobs: int, console: Console) -> list[str]:
+def _run_all(missing: list[SuiteRun], folder: Path, jobs: int, console: Console) -> list[str]:
     failures = []
     bars = Progress(
         TextColumn("[bold]runs"),
@@ -119,7 +127,7 @@ def _run_all(missing: list[RunConfig], folder: Path, jobs: int, console: Console
         workers.put(_Worker())
     with bars, ThreadPoolExecutor(jobs) as pool:
         task = bars.add_task("", total=len(missing))
-        futures = {pool.submit(_run_one, config, folder, workers): config for config in missing}
+        futures = {pool.submit(_run_one, run.config, folder, workers): run for run in missing}
         try:
             for done, future in enumerate(as_completed(futures), 1):
                 label = _label(futures[future])
@@ -136,8 +144,8 @@ def _run_all(missing: list[RunConfig], folder: Path, jobs: int, console: Console
     return failures
 
 
-def _label(config: RunConfig) -> str:
-    return f"{config.data.name}/{config.data.target} {config.method} seed {config.seed}"
+def _label(run: SuiteRun) -> str:
+    return " ".join(part for part in (run.column, run.row, f"seed {run.config.seed}") if part)
 
 
 def _run_one(config: RunConfig, folder: Path, workers: Queue) -> str | None:
@@ -184,14 +192,18 @@ class _Worker:
 
 
 def _keep(config: RunConfig, work: Path, path: Path) -> None:
-    rounds = [e for e in events_of(work) if e["event"] == "round"]
+    events = events_of(work)
+    parts = ("round", "loss", "valid_ppl", "seconds", "bytes_up", "bytes_down")
+    trained = [e for e in events if e["event"] == "client"]
     result = {
         "config": to_dict(config),
         "environment": json.loads((work / "environment.json").read_text()),
         "final": final_rows(work),
-        "rounds": [
-            {k: e[k] for k in ("round", "loss", "valid_ppl", "seconds", "bytes_up")} for e in rounds
-        ],
+        "rounds": [{k: e[k] for k in parts} for e in events if e["event"] == "round"],
+        "steps": sum(e["steps"] for e in trained),
+        "tokens": sum(e["tokens"] for e in trained),
+        "router_steps": sum(e["router_steps"] for e in trained),
+        "peer_evaluations": sum(e.get("peer_evaluations", 0) for e in trained),
     }
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

@@ -97,6 +97,9 @@ class RouterConfig:
     steps: int = 10  # router steps per update
     data: Literal["valid", "train"] = "valid"  # text that routers learn on
     lr: float | None = None  # null: train.lr; constant
+    grad: Literal["alternating", "first_order"] = "alternating"  # see comigs/hypergradient.py
+    nu: float = 0.5  # of first_order: weight of the validation loss in the inner problem
+    inner_steps: int = 1  # of first_order
     balance: float = 0.01  # weight of the balance loss (lambda)
     generalist_importance: float = 0.5  # share of the load meant for the first expert (iota)
 
@@ -104,6 +107,8 @@ class RouterConfig:
         _at_least("router.every", self.every, 1)
         _at_least("router.steps", self.steps, 1)
         _positive("router.lr", self.lr)
+        _positive("router.nu", self.nu)
+        _at_least("router.inner_steps", self.inner_steps, 1)
         _at_least("router.balance", self.balance, 0)
         iota = self.generalist_importance
         _require(0 < iota < 1, "router.generalist_importance", iota, "between 0 and 1")
@@ -197,6 +202,8 @@ class RunConfig:
             _require(
                 False, "micro_batch_size", self.micro_batch_size, f"a divisor of {self.batch_size}"
             )
+        if self.micro_batch_size and self.router.grad == "first_order":
+            raise BadInput("micro_batch_size must be null with router.grad first_order")
         self._check_clients()
 
     def _check_clients(self) -> None:

@@ -39,3 +39,17 @@ def moments_of(
         for name, parameter in parameters.items()
         for key, value in optimizer.state.get(parameter, {}).items()
     }
+
+
+def adam_rates(optimizer: torch.optim.Optimizer) -> list[Tensor | float]:
+    """AdamW's present step size of every entry, lr / (sqrt(v) + eps), in the parameters' order."""
+    rates: list[Tensor | float] = []
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            state = optimizer.state.get(parameter)
+            if not state:
+                rates.append(0.0)
+                continue
+            v = state["exp_avg_sq"] / (1 - group["betas"][1] ** state["step"].item())
+            rates.append(group["lr"] / (v.sqrt() + group["eps"]))
+    return rates

@@ -193,3 +193,24 @@ def test_a_loss_that_is_not_finite_is_an_error_that_names_the_setting():
         next(p for n, p in adapter_parameters(model).items() if ".lora_A." in n).fill_(float("nan"))
     with pytest.raises(comigs.ComigsError, match=r"train\.lr"):
         train(model)
+
+
+def test_a_first_order_router_step_changes_only_routers():
+    config = replace(CONFIG, router=RouterConfig(every=5, steps=3, grad="first_order", lr=0.01))
+    model, twin = make_model(specialists=1, top_k=2), make_model(specialists=1, top_k=2)
+    train(model, config)
+    train(twin, replace(config, router=replace(config.router, trainable=False)))
+    ours, theirs = adapter_tensors(model), adapter_tensors(twin)
+    for name in ours:
+        assert torch.equal(ours[name], theirs[name]) == (not is_router(name)), name
+
+
+def test_with_a_large_nu_and_no_inner_movement_first_order_is_alternation():
+    """At zero inner step size theta_nu is theta_0, so that the difference is nothing."""
+    config = replace(CONFIG, train=TrainConfig(lr=1e-30), router=RouterConfig(every=5, lr=0.01))
+    one, two = make_model(specialists=1, top_k=2), make_model(specialists=1, top_k=2)
+    first_order = replace(config.router, grad="first_order", steps=1)
+    train(one, replace(config, router=first_order))
+    train(two, replace(config, router=replace(config.router, steps=1)))
+    for name, tensor in adapter_tensors(one).items():
+        torch.testing.assert_close(tensor, adapter_tensors(two)[name], rtol=0, atol=1e-6)

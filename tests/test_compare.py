@@ -5,9 +5,10 @@ import json
 import pytest
 
 from comigs import compare
-from comigs.compare import run_suite, suite_cells
+from comigs.compare import run_suite
 from comigs.configload import config_hash, read_suite
 from comigs.errors import BadInput, ComigsError
+from comigs.suite import load_suite
 
 SUITE = """
 title: A small suite
@@ -33,7 +34,7 @@ def suite(tmp_path):
 
 
 def test_a_suite_is_its_grid_times_methods_times_seeds_and_untrained_methods_run_once(suite):
-    cells = list(suite_cells(read_suite(str(suite)), []))
+    cells = [run.config for run in load_suite(str(suite)).runs]
     assert len(cells) == 2 * 2 * 2 + 2
     assert len({config_hash(cell) for cell in cells}) == len(cells)
     budgets = {(c.rounds, c.local_steps, c.batch_size, c.data.seq_len) for c in cells}
@@ -43,13 +44,13 @@ def test_a_suite_is_its_grid_times_methods_times_seeds_and_untrained_methods_run
 def test_finished_runs_are_kept_and_never_run_again(suite, tmp_path, monkeypatch, capsys):
     folder = run_suite(str(suite), seeds="1", out=tmp_path / "out", jobs=2)
     markdown = (folder / "table.md").read_text()
-    assert markdown in capsys.readouterr().out
+    assert capsys.readouterr().out.strip() in markdown
     assert "| local |" in markdown and "| comigs |" in markdown
-    results = sorted((folder / "results").glob("*.json"))
+    results = sorted((tmp_path / "out" / "results").glob("*.json"))
     assert len(results) == 6
     kept = json.loads(results[0].read_text())
     assert {row["name"] for row in kept["final"]} and kept["config"]["data"]["name"] == "topics"
-    assert not list((folder / "work").iterdir())
+    assert not list((tmp_path / "out" / "work").iterdir())
 
     def never(*args):
         raise AssertionError("a cached run was run again")
@@ -66,7 +67,7 @@ def test_a_failing_run_is_named_and_the_others_are_kept(suite, tmp_path, monkeyp
         return "the disk is full" if config.method == "local" else real(config, *args)
 
     monkeypatch.setattr(compare, "_run_one", sometimes)
-    with pytest.raises(ComigsError, match=r"2 of 6 runs failed: topics.*local.*the disk is full"):
+    with pytest.raises(ComigsError, match=r"2 of 6 runs failed: .*local seed 1: the disk is full"):
         run_suite(str(suite), seeds="1", out=tmp_path / "out")
     assert len(list((tmp_path / "out" / "results").glob("*.json"))) == 4
 
@@ -79,3 +80,27 @@ def test_seeds_that_are_no_numbers_are_refused(suite):
 def test_an_unknown_suite_lists_what_there_is():
     with pytest.raises(BadInput, match="quickstart"):
         read_suite("quikstart")
+
+
+def test_a_row_may_have_settings_of_its_own_but_not_another_budget(suite):
+    rows = "[comigs, {method: comigs, label: four, experts.specialists: 3, router.every: 1}]"
+    suite.write_text(SUITE.replace("[pretrained, local, comigs]", rows))
+    found = load_suite(str(suite), seeds=[1])
+    assert found.rows == ["comigs", "four"]
+    assert [run.config.experts.specialists for run in found.runs] == [1, 3] * 2
+    suite.write_text(SUITE.replace("[pretrained, local, comigs]", "[{method: local, rounds: 9}]"))
+    with pytest.raises(BadInput, match="row 'local' sets rounds, which all rows"):
+        load_suite(str(suite))
+    suite.write_text(SUITE.replace("[pretrained, local, comigs]", "[{label: x}]"))
+    with pytest.raises(BadInput, match="give its name, or settings with `method`"):
+        load_suite(str(suite))
+
+
+def test_rows_that_saw_another_number_of_tokens_are_not_compared(suite, tmp_path):
+    run_suite(str(suite), seeds="1", out=tmp_path)
+    for path in (tmp_path / "results").glob("*.json"):
+        result = json.loads(path.read_text())
+        if result["config"]["method"] == "local":
+            path.write_text(json.dumps(result | {"tokens": result["tokens"] - 32}))
+    with pytest.raises(ComigsError, match=r"unequal budgets, in tokens: local .*, comigs "):
+        run_suite(str(suite), seeds="1", out=tmp_path)

@@ -7,23 +7,24 @@ from typing import Any
 
 import pytest
 
+from comigs.report.cells import make_cells, paired
 from comigs.report.comparison import write_comparison
+from comigs.report.curves import curve
+
+Run = tuple[str, str, dict[str, Any]]
 
 
-def result(method: str, seed: int, *after: float, target: str = "mixture") -> dict[str, Any]:
+def result(method: str, seed: int, *after: float, target: str = "mixture") -> Run:
     config = {"method": method, "seed": seed, "data": {"target": target}}
-    rows = [{"after": a, "valid": a, "trainable": 5000, "communicated": 70} for a in after]
-    return {"config": config, "final": rows}
-
-
-def suite(*methods: str) -> dict[str, Any]:
-    return {"methods": list(methods), "grid": {"data.target": []}, "title": "T & <i>"}
+    cost = {"trainable": 5000, "communicated": 70, "bytes_up": 10**6, "bytes_down": 5 * 10**5}
+    rows = [{"name": f"c{i}", "after": a, "valid": a} | cost for i, a in enumerate(after)]
+    return method, target, {"config": config, "final": rows}
 
 
 def test_mean_over_clients_then_mean_and_sd_over_seeds(tmp_path: Path) -> None:
     results = [result("comigs", 1, 8.0, 12.0), result("comigs", 2, 11.0, 13.0)]
     results += [result("fedavg", 1, 30.0, 40.0)]
-    text = write_comparison(results, suite("fedavg", "comigs"), tmp_path)
+    text = write_comparison(results, ["fedavg", "comigs"], "T", tmp_path)
     assert text.splitlines()[2:] == ["| fedavg | 35.00 |", "| comigs | **11.00 ± 1.41** |"]
     (cell,) = [c for c in json.loads((tmp_path / "table.json").read_text()) if c["seeds"] == [1, 2]]
     assert cell["perplexity"] == [10.0, 12.0]
@@ -34,21 +35,21 @@ def test_mean_over_clients_then_mean_and_sd_over_seeds(tmp_path: Path) -> None:
 def test_a_reference_is_never_marked_as_best(tmp_path: Path) -> None:
     results = [result("pretrained", 1, 2.0), result("centralized", 1, 1.0)]
     results += [result("local", 1, 4.0), result("fedavg", 1, 3.0)]
-    methods = suite("pretrained", "centralized", "local", "fedavg")
-    text = write_comparison(results, methods, tmp_path)
+    rows = ["pretrained", "centralized", "local", "fedavg"]
+    text = write_comparison(results, rows, "T", tmp_path)
     assert [line for line in text.splitlines() if "**" in line] == ["| fedavg | **3.00** |"]
     assert (tmp_path / "table.html").read_text().count('class="best"') == 1
 
 
 def test_references_alone_mark_nothing(tmp_path: Path) -> None:
-    text = write_comparison([result("pretrained", 1, 2.0)], suite("pretrained"), tmp_path)
+    text = write_comparison([result("pretrained", 1, 2.0)], ["pretrained"], "T", tmp_path)
     assert "**" not in text
 
 
 def test_each_column_has_its_own_best_and_gaps_stay_empty(tmp_path: Path) -> None:
     results = [result("local", 1, 4.0), result("comigs", 1, 5.0)]
     results += [result("comigs", 1, 6.0, target="in_distribution")]
-    text = write_comparison(results, suite("local", "comigs"), tmp_path)
+    text = write_comparison(results, ["local", "comigs"], "T", tmp_path)
     assert text.splitlines() == [
         "| method | mixture | in_distribution |",
         "|---|---|---|",
@@ -58,8 +59,8 @@ def test_each_column_has_its_own_best_and_gaps_stay_empty(tmp_path: Path) -> Non
 
 
 def test_every_file_is_written_and_the_title_is_escaped(tmp_path: Path) -> None:
-    text = write_comparison([result("comigs", 1, 5.0)], suite("comigs"), tmp_path)
-    assert (tmp_path / "table.md").read_text(encoding="utf-8") == text
+    text = write_comparison([result("comigs", 1, 5.0)], ["comigs"], "T & <i>", tmp_path)
+    assert (tmp_path / "table.md").read_text(encoding="utf-8").startswith(text)
     assert (tmp_path / "table.png").read_bytes().startswith(b"\x89PNG")
     assert "<svg" in (tmp_path / "table.svg").read_text()
     (row,) = csv.DictReader((tmp_path / "table.csv").read_text().splitlines())
@@ -72,3 +73,32 @@ def test_every_file_is_written_and_the_title_is_escaped(tmp_path: Path) -> None:
     page = (tmp_path / "table.html").read_text(encoding="utf-8")
     assert "T &amp; &lt;i&gt;" in page
     assert "http" not in page
+
+
+def test_rows_are_paired_with_comigs_by_client_and_seed() -> None:
+    ours = [result("comigs", seed, 10.0, 20.0)[2] for seed in (1, 2, 3)]
+    twice = [result("local", seed, 20.0, 40.0)[2] for seed in (3, 2, 1, 4)]
+    effect, p = paired(twice, ours)
+    assert effect == pytest.approx(1.0)
+    assert p == pytest.approx(2 / 2**6)  # all six pairs on one side
+    assert paired(ours, ours) == (0.0, None)
+    assert paired(twice[:1], ours) == (pytest.approx(1.0), None)
+    assert paired(twice, []) == (None, None)
+
+
+def test_worst_client_spread_and_traffic() -> None:
+    (cell,) = make_cells([result("local", 1, 10.0, 30.0), result("local", 2, 10.0, 50.0)])
+    assert (cell.worst_client, cell.spread, cell.megabytes) == (40.0, 15.0, 1.5)
+
+
+def test_curves_count_bytes_up_to_the_start_of_the_evaluated_round(tmp_path: Path) -> None:
+    rounds = [
+        {"round": n, "valid_ppl": ppl, "bytes_up": 10**6, "bytes_down": (n > 1) * 10**6}
+        for n, ppl in ((1, 9.0), (2, None), (3, 5.0))
+    ]
+    runs = [result("comigs", 1, 5.0), result("local", 1, 6.0)]
+    runs[0][2]["rounds"] = rounds
+    assert curve([runs[0][2]]) == [(0, 0.0, 9.0), (2, 3.0, 5.0)]
+    assert curve([runs[1][2]]) == []
+    write_comparison(runs, ["local", "comigs"], "T", tmp_path)
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
