@@ -32,8 +32,9 @@ def run(arguments, folder):
     small = [f"{key}={value}" for key, value in SMALL.items()]
     if arguments[0] == "run" and "--resume" not in arguments:
         arguments = [*arguments, *small, "--out", str(folder)]
-    if arguments[0] == "compare":
-        arguments = [*arguments, *small, "--out", str(folder)]
+    if arguments[0] == "compare":  # one cell of the grid
+        cell = ["data.name=multilingual", "data.target=in_distribution", "seed=1"]
+        arguments = [*arguments, *small, *cell, "--out", str(folder)]
     done = CliRunner().invoke(app, arguments, catch_exceptions=False)
     assert done.exit_code == 0, (arguments, done.output)
     return done.output
