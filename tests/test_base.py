@@ -58,6 +58,8 @@ def test_missing_folders_and_files_are_named(tmp_path):
         load_base(str(tmp_path / "nowhere"), "float32")
     with pytest.raises(BadInput, match=r"holds no config\.json"):
         load_base(str(tmp_path), "float32")
+    with pytest.raises(BadInput, match="a GGUF file is converted to a folder once"):
+        load_base(str(tmp_path / "model.gguf"), "float32")
     folder = copy_of_tiny(tmp_path)
     (folder / "model.safetensors").unlink()
     with pytest.raises(BadInput, match="no model could be loaded"):
