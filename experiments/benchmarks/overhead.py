@@ -13,6 +13,7 @@ import os
 import platform
 import statistics
 import tempfile
+import warnings
 from pathlib import Path
 
 from rich.console import Console
@@ -23,6 +24,7 @@ from comigs.report.table import events_of
 
 
 def main() -> None:
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--engine", choices=("inline", "ray"), default="inline")
@@ -31,7 +33,8 @@ def main() -> None:
         "--out", type=Path, default=Path("experiments/benchmarks/results/overhead.json")
     )
     args = parser.parse_args()
-    settings = [f"engine={args.engine}", f"local_steps={args.steps}", "data.test_tokens=2048"]
+    settings = [f"engine={args.engine}", f"local_steps={args.steps}"]
+    settings += ["data.test_tokens=2048", "batch_size=16"]
     with tempfile.TemporaryDirectory() as folder:
         result = comigs.run("quickstart", settings, out=folder, rounds=args.rounds)
         rounds = [e for e in events_of(result.folder) if e["event"] == "round"]

@@ -13,6 +13,7 @@ import json
 import os
 import platform
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -155,6 +156,7 @@ def measure(shape: str, dtype: torch.dtype, repeats: int, length: int) -> dict:
 
 
 def main() -> None:
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="two repeats of short sequences")
     parser.add_argument(
