@@ -147,8 +147,8 @@ def _step(
         ((part_ce + weight * part_balance) * share).backward()
         ce += part_ce.item() * share
         balance += part_balance.item() * share
-    if penalty:
-        penalty(parameters).backward()
+    if penalty and (extra := penalty(parameters)).requires_grad:
+        extra.backward()
     for block in expert_blocks(model):
         block.routing = block.counts = None
     if not math.isfinite(ce + balance):

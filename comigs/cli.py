@@ -78,7 +78,7 @@ def run(
 
 @app.command()
 def compare(
-    suite: Annotated[str, typer.Argument(help="A suite (quickstart, claim) or a YAML file.")],
+    suite: Annotated[str, typer.Argument(help="A suite (quickstart, table1, ...) or a YAML file.")],
     settings: Annotated[
         list[str] | None, typer.Argument(metavar="[key=value ...]", show_default=False)
     ] = None,

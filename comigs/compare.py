@@ -46,7 +46,7 @@ def run_suite(
         name: a suite in experiments/suites, or a YAML file.
         overrides: `key=value` settings for every run.
         seeds: comma-separated seeds instead of the suite's.
-        out: folder of all suites: results in OUT/results, tables in OUT/<suite>.
+        out: folder of all suites: results in OUT/runs, tables in OUT/<suite>.
         jobs: runs at the same time, each in a process of its own.
 
     Raises:
@@ -55,7 +55,7 @@ def run_suite(
     """
     suite = load_suite(name, overrides, _seeds(seeds) if seeds is not None else None)
     home = out or Path("runs") / "compare"
-    folder, results = home / Path(name).stem, home / "results"
+    folder, results = home / Path(name).stem, home / "runs"
     results.mkdir(parents=True, exist_ok=True)
 
     def kept(run: SuiteRun) -> Path:
@@ -99,7 +99,7 @@ def _check_budget(done: list[tuple[str, str, dict[str, Any]]]) -> None:
             counts = ", ".join(f"{row} {tokens:,}" for tokens, row in rows.items())
             raise ComigsError(
                 f"{column or 'the suite'}, seed {seed}: unequal budgets, in tokens: {counts}; was "
-                "a client lost? Delete that run's file in results to repeat it"
+                "a client lost? Delete that run's file in OUT/runs to repeat it"
             )
 
 
@@ -160,7 +160,7 @@ def _run_one(config: RunConfig, folder: Path, workers: Queue) -> str | None:
         workers.put(worker)
     if failures := [e for e in events_of(work) if e["event"] == "failure" and "round" not in e]:
         return f"client {failures[0]['name']} failed its test: {failures[0]['reason']}"
-    _keep(config, work, folder / "results" / f"{key}.json")
+    _keep(config, work, folder / "runs" / f"{key}.json")
     shutil.rmtree(work)
     return None
 

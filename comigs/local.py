@@ -121,7 +121,7 @@ def train_round(
     model, moments, meta = restore(config, client, root, state_round)
     mark = time.perf_counter()
     metrics = receive(Arrival(model, shared, moments, data, config, client, round_number))
-    penalty = _penalty(config, adapter_tensors(model), proximal_mu)
+    penalty = _penalty(config, model, proximal_mu)
     if config.log.eval_every and (round_number - 1) % config.log.eval_every == 0:
         metrics["valid_ppl"] = perplexity(model, data.valid, config.data.seq_len)
     trained = time.perf_counter()
@@ -162,20 +162,19 @@ def train_round(
     return tensors, metrics
 
 
-def _penalty(config: RunConfig, start: Mapping[str, Tensor], mu: float) -> Penalty | None:
-    """The method's penalty, and mu / 2 ||w - w_start||^2 over the shared tensors (FedProx)."""
+def _penalty(config: RunConfig, model: PeftModel, mu: float) -> Penalty | None:
+    """The method's penalty, and mu / 2 ||w - w_now||^2 over the shared tensors (FedProx)."""
     method = find_method(config.method)
     if not mu:
         return method.penalty
+    start = {name: p.detach().clone() for name, p in adapter_parameters(model).items()}
 
     def penalty(parameters: Mapping[str, nn.Parameter]) -> Tensor:
-        moved = [
-            (p - start[name].to(p.device)).square().sum()
-            for name, p in parameters.items()
-            if method.shares(name)
-        ]
-        own = method.penalty(parameters) if method.penalty else torch.zeros(())
-        return mu / 2 * torch.stack(moved).sum() + own
+        total = method.penalty(parameters) if method.penalty else torch.zeros(())
+        for name, parameter in parameters.items():
+            if method.shares(name):
+                total = total + mu / 2 * (parameter - start[name]).square().sum()
+        return total
 
     return penalty
 

@@ -174,7 +174,9 @@ def _judge(answer: Answer, config: RunConfig) -> tuple[bool, Event]:
     prunes = find_method(config.method).prune is not None
     if fault := fault_of(update, client, prunes) or fault_of_metrics(metrics):
         return True, event | {"reason": fault}
-    return False, event | metrics | {"bytes_up": tensor_bytes(update)}
+    own = {"event": "", "round": 0} | event  # a client does not say who or when it is
+    said = {key: value for key, value in metrics.items() if key not in own}
+    return False, event | said | {"bytes_up": tensor_bytes(update)}
 
 
 def _summary(events: list[Event], asked: int, wall: float) -> Event:

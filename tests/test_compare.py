@@ -46,7 +46,7 @@ def test_finished_runs_are_kept_and_never_run_again(suite, tmp_path, monkeypatch
     markdown = (folder / "table.md").read_text()
     assert capsys.readouterr().out.strip() in markdown
     assert "| local |" in markdown and "| comigs |" in markdown
-    results = sorted((tmp_path / "out" / "results").glob("*.json"))
+    results = sorted((tmp_path / "out" / "runs").glob("*.json"))
     assert len(results) == 6
     kept = json.loads(results[0].read_text())
     assert {row["name"] for row in kept["final"]} and kept["config"]["data"]["name"] == "topics"
@@ -69,7 +69,7 @@ def test_a_failing_run_is_named_and_the_others_are_kept(suite, tmp_path, monkeyp
     monkeypatch.setattr(compare, "_run_one", sometimes)
     with pytest.raises(ComigsError, match=r"2 of 6 runs failed: .*local seed 1: the disk is full"):
         run_suite(str(suite), seeds="1", out=tmp_path / "out")
-    assert len(list((tmp_path / "out" / "results").glob("*.json"))) == 4
+    assert len(list((tmp_path / "out" / "runs").glob("*.json"))) == 4
 
 
 def test_seeds_that_are_no_numbers_are_refused(suite):
@@ -98,7 +98,7 @@ def test_a_row_may_have_settings_of_its_own_but_not_another_budget(suite):
 
 def test_rows_that_saw_another_number_of_tokens_are_not_compared(suite, tmp_path):
     run_suite(str(suite), seeds="1", out=tmp_path)
-    for path in (tmp_path / "results").glob("*.json"):
+    for path in (tmp_path / "runs").glob("*.json"):
         result = json.loads(path.read_text())
         if result["config"]["method"] == "local":
             path.write_text(json.dumps(result | {"tokens": result["tokens"] - 32}))

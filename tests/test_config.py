@@ -67,7 +67,7 @@ def test_nothing_given_is_the_quickstart():
         ("model.dtype=float16", "expected float32 or bfloat16"),
         ("data.target=mixed", "expected in_distribution or mixture"),
         ("participation=0", "participation is 0.0"),
-        ("micro_batch_size=5", "a divisor of 16"),
+        ("micro_batch_size=5", "a divisor of 8"),
         ("train.betas=[0.9]", "two numbers in [0, 1)"),
         ("router.generalist_importance=1", "between 0 and 1"),
         ("rounds", "not of the form key=value"),

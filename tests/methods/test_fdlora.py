@@ -4,7 +4,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import comigs
 from comigs.methods.fdlora import BUDGET, METHOD, search
+from tests.helpers import events
+
+pytest_plugins = ("tests.fixtures",)
 
 
 @settings(deadline=None, max_examples=50)
@@ -29,3 +33,10 @@ def test_where_both_are_useless_nothing_is_made_up():
 @pytest.mark.parametrize(("step", "expert"), [(0, "generalist_0"), (1, "specialist_0")])
 def test_global_and_local_lora_train_in_turn(step, expert):
     assert METHOD.alone(step) == METHOD.alone(step + 2) == expert
+
+
+def test_fedprox_works_where_a_step_trains_no_shared_tensor(tree, tmp_path):
+    fedprox = {"strategy": "FedProx", "options": {"proximal_mu": 1.0}}
+    config = {"method": "fdlora", "experts": {"specialists": 1, "rank": 2}, "server": fedprox}
+    comigs.run(tree | config, out=tmp_path)
+    assert not events(tmp_path, "failure")

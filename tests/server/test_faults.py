@@ -275,3 +275,16 @@ def test_a_reply_that_makes_no_sense_costs_that_client_the_round(
     assert (number, client) == (2, 1)
     assert reason in said
     assert answered(tmp_path) == [(3, 0), (2, 1), (3, 0)]
+
+
+def test_a_client_cannot_say_who_it_is_or_in_which_round(tree, faults, tmp_path):
+    def lies(*arguments):
+        tensors, metrics = train_round(*arguments)
+        return tensors, metrics | {"round": 9, "client": 0, "event": 5, "bytes_down": 7.0}
+
+    faults[2, 1] = lies
+    comigs.run(tree, out=tmp_path)
+    assert failures(tmp_path) == []
+    said = [(e["round"], e["client"], e["name"]) for e in events(tmp_path, "client")]
+    assert said == [(r, c, name) for r in (1, 2, 3) for c, name in enumerate(("ana", "bo", "cy"))]
+    assert all(e["bytes_down"] != 7.0 for e in events(tmp_path, "client"))
