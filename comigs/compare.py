@@ -72,7 +72,7 @@ def run_suite(
     ]
     if done:
         table = write_comparison(done, suite.rows, suite.title, folder)
-        Console().print(table, markup=False, highlight=False)
+        Console().print(table, markup=False, highlight=False, soft_wrap=True)
         _check_budget(done)
     if failures:
         raise ComigsError(f"{len(failures)} of {len(missing)} runs failed: {failures[0]}")
