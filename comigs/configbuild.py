@@ -38,6 +38,16 @@ def suggest(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]}?" if close else ""
 
 
+def _suggest_below(name: str, hints: dict[str, Any], prefix: str) -> str:
+    """`; did you mean experts.rank?`, for a key that belongs into a section."""
+    for section, hint in hints.items():
+        if dataclasses.is_dataclass(hint):
+            close = difflib.get_close_matches(name, [f.name for f in dataclasses.fields(hint)], 1)
+            if close:
+                return f"; did you mean {prefix + '.' if prefix else ''}{section}.{close[0]}?"
+    return ""
+
+
 def build(cls: type, tree: Any, origin: Origin, prefix: str = "") -> Any:
     """Return `cls` made from `tree`, checked key by key.
 
@@ -56,15 +66,18 @@ def build(cls: type, tree: Any, origin: Origin, prefix: str = "") -> Any:
         dotted = f"{prefix}.{key}" if prefix else str(key)
         if key not in hints:
             where = f" in {prefix}" if prefix else ""
-            hint = suggest(str(key), hints) or f"; known{where}: {', '.join(hints)}"
+            hint = suggest(str(key), hints) or _suggest_below(str(key), hints, prefix)
+            hint = hint or f"; known{where}: {', '.join(hints)}"
             raise BadInput(f"{origin.of(dotted)}: unknown key {dotted}{hint}")
         if dataclasses.is_dataclass(hints[key]):
             values[key] = build(hints[key], value, origin, dotted)
         else:
             ok, values[key] = _convert(value, hints[key])
             if not ok:
+                options = get_args(hints[key]) if get_origin(hints[key]) is Literal else ()
                 raise BadInput(
                     f"{origin.of(dotted)}: {dotted} is {value!r}; expected {_words(hints[key])}"
+                    + suggest(str(value), options)
                 )
     try:
         return cls(**values)

@@ -71,6 +71,8 @@ def test_nothing_given_is_the_quickstart():
         ("train.betas=[0.9]", "two numbers in [0, 1)"),
         ("router.generalist_importance=1", "between 0 and 1"),
         ("rounds", "not of the form key=value"),
+        ("rnak=4", "unknown key rnak; did you mean experts.rank?"),
+        ("server.strategy=FedAdm", "did you mean FedAdam?"),
         ("engine=dask", "expected inline or ray"),
         ("router=3", "expected keys below"),
     ],
