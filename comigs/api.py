@@ -201,13 +201,14 @@ def _environment() -> dict[str, Any]:
         "comigs": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "processor": _processor(),
+        "processor": processor(),
         "cores": os.cpu_count(),
         "packages": {name: version(name) for name in packages},
     }
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The CPU's name, as far as the system tells."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):

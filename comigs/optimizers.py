@@ -1,5 +1,6 @@
 """Local optimisers, and their moments by tensor name so that they survive rounds."""
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -42,14 +43,19 @@ def moments_of(
 
 
 def adam_rates(optimizer: torch.optim.Optimizer) -> list[Tensor | float]:
-    """AdamW's present step size of every entry, lr / (sqrt(v) + eps), in the parameters' order."""
+    """AdamW's present step size of every entry, in the parameters' order, for plain descent.
+
+    It is lr / (sqrt(v) + rms), with the root mean square of sqrt(v) over the tensor in place of
+    AdamW's tiny epsilon: an entry whose gradient was 0 so far must not move without bound.
+    """
     rates: list[Tensor | float] = []
     for group in optimizer.param_groups:
         for parameter in group["params"]:
-            state = optimizer.state.get(parameter)
-            if not state:
+            state = optimizer.state.get(parameter) or {}
+            v = state.get("exp_avg_sq")
+            if v is None or not v.any():
                 rates.append(0.0)
                 continue
-            v = state["exp_avg_sq"] / (1 - group["betas"][1] ** state["step"].item())
-            rates.append(group["lr"] / (v.sqrt() + group["eps"]))
+            correction = math.sqrt(1 - group["betas"][1] ** state["step"].item())
+            rates.append(group["lr"] * correction / (v.sqrt() + v.mean().sqrt()))
     return rates

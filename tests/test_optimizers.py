@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from comigs.config import TrainConfig
-from comigs.optimizers import make_optimizer, moments_of
+from comigs.optimizers import adam_rates, make_optimizer, moments_of
 from comigs.schedules import SCHEDULES, learning_rate
 
 
@@ -46,3 +46,19 @@ def test_schedules_start_at_the_peak_and_end_where_they_should(schedule):
     assert rates[0] == 1.0
     assert rates[-1] == pytest.approx(1.0 if schedule == "constant" else 0.1)
     assert all(a >= b for a, b in itertools.pairwise(rates))
+
+
+def test_adam_rates_stay_bounded_where_the_gradient_was_zero():
+    """Against lr / sqrt(v), which AdamW comes near where the gradient is steady."""
+    parameters = {"a": torch.nn.Parameter(torch.zeros(3)), "b": torch.nn.Parameter(torch.ones(2))}
+    optimizer = make_optimizer(parameters, TrainConfig(lr=0.1), {})
+    assert adam_rates(optimizer) == [0.0, 0.0]
+    for _ in range(50):
+        parameters["a"].grad = torch.tensor([2.0, 2.0, 0.0])
+        parameters["b"].grad = torch.zeros(2)
+        optimizer.step()
+    rates, none = adam_rates(optimizer)
+    rms = (8 / 3) ** 0.5
+    expected = torch.tensor([0.1 / (2 + rms), 0.1 / (2 + rms), 0.1 / rms])
+    torch.testing.assert_close(rates, expected, rtol=1e-4, atol=0)
+    assert none == 0.0

@@ -8,12 +8,8 @@ workers compute is divided by their number.
 """
 
 import argparse
-import json
-import os
-import platform
 import statistics
 import tempfile
-import warnings
 from pathlib import Path
 
 from rich.console import Console
@@ -21,17 +17,16 @@ from rich.table import Table
 
 import comigs
 from comigs.report.table import events_of
+from experiments.benchmarks.record import RESULTS, quiet, save
 
 
 def main() -> None:
-    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+    quiet()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--engine", choices=("inline", "ray"), default="inline")
     parser.add_argument("--steps", type=int, default=10, help="local steps per round")
-    parser.add_argument(
-        "--out", type=Path, default=Path("experiments/benchmarks/results/overhead.json")
-    )
+    parser.add_argument("--out", type=Path, default=RESULTS / "overhead.json")
     args = parser.parse_args()
     settings = [f"engine={args.engine}", f"local_steps={args.steps}"]
     settings += ["data.test_tokens=2048", "batch_size=16"]
@@ -50,10 +45,7 @@ def main() -> None:
         table.add_row(str(row["round"]), *cells)
     Console().print(table)
     Console().print(f"median overhead {statistics.median(shares):.2%} ({args.engine})")
-    machine = {"platform": platform.platform(), "cores": os.cpu_count()}
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    body = {"machine": machine, "engine": args.engine, "rows": rows, "overhead": shares}
-    args.out.write_text(json.dumps(body, indent=1) + "\n")
+    save(args.out, engine=args.engine, rows=rows, overhead=shares)
 
 
 if __name__ == "__main__":

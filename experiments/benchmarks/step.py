@@ -9,11 +9,7 @@ is the peak of live tensor bytes in the step on top of what the model itself hol
 """
 
 import argparse
-import json
-import os
-import platform
 import time
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,6 +28,7 @@ from comigs.base import bare_copy
 from comigs.config import ExpertsConfig
 from comigs.experts import ExpertMLP, add_experts, expert_blocks
 from comigs.families import family_of
+from experiments.benchmarks.record import RESULTS, quiet, save
 
 SHAPES: dict[str, PretrainedConfig] = {
     "gpt2-124M": GPT2Config(),
@@ -45,7 +42,6 @@ SHAPES: dict[str, PretrainedConfig] = {
         tie_word_embeddings=True,
     ),
 }
-RESULTS = Path("experiments/benchmarks/results")
 EXPERTS = ExpertsConfig(generalists=1, specialists=1, top_k=2, rank=8)
 
 
@@ -156,12 +152,10 @@ def measure(shape: str, dtype: torch.dtype, repeats: int, length: int) -> dict:
 
 
 def main() -> None:
-    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+    quiet()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="two repeats of short sequences")
-    parser.add_argument(
-        "--out", type=Path, default=Path("experiments/benchmarks/results/step.json")
-    )
+    parser.add_argument("--out", type=Path, default=RESULTS / "step.json")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--shape", choices=SHAPES, action="append")
     args = parser.parse_args()
@@ -179,14 +173,7 @@ def main() -> None:
             row["shape"], row["dtype"], *times, f"{row['a/b']:.2f}", f"{row['c/a']:.2f}", memory
         )
     Console().print(table)
-    machine = {
-        "platform": platform.platform(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-    }
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
+    save(args.out, rows=rows)
 
 
 if __name__ == "__main__":

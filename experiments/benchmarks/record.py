@@ -1,0 +1,31 @@
+"""Where benchmarks leave their results, and the machine they were measured on."""
+
+import json
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from comigs.api import processor
+
+RESULTS = Path("experiments/benchmarks/results")
+
+
+def quiet() -> None:
+    """Keep warnings of libraries out of the tables."""
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+
+
+def save(path: Path, **results: Any) -> None:
+    """Write `results` as JSON with the machine."""
+    machine = {
+        "processor": processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"machine": machine} | results, indent=1) + "\n", encoding="utf-8")

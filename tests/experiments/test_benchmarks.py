@@ -1,0 +1,47 @@
+"""The benchmark programs run and write what they measured; nothing is asserted on time."""
+
+import json
+import sys
+
+import pytest
+import torch
+from transformers import GPT2Config
+
+from experiments.benchmarks import overhead, router, step
+
+
+@pytest.fixture
+def call(monkeypatch, tmp_path, capsys):
+    def run(program, *arguments):
+        out = tmp_path / "out.json"
+        monkeypatch.setattr(sys, "argv", ["benchmark", *arguments, "--out", str(out)])
+        threads = torch.get_num_threads()
+        program.main()
+        torch.set_num_threads(threads)
+        body = json.loads(out.read_text())
+        assert body["machine"]["cores"] >= 1
+        return body, capsys.readouterr().out
+
+    return run
+
+
+def test_step(call, monkeypatch):
+    small = GPT2Config(vocab_size=64, n_embd=16, n_layer=2, n_head=2, n_positions=32)
+    monkeypatch.setattr(step, "SHAPES", {"small": small})
+    body, shown = call(step, "--quick")
+    assert [row["dtype"] for row in body["rows"]] == ["float32", "bfloat16"]
+    assert all(row["peak_bytes"]["a"] > 0 for row in body["rows"])
+    assert "c/a" in shown
+
+
+def test_overhead(call):
+    body, shown = call(overhead, "--rounds", "1", "--steps", "1")
+    assert len(body["overhead"]) == 1
+    assert "median overhead" in shown
+
+
+def test_router(call, monkeypatch):
+    monkeypatch.setattr(router, "STEPS", 2)
+    body, shown = call(router, "--rounds", "1")
+    assert list(body["seconds"]) == list(router.KINDS)
+    assert "against alternating" in shown
