@@ -10,6 +10,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from comigs.errors import BadInput, ComigsError
+from comigs.heap import keep_freed_memory
 
 app = typer.Typer(
     name="comigs",
@@ -192,6 +193,7 @@ def _fail(error: ComigsError, debug: bool) -> NoReturn:
 def main() -> None:
     """Entry point of the `comigs` command."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # waiting threads must not burn a busy CPU
+    keep_freed_memory()
     logging.captureWarnings(True)
     logging.getLogger("py.warnings").setLevel(logging.ERROR)
     if "--debug" in sys.argv:

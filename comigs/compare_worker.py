@@ -12,10 +12,12 @@ from pathlib import Path
 
 from comigs import api
 from comigs.errors import ComigsError
+from comigs.heap import keep_freed_memory
 
 
 def main() -> None:
     """Answer requests until standard input ends."""
+    keep_freed_memory()
     logging.captureWarnings(True)
     logging.getLogger("py.warnings").setLevel(logging.ERROR)
     answers, sys.stdout = sys.stdout, sys.stderr

@@ -71,7 +71,7 @@ def _terms(
     parts = zip(rows, expert.low, expert.up_b, strict=True)
     h = hidden([torch.addmm(u, low, b.t()) for u, low, b in parts])
     if expert.gate is not None:
-        h = h * expert.gate
+        h = h * expert.gate if torch.is_grad_enabled() else h.mul_(expert.gate)
     return h, (h if drop is None else drop(h)) @ expert.down_a.t()
 
 
@@ -81,7 +81,9 @@ def _rows(tensors: Sequence[Tensor], tokens: Tensor | None) -> list[Tensor]:
 
 def _add_rows(total: Tensor | None, part: Tensor, tokens: Tensor | None, size: int) -> Tensor:
     if tokens is None:
-        return part if total is None else total + part
+        if total is None:
+            return part
+        return total + part if torch.is_grad_enabled() else total.add_(part)
     if total is None:
         total = part.new_zeros(size, part.shape[1])
     return total.index_add(0, tokens, part)
@@ -133,8 +135,9 @@ def _expert_gradients(
     with torch.enable_grad():
         h = hidden(z)
     d_gh = torch.addmm(d_gh, d_low, expert.down_a)
-    d_z = torch.autograd.grad(h, z, d_gh if gate is None else d_gh * gate)
-    h = h.detach()
+    h_now = h.detach()
+    d_gate = (d_gh * h_now).sum(1, keepdim=True) if need.gate else None
+    d_z = torch.autograd.grad(h, z, d_gh if gate is None else d_gh.mul_(gate))
     gated_low = d_low if gate is None else d_low * gate
     d_low_in = [
         d @ b if wanted else None for d, b, wanted in zip(d_z, expert.up_b, need.low, strict=True)
@@ -143,8 +146,7 @@ def _expert_gradients(
         d.t() @ low if wanted else None
         for d, low, wanted in zip(d_z, expert.low, need.up_b, strict=True)
     ]
-    d_down_a = gated_low.t() @ h if need.down_a else None
-    d_gate = (d_gh * h).sum(1, keepdim=True) if need.gate else None
+    d_down_a = gated_low.t() @ h_now if need.down_a else None
     return d_z, [*d_low_in, *d_up_b, d_down_a, d_gate]
 
 

@@ -17,11 +17,11 @@ from rich.table import Table
 
 import comigs
 from comigs.report.table import events_of
-from experiments.benchmarks.record import RESULTS, quiet, save
+from experiments.benchmarks.record import RESULTS, prepare, save
 
 
 def main() -> None:
-    quiet()
+    prepare()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--engine", choices=("inline", "ray"), default="inline")

@@ -9,12 +9,14 @@ from typing import Any
 import torch
 
 from comigs.api import processor
+from comigs.heap import keep_freed_memory
 
 RESULTS = Path("experiments/benchmarks/results")
 
 
-def quiet() -> None:
-    """Keep warnings of libraries out of the tables."""
+def prepare() -> None:
+    """Set the process up as comigs does, and keep warnings of libraries out of the tables."""
+    keep_freed_memory()
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
 
 

@@ -20,7 +20,7 @@ from comigs.config import RunConfig
 from comigs.configload import load_config
 from comigs.data.tokens import client_data
 from comigs.local import model_of
-from experiments.benchmarks.record import RESULTS, quiet, save
+from experiments.benchmarks.record import RESULTS, prepare, save
 
 STEPS = 30  # local steps of a round, and tau
 KINDS = {
@@ -52,7 +52,7 @@ def seconds(model: PeftModel, config: RunConfig) -> float:
 
 def main() -> None:
     """Measure, print a table, write JSON."""
-    quiet()
+    prepare()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3, help="rounds of each kind")
     parser.add_argument("--out", type=Path, default=RESULTS / "router.json")

@@ -28,7 +28,7 @@ from comigs.base import bare_copy
 from comigs.config import ExpertsConfig
 from comigs.experts import ExpertMLP, add_experts, expert_blocks
 from comigs.families import family_of
-from experiments.benchmarks.record import RESULTS, quiet, save
+from experiments.benchmarks.record import RESULTS, prepare, save
 
 SHAPES: dict[str, PretrainedConfig] = {
     "gpt2-124M": GPT2Config(),
@@ -152,7 +152,7 @@ def measure(shape: str, dtype: torch.dtype, repeats: int, length: int) -> dict:
 
 
 def main() -> None:
-    quiet()
+    prepare()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="two repeats of short sequences")
     parser.add_argument("--out", type=Path, default=RESULTS / "step.json")

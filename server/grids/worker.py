@@ -7,6 +7,7 @@ from flwr.app import Message
 from flwr.common.serde import message_from_proto, message_to_proto
 from flwr.proto.message_pb2 import Message as ProtoMessage
 
+from comigs.heap import keep_freed_memory
 from server.grids.client import client_context, failed_reply, one_line, run_client
 
 
@@ -41,6 +42,7 @@ class ClientWorker:
             import torch
 
             torch.set_num_threads(threads)
+            keep_freed_memory()
             module, _, name = app_ref.partition(":")
             self.app = getattr(importlib.import_module(module), name)
         except Exception as error:

@@ -32,7 +32,7 @@ def test_a_client_that_skips_rounds_is_the_same_in_every_engine(tree, tmp_path):
 
 @pytest.mark.parametrize("method", ["flora", "hetlora", "fdlora"])
 def test_a_method_with_a_way_of_its_own_is_the_same_in_every_engine(tree, tmp_path, method):
-    """Corrections of the base, mixed ranks, and a search at the end, half of the clients a round."""
+    """Corrections of the base, mixed ranks, a search at the end; half of the clients a round."""
     experts = {"specialists": 1, "rank": [1, 2, 3]} if method == "hetlora" else {"rank": 2}
     tree = tree | {"method": method, "experts": experts, "participation": 0.5, "rounds": 4}
     inline = comigs.run(tree, out=tmp_path / "inline").folder
