@@ -1,7 +1,8 @@
 """FDLoRA: a global and a local LoRA, fused by a search at the end (arXiv 2406.07925).
 
 Local steps train the two in turn, each alone. At the end a client looks for (w1, w2) in [-1, 1]^2
-with the lowest validation loss of w1 local + w2 global, plus 0.05 mean |w|, without gradients.
+with the lowest validation loss of w1 local + w2 global, plus 0.05 mean |w|, without gradients. The
+attention LoRA, which only the global one has, is not part of the fusion.
 """
 
 from __future__ import annotations

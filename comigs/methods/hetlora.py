@@ -1,4 +1,8 @@
-"""HetLoRA: ranks differ; zero-padding, norm weights and self-pruning (arXiv 2401.06432)."""
+"""HetLoRA: ranks differ; zero-padding, norm weights and self-pruning (arXiv 2401.06432).
+
+What the server gets and sends is in the scale of its rank, so that s B A means the same delta
+on a client of rank 4 and one of rank 16.
+"""
 
 from __future__ import annotations
 
