@@ -43,11 +43,13 @@ class DataConfig:
     train_tokens: PerClient | None = None  # keep this many from the start of the split; null: all
     valid_tokens: PerClient | None = None
     test_tokens: PerClient | None = None
+    test_clients: int | None = None  # clients in the final test, drawn from the seed; null: all
 
     def __post_init__(self) -> None:
         _at_least("data.seq_len", self.seq_len, 1)
         for key in ("train_tokens", "valid_tokens", "test_tokens"):
             _at_least(f"data.{key}", getattr(self, key), 2)
+        _at_least("data.test_clients", self.test_clients, 1)
 
 
 @dataclass(frozen=True)

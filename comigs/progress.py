@@ -10,6 +10,8 @@ from rich.table import Table
 
 from comigs.api import RunResult
 
+MANY = 20  # clients; more are counted, not named
+
 
 class Progress:
     """Draws a run's events on a terminal, or one line per round where there is none.
@@ -56,7 +58,9 @@ class Progress:
         self.console.print(f"run folder {self.folder}", highlight=False)
 
     def _on_start(self, event: dict[str, Any]) -> None:
-        names = ", ".join(event["clients"])
+        names = ", ".join(event["clients"][:MANY])
+        if (count := len(event["clients"])) > MANY:
+            names = f"{count:,} clients"
         self.console.print(f"{event['method']} on {names}", highlight=False)
         if event["round"]:
             self.console.print(f"going on after round {event['round']}", highlight=False)

@@ -2,12 +2,15 @@
 
 from comigs.base import load_base
 from comigs.config import ExpertsConfig, RunConfig
+from comigs.data.corpus import check_sizes
 from comigs.data.tokens import roster
 from comigs.errors import BadInput
 from comigs.local import data_of, experts_of, training_clients
 from comigs.methods import find_method
 from server.aggregation import find_aggregator
 from server.strategy import check_strategy
+
+READ_AT_START = 64  # with more clients than this, only the sizes of their files are looked at
 
 
 def check(config: RunConfig) -> None:
@@ -37,8 +40,13 @@ def check(config: RunConfig) -> None:
     _check_method(config, experts)
     check_strategy(config, experts, taking_part)
     load_base(config.model.name, config.model.dtype)
-    for client in range(len(training_clients(config))):
-        data_of(config, client)
+    clients = range(len(training_clients(config)))
+    if len(clients) <= READ_AT_START or config.data.target == "mixture":
+        for client in clients:
+            data_of(config, client)
+    else:
+        data_of(config, 0)
+        check_sizes(config.data.name, roster(config))
 
 
 def _check_method(config: RunConfig, experts: list[ExpertsConfig]) -> None:

@@ -10,8 +10,8 @@ from comigs.config import RunConfig
 from comigs.configload import changed_keys, load_config, to_dict
 from comigs.errors import BadInput, ComigsError
 from comigs.state import DamagedState, read_state, saved_rounds
-from server.exchange import Client
 from server.journal import Journal
+from server.registry import Registry
 
 
 @dataclass
@@ -52,9 +52,7 @@ class Progress:
         }
 
 
-def resume_point(
-    config: RunConfig, root: Path, clients: dict[int, Client], journal: Journal
-) -> Progress:
+def resume_point(config: RunConfig, root: Path, clients: Registry, journal: Journal) -> Progress:
     """Return the newest saved round that the server and all its clients still hold intact.
 
     Args:
@@ -102,7 +100,8 @@ def _load(config: RunConfig, root: Path, number: int) -> Progress:
     )
 
 
-def _check_clients(progress: Progress, clients: dict[int, Client]) -> None:
-    for i, number in progress.client_rounds.items():
-        if number not in clients[i].rounds:
-            raise DamagedState(f"client {clients[i].name} has no intact state of round {number}")
+def _check_clients(progress: Progress, clients: Registry) -> None:
+    for client in clients.require(progress.client_rounds):
+        number = progress.client_rounds[client.id]
+        if number not in client.rounds:
+            raise DamagedState(f"client {client.name} has no intact state of round {number}")

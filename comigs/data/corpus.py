@@ -6,6 +6,7 @@ Two layouts, each file optionally compressed with xz:
 """
 
 import lzma
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
@@ -65,12 +66,33 @@ def read_split(name: str, client: str, split: str) -> str:
     return text
 
 
+def check_sizes(name: str, clients: Iterable[str]) -> None:
+    """Look at the sizes of the clients' files, without opening them.
+
+    Raises:
+        BadInput: when one is missing or empty.
+    """
+    folder = federation_folder(name)
+    for client in clients:
+        whole = not (folder / client).is_dir()
+        stems = [folder / client] if whole else [folder / client / split for split in SPLITS]
+        for stem in stems:
+            sizes = [p.stat().st_size for p in _paths(stem) if p.is_file()]
+            if not any(sizes):
+                raise BadInput(f"{stem}.txt is {'empty' if sizes else 'missing'}")
+
+
+def _paths(stem: Path) -> tuple[Path, Path]:
+    """The two names that a text may have."""
+    return Path(f"{stem}.txt"), Path(f"{stem}.txt.xz")
+
+
 def _text_files(folder: Path) -> list[Path]:
     return [p for p in folder.iterdir() if p.name.endswith((".txt", ".txt.xz")) and p.is_file()]
 
 
 def _read(folder: Path, stem: str) -> str:
-    for path in (folder / f"{stem}.txt", folder / f"{stem}.txt.xz"):
+    for path in _paths(folder / stem):
         if path.is_file():
             break
     else:

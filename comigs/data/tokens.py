@@ -62,25 +62,45 @@ def pooled_data(config: RunConfig) -> ClientData:
 
 def stream(config: RunConfig, client: int, split: str) -> Tensor:
     """Return the tokens of one split of one client, cut to `data.<split>_tokens`."""
-    name = roster(config)[client]
     limit = getattr(config.data, f"{split}_tokens")
-    limit = limit[client] if isinstance(limit, (list, tuple)) else limit
-    tokens = _encoded(config.data.name, name, split, config.model.name)[:limit]
-    if len(tokens) <= config.data.seq_len:
-        raise BadInput(
-            f"client {name!r} has {len(tokens)} tokens in its {split} split; one sequence needs "
-            f"data.seq_len + 1 = {config.data.seq_len + 1}"
-        )
-    return tokens
+    limit = limit[client] if isinstance(limit, list) else limit
+    source = (config.data.name, split, config.model.name)
+    return _cut(source, roster(config)[client], limit, config.data.seq_len)
 
 
 def _mixture(config: RunConfig, split: str) -> Tensor:
-    parts = [stream(config, i, split) for i in range(len(roster(config)))]
+    names = roster(config)
+    limits = getattr(config.data, f"{split}_tokens")
+    limits = tuple(limits) if isinstance(limits, list) else (limits,) * len(names)
+    source = (config.data.name, split, config.model.name)
+    return _mixed(source, names, limits, config.data.seq_len)
+
+
+@lru_cache(maxsize=4)
+def _mixed(
+    source: tuple[str, str, str],
+    names: tuple[str, ...],
+    limits: tuple[int | None, ...],
+    seq_len: int,
+) -> Tensor:
+    parts = [_cut(source, n, limit, seq_len) for n, limit in zip(names, limits, strict=True)]
     share = min(len(part) for part in parts) // len(parts)
     return torch.cat([part[:share] for part in parts])
 
 
-@lru_cache(maxsize=512)
+def _cut(source: tuple[str, str, str], name: str, limit: int | None, seq_len: int) -> Tensor:
+    """A stream of at least one sequence. `source` is (federation, split, model)."""
+    data, split, model = source
+    tokens = _encoded(data, name, split, model)[:limit]
+    if len(tokens) <= seq_len:
+        raise BadInput(
+            f"client {name!r} has {len(tokens)} tokens in its {split} split; one sequence needs "
+            f"data.seq_len + 1 = {seq_len + 1}"
+        )
+    return tokens
+
+
+@lru_cache(maxsize=128)
 def _encoded(data: str, client: str, split: str, model: str) -> Tensor:
     text = read_split(data, client, split)
     ids = load_tokenizer(model)(text, add_special_tokens=False, verbose=False)["input_ids"]

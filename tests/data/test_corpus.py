@@ -4,7 +4,7 @@ import lzma
 
 import pytest
 
-from comigs.data.corpus import client_names, read_split
+from comigs.data.corpus import check_sizes, client_names, read_split
 from comigs.errors import BadInput
 
 PARAGRAPHS = "".join(f"paragraph {i} of the text\n" for i in range(100))
@@ -60,3 +60,16 @@ def test_no_folder_and_no_text_are_told_apart(tmp_path):
         client_names("multilingal")
     with pytest.raises(BadInput, match="holds no text"):
         client_names(str(tmp_path))
+
+
+def test_sizes_of_files_are_checked_without_opening_them(tmp_path, monkeypatch):
+    for name in ("a.txt", "b.txt.xz"):
+        (tmp_path / name).write_text("text")
+    monkeypatch.setattr("builtins.open", None)
+    check_sizes(str(tmp_path), ["a", "b"])
+    with pytest.raises(BadInput, match=r"c\.txt is missing"):
+        check_sizes(str(tmp_path), ["a", "c"])
+    (tmp_path / "b.txt.xz").unlink()
+    (tmp_path / "b.txt").touch()
+    with pytest.raises(BadInput, match=r"b\.txt is empty"):
+        check_sizes(str(tmp_path), ["a", "b"])

@@ -1,28 +1,29 @@
-"""What the server accepts from a client."""
+"""Messages to clients."""
 
-import pytest
 import torch
+from flwr.app import ConfigRecord, Message, RecordDict
 
-from server.exchange import Client, fault_of
-
-SHAPES = {"a.generalist_0": (2, 3), "b.generalist_0": (4,)}
-GOOD = {name: torch.ones(shape) for name, shape in SHAPES.items()}
+from server.exchange import Client, address, message_bytes, tensor_bytes
+from server.grids.embedded import EmbeddedGrid
 
 
-@pytest.mark.parametrize(
-    ("update", "fault"),
-    [
-        (GOOD, None),
-        (GOOD | {"a.router.weight": torch.ones(1)}, "sent 'a.router.weight', which it does not"),
-        ({"a.generalist_0": GOOD["a.generalist_0"]}, "did not send 'b.generalist_0'"),
-        (GOOD | {"b.generalist_0": torch.ones(4, 1)}, "with shape (4, 1), not (4,)"),
-        (GOOD | {"b.generalist_0": torch.ones(4).double()}, "as torch.float64, not float32"),
-        (GOOD | {"b.generalist_0": torch.ones(4).half()}, "as torch.float16, not float32"),
-        (GOOD | {"b.generalist_0": torch.full((4,), torch.nan)}, "with NaN or infinity"),
-        (GOOD | {"b.generalist_0": torch.full((4,), -torch.inf)}, "with NaN or infinity"),
-        ({}, "did not send 'a.generalist_0'"),
-    ],
-)
-def test_the_server_checks_what_it_gets(update, fault):
-    found = fault_of(update, Client(0, 1, "ana", frozenset(), SHAPES))
-    assert found == fault or (fault and fault in found)
+class Grid(EmbeddedGrid):
+    def pull_messages(self, message_ids):
+        return []
+
+
+def test_clients_that_get_the_same_tensors_share_one_copy_of_them(tmp_path):
+    Grid(3, str(tmp_path), None)  # sets the identities that a Message needs
+    tensors = [{"a": torch.ones(2, 3), "b": torch.ones(4)}, {"a": torch.ones(2, 3)}]
+    clients = [Client(i, i + 1, f"c{i}", frozenset(), {}) for i in range(3)]
+    drafts = [
+        Message(RecordDict({"config": ConfigRecord({})}), dst_node_id=c.node, message_type="train")
+        for c in reversed(clients)
+    ]
+    share = {0: tensors[0], 1: tensors[1], 2: dict(tensors[0])}
+    messages = address(drafts, clients, {1: 5}, lambda client: share[client.id])
+    records = [m.content.array_records["arrays"] for m in messages]
+    assert records[0] is records[2]
+    assert [list(r) for r in records] == [["a", "b"], ["a"], ["a", "b"]]
+    assert [m.content.config_records["config"]["state-round"] for m in messages] == [0, 5, 0]
+    assert [message_bytes(m) for m in messages] == [tensor_bytes(share[i]) for i in range(3)]

@@ -163,10 +163,22 @@ def test_ray_workers_that_die_raise_or_hang_cost_one_client_one_round(tree, faul
     assert_same_numbers(ray, inline)
 
 
-def test_a_client_that_cannot_even_start_ends_the_run(tree, tmp_path, monkeypatch):
-    monkeypatch.setattr(clients.app, "model_of", breaks)
-    with pytest.raises(ComigsError, match=r"node 1 cannot start: RuntimeError: no power"):
-        comigs.run(tree, out=tmp_path)
+def test_a_client_that_cannot_even_start_is_left_out(tree, tmp_path, monkeypatch):
+    model_of = clients.app.model_of
+    monkeypatch.setattr(
+        clients.app, "model_of", lambda c, client: breaks() if client == 1 else model_of(c, client)
+    )
+    result = comigs.run(tree, out=tmp_path)
+    said = [(e.get("round"), e["name"], e["reason"]) for e in events(tmp_path, "failure")]
+    assert said == [(r, "bo", "RuntimeError: no power") for r in (1, 2, 3, None)]
+    assert [row["client"] for row in result.table] == [0, 2]
+
+
+def test_a_client_that_cannot_be_resumed_ends_the_run(tree, tmp_path, monkeypatch):
+    comigs.run(tree, out=tmp_path)
+    monkeypatch.setattr(clients.app, "intact_rounds", breaks)
+    with pytest.raises(ComigsError, match=r"client ana cannot start: RuntimeError: no power"):
+        comigs.api.resume(tmp_path)
 
 
 def test_a_client_that_fails_only_in_the_final_evaluation_costs_its_row(

@@ -4,21 +4,19 @@ import pytest
 
 import clients.app
 import comigs
+import comigs.data.tokens
+import server.check
 from comigs.configload import load_config
 from comigs.state import read_state, saved_rounds
-from server.exchange import Client
+from server.evaluation import takers_of_the_test
 from server.loop import participants
 from tests.helpers import assert_same_numbers, events, numbers
 
 pytest_plugins = ("tests.fixtures",)
 
 
-def roster(count):
-    return {i: Client(i, i + 1, f"c{i}", frozenset(), {}) for i in range(count)}
-
-
 def drawn(config, number, count=10):
-    return [client.id for client in participants(config, number, roster(count))]
+    return participants(config, number, range(count))
 
 
 def test_the_same_seed_gives_the_same_numbers(tree, finished, tmp_path):
@@ -82,6 +80,29 @@ def test_a_client_without_any_round_is_evaluated_with_the_shared_tensors(tree, t
     for row in idle:
         assert row["bytes_down"] > 0
         result.client(row["client"]).model()
+
+
+def test_clients_without_a_turn_are_neither_asked_nor_read(tree, tmp_path, monkeypatch):
+    asked, read = [], []
+    hello, read_split = clients.app.training_clients, comigs.data.tokens.read_split
+    tree = tree | {"participation": 0.01, "rounds": 1, "seed": 2}
+    tree["data"] = tree["data"] | {"test_clients": 1}
+    monkeypatch.setattr(server.check, "READ_AT_START", 1)
+    comigs.data.tokens._encoded.cache_clear()
+
+    def watched(data, client, split):
+        read.append(client)
+        return read_split(data, client, split)
+
+    monkeypatch.setattr(comigs.data.tokens, "read_split", watched)
+    monkeypatch.setattr(clients.app, "training_clients", lambda c: asked.append(None) or hello(c))
+    result = comigs.run(tree, out=tmp_path)
+    config = load_config(tree)
+    turns = {*drawn(config, 1, 3), *takers_of_the_test(config, range(3))}
+    assert len(result.table) == 1
+    assert len(asked) == len(turns) < 3
+    assert set(read) == {"ana", *(("ana", "bo", "cy")[i] for i in turns)}
+    assert len(set(read)) < 3, "choose a seed that leaves a client out"
 
 
 @pytest.mark.parametrize("weighting", ["uniform", "samples"])

@@ -1,0 +1,60 @@
+"""The end of a run: clients evaluate the final model on their test split."""
+
+import json
+import math
+import random
+from collections.abc import Sequence
+from itertools import chain
+
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import FedAvg
+
+from comigs.config import RunConfig
+from comigs.seeds import derive
+from server.delivery import nodes_of, sharer
+from server.exchange import address, collect, message_bytes, order, pack
+from server.journal import Journal
+from server.registry import Registry
+from server.resume import Progress, Totals
+
+
+def takers_of_the_test(config: RunConfig, ids: Sequence[int]) -> list[int]:
+    """Ids of the clients that take the test: all, or `data.test_clients` drawn from the seed."""
+    count = min(len(ids), config.data.test_clients or len(ids))
+    rng = random.Random(derive(config.seed, "server", "test clients"))
+    return sorted(rng.sample(ids, count))
+
+
+def evaluate(
+    grid: Grid,
+    config: RunConfig,
+    clients: Registry,
+    progress: Progress,
+    strategy: FedAvg,
+    journal: Journal,
+) -> None:
+    """Let the clients fetch the final tensors and test; write one `final` event per test stream."""
+    ids = takers_of_the_test(config, clients.ids)
+    journal.watch({"event": "evaluation started", "clients": len(ids)})
+    chosen, unreachable = clients.meet(ids)
+    drafts = strategy.configure_evaluate(
+        progress.round, pack(progress.shared), order(config), nodes_of(chosen)
+    )
+    messages = address(drafts, chosen, progress.client_rounds, sharer(config, progress))
+    down = {m.metadata.dst_node_id: message_bytes(m) for m in messages}
+    for answer in chain(unreachable, collect(grid, messages, chosen)):
+        client = answer.client
+        if answer.reply is None:
+            journal.write("failure", client=client.id, name=client.name, reason=answer.reason)
+            continue
+        total = progress.totals.get(client.id, Totals())
+        for row in json.loads(str(answer.reply.content.config_records["final"]["json"])):
+            journal.write(
+                "final",
+                client=client.id,
+                **row,
+                bytes_up=total.bytes_up,
+                bytes_down=total.bytes_down + down[client.node],
+                seconds=total.seconds,
+                communicated=sum(math.prod(shape) for shape in client.shapes.values()),
+            )
