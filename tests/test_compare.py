@@ -1,6 +1,9 @@
 """Suites: which runs they hold, what is cached, and that a suite goes on where it stopped."""
 
 import json
+import signal
+import time
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +12,7 @@ from comigs.compare import run_suite
 from comigs.configload import config_hash, read_suite
 from comigs.errors import BadInput, ComigsError
 from comigs.suite import load_suite
+from tests.helpers import start_cli
 
 SUITE = """
 title: A small suite
@@ -70,6 +74,22 @@ def test_a_failing_run_is_named_and_the_others_are_kept(suite, tmp_path, monkeyp
     with pytest.raises(ComigsError, match=r"2 of 6 runs failed: .*local seed 1: the disk is full"):
         run_suite(str(suite), seeds="1", out=tmp_path / "out")
     assert len(list((tmp_path / "out" / "runs").glob("*.json"))) == 4
+
+
+def test_an_interrupted_suite_stops_its_runs_at_once(suite, tmp_path):
+    suite.write_text(SUITE.replace("local_steps: 1", "local_steps: 100000"))
+    process = start_cli("compare", suite, "--out", tmp_path / "out", "--jobs", 2)
+    while not list((tmp_path / "out").glob("work/*/metrics.jsonl")):
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.05)
+    tasks = Path(f"/proc/{process.pid}/task").glob("*/children")
+    workers = [pid for task in tasks for pid in task.read_text().split()]
+    process.send_signal(signal.SIGTERM)  # to this process only, as `docker stop` does
+    _, err = process.communicate()
+    assert process.returncode == 130
+    assert err.strip().endswith("interrupted; finished runs are kept; the same command goes on")
+    assert workers
+    assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()]
 
 
 def test_seeds_that_are_no_numbers_are_refused(suite):
