@@ -4,6 +4,7 @@ import copy
 import logging
 from functools import lru_cache
 from pathlib import Path
+from typing import cast
 
 import torch
 from peft import PeftModel
@@ -94,8 +95,12 @@ def bare_copy(base: PreTrainedModel) -> PreTrainedModel:
 
 @lru_cache(maxsize=32)
 def expert_model(model: ModelConfig, experts: ExpertsConfig) -> PeftModel:
-    """The model for clients whose experts have this shape; clients differ in adapter values."""
-    base = load_base(model.name, model.dtype)
+    """The model for clients whose experts have this shape; clients differ in adapter values.
+
+    Args:
+        model, experts: of one client (`for_client`).
+    """
+    base = load_base(model.name, cast(str, model.dtype))
     return add_experts(bare_copy(base), experts, model.attention_lora)
 
 

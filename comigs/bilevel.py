@@ -132,7 +132,7 @@ def _step(
 ) -> tuple[float, float]:
     """One step on loss = CE + lambda balance + penalty; returns (CE, balance) before it."""
     weight, importance = config.router.balance, config.router.generalist_importance
-    parts = windows.split(config.micro_batch_size or config.batch_size)
+    parts = windows.split(config.micro_batch)
     for block in expert_blocks(model):
         block.counts = None  # of a step that was broken off, maybe another client's
     if len(parts) > 1 and weight:

@@ -3,36 +3,31 @@
 Reading YAML, overrides and error positions are in `comigs.configload`.
 """
 
-import math
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from comigs.configdevices import DevicesConfig
+from comigs.configrules import at_least, positive, require
 from comigs.errors import BadInput
 
 PerClient = int | list[int]  # one value for all clients, or one for each
+Dtype = Literal["float32", "bfloat16"]
 
 
-def _require(ok: bool, key: str, value: object, rule: str) -> None:
-    if not ok:
-        raise BadInput(f"{key} is {value!r}; it must be {rule}")
-
-
-def _at_least(key: str, value: "PerClient | float | None", least: float) -> None:
-    for v in value if isinstance(value, list) else [value]:
-        if v is not None:
-            _require(math.isfinite(v) and v >= least, key, value, f"at least {least}")
-
-
-def _positive(key: str, value: float | None) -> None:
-    if value is not None:
-        _require(math.isfinite(value) and value > 0, key, value, "a number above 0")
+def own(value: Any, client: int) -> Any:
+    """A client's own value of a setting that may hold one for each client."""
+    return value[client] if isinstance(value, list) else value
 
 
 @dataclass(frozen=True)
 class ModelConfig:
     name: str = "comigs-tiny"  # bundled model, local folder or hub id
-    dtype: Literal["float32", "bfloat16"] = "float32"  # of the frozen base; adapters are float32
+    dtype: Dtype | list[Dtype] = "float32"  # of the frozen base; adapters are float32
     attention_lora: bool = True  # one shared LoRA on the attention linears
+
+    def for_client(self, client: int) -> "ModelConfig":
+        """The base of one client, with a plain dtype."""
+        return replace(self, dtype=own(self.dtype, client))
 
 
 @dataclass(frozen=True)
@@ -46,10 +41,10 @@ class DataConfig:
     test_clients: int | None = None  # clients in the final test, drawn from the seed; null: all
 
     def __post_init__(self) -> None:
-        _at_least("data.seq_len", self.seq_len, 1)
+        at_least("data.seq_len", self.seq_len, 1)
         for key in ("train_tokens", "valid_tokens", "test_tokens"):
-            _at_least(f"data.{key}", getattr(self, key), 2)
-        _at_least("data.test_clients", self.test_clients, 1)
+            at_least(f"data.{key}", getattr(self, key), 2)
+        at_least("data.test_clients", self.test_clients, 1)
 
 
 @dataclass(frozen=True)
@@ -64,24 +59,21 @@ class ExpertsConfig:
     routed: bool = True  # false: no router, every expert has weight 1/E
 
     def __post_init__(self) -> None:
-        _at_least("experts.generalists", self.generalists, 0)
-        _at_least("experts.specialists", self.specialists, 0)
-        _at_least("experts.rank", self.rank, 1)
-        _positive("experts.alpha", self.alpha)
-        _require(0 <= self.dropout < 1, "experts.dropout", self.dropout, "in [0, 1)")
-        _at_least("experts.top_k", self.top_k, 1)
+        at_least("experts.generalists", self.generalists, 0)
+        at_least("experts.specialists", self.specialists, 0)
+        at_least("experts.rank", self.rank, 1)
+        positive("experts.alpha", self.alpha)
+        require(0 <= self.dropout < 1, "experts.dropout", self.dropout, "in [0, 1)")
+        at_least("experts.top_k", self.top_k, 1)
         counts = self.specialists if isinstance(self.specialists, list) else [self.specialists]
         for total in (self.generalists + s for s in counts):
-            _require(total >= 1, "experts.generalists + specialists", total, "at least 1")
+            require(total >= 1, "experts.generalists + specialists", total, "at least 1")
             if total > 1 and self.top_k > total:
                 raise BadInput(f"experts.top_k is {self.top_k}; a client has only {total} experts")
 
     def for_client(self, client: int) -> "ExpertsConfig":
         """The experts of one client, with plain numbers."""
-        specialists, rank = (
-            value[client] if isinstance(value, list) else value
-            for value in (self.specialists, self.rank)
-        )
+        specialists, rank = own(self.specialists, client), own(self.rank, client)
         return replace(self, specialists=specialists, rank=rank)
 
     @property
@@ -106,14 +98,14 @@ class RouterConfig:
     generalist_importance: float = 0.5  # share of the load meant for the first expert (iota)
 
     def __post_init__(self) -> None:
-        _at_least("router.every", self.every, 1)
-        _at_least("router.steps", self.steps, 1)
-        _positive("router.lr", self.lr)
-        _positive("router.nu", self.nu)
-        _at_least("router.inner_steps", self.inner_steps, 1)
-        _at_least("router.balance", self.balance, 0)
+        at_least("router.every", self.every, 1)
+        at_least("router.steps", self.steps, 1)
+        positive("router.lr", self.lr)
+        positive("router.nu", self.nu)
+        at_least("router.inner_steps", self.inner_steps, 1)
+        at_least("router.balance", self.balance, 0)
         iota = self.generalist_importance
-        _require(0 < iota < 1, "router.generalist_importance", iota, "between 0 and 1")
+        require(0 < iota < 1, "router.generalist_importance", iota, "between 0 and 1")
 
 
 @dataclass(frozen=True)
@@ -126,11 +118,11 @@ class TrainConfig:
     clip: float | None = None  # gradient norm to clip at; null: no clipping
 
     def __post_init__(self) -> None:
-        _positive("train.lr", self.lr)
-        _at_least("train.weight_decay", self.weight_decay, 0)
+        positive("train.lr", self.lr)
+        at_least("train.weight_decay", self.weight_decay, 0)
         ok = len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas)
-        _require(ok, "train.betas", self.betas, "two numbers in [0, 1)")
-        _positive("train.clip", self.clip)
+        require(ok, "train.betas", self.betas, "two numbers in [0, 1)")
+        positive("train.clip", self.clip)
 
 
 @dataclass(frozen=True)
@@ -145,8 +137,8 @@ class ServerConfig:
     round_timeout: float | None = None  # seconds a client may take for a round; null: no limit
 
     def __post_init__(self) -> None:
-        _at_least("server.min_clients", self.min_clients, 1)
-        _positive("server.round_timeout", self.round_timeout)
+        at_least("server.min_clients", self.min_clients, 1)
+        positive("server.round_timeout", self.round_timeout)
 
 
 @dataclass(frozen=True)
@@ -155,7 +147,7 @@ class EngineConfig:
     workers: int | None = None  # processes of the ray engine; null: one per core
 
     def __post_init__(self) -> None:
-        _at_least("engine.workers", self.workers, 1)
+        at_least("engine.workers", self.workers, 1)
 
 
 @dataclass(frozen=True)
@@ -164,7 +156,7 @@ class LogConfig:
     eval_every: int = 1  # rounds between validation evaluations; 0: never
 
     def __post_init__(self) -> None:
-        _at_least("log.eval_every", self.eval_every, 0)
+        at_least("log.eval_every", self.eval_every, 0)
 
 
 @dataclass(frozen=True)
@@ -181,10 +173,11 @@ class RunConfig:
     participation: float = 1.0  # share of the clients that train in a round
     seed: int = 42
     batch_size: int = 16  # sequences per step
-    micro_batch_size: int | None = None  # sequences per forward pass; null: batch_size
+    micro_batch_size: PerClient | None = None  # sequences per forward pass; null: batch_size
     threads: int | None = None  # torch threads per client; null: what the engine uses best
     train: TrainConfig = TrainConfig()
     server: ServerConfig = ServerConfig()
+    devices: DevicesConfig = field(default_factory=DevicesConfig)
     engine: EngineConfig = EngineConfig()
     log: LogConfig = LogConfig()
 
@@ -197,13 +190,13 @@ class RunConfig:
             "micro_batch_size",
             "threads",
         ):
-            _at_least(key, getattr(self, key), 1)
-        _at_least("seed", self.seed, 0)
-        _require(0 < self.participation <= 1, "participation", self.participation, "in (0, 1]")
-        if self.micro_batch_size and self.batch_size % self.micro_batch_size:
-            _require(
-                False, "micro_batch_size", self.micro_batch_size, f"a divisor of {self.batch_size}"
-            )
+            at_least(key, getattr(self, key), 1)
+        at_least("seed", self.seed, 0)
+        require(0 < self.participation <= 1, "participation", self.participation, "in (0, 1]")
+        size = self.micro_batch_size
+        for micro in size if isinstance(size, list) else [size]:
+            good = not micro or self.batch_size % micro == 0
+            require(good, "micro_batch_size", size, f"a divisor of {self.batch_size}")
         if self.micro_batch_size and self.router.grad == "first_order":
             raise BadInput("micro_batch_size must be null with router.grad first_order")
         self._check_clients()
@@ -217,15 +210,36 @@ class RunConfig:
                     f"server.min_clients is {self.server.min_clients}; only {taking_part} clients "
                     "take part in a round"
                 )
-        for key, value in {
-            "experts.specialists": self.experts.specialists,
-            "experts.rank": self.experts.rank,
-            "data.train_tokens": self.data.train_tokens,
-            "data.valid_tokens": self.data.valid_tokens,
-            "data.test_tokens": self.data.test_tokens,
-        }.items():
-            if not isinstance(value, list):
-                continue
+        for key, value in self.per_client().items():
             if count is not None and len(value) != count:
                 raise BadInput(f"{key} has {len(value)} values, but {source} has or is {count}")
             count, source = len(value), key
+
+    def per_client(self) -> dict[str, list[Any]]:
+        """By dotted key, the settings that hold one value for each client."""
+        settings = {
+            "model.dtype": self.model.dtype,
+            "experts.specialists": self.experts.specialists,
+            "experts.rank": self.experts.rank,
+            "micro_batch_size": self.micro_batch_size,
+            "data.train_tokens": self.data.train_tokens,
+            "data.valid_tokens": self.data.valid_tokens,
+            "data.test_tokens": self.data.test_tokens,
+            "devices.profiles": self.devices.profiles,
+        }
+        return {key: value for key, value in settings.items() if isinstance(value, list)}
+
+    def for_client(self, client: int) -> "RunConfig":
+        """The configuration as one client trains by it: its own base, experts and micro-batch."""
+        return replace(
+            self,
+            model=self.model.for_client(client),
+            experts=self.experts.for_client(client),
+            micro_batch_size=own(self.micro_batch_size, client),
+        )
+
+    @property
+    def micro_batch(self) -> int:
+        """Sequences per forward pass of one client (call `for_client` first)."""
+        assert not isinstance(self.micro_batch_size, list)
+        return self.micro_batch_size or self.batch_size

@@ -82,7 +82,7 @@ def config_hash(config: RunConfig) -> str:
     Keys at their default do not enter, so a key added later leaves the names of old runs alone.
     """
     default = identity(RunConfig())
-    chosen = {key: value for key, value in identity(config).items() if value != default[key]}
+    chosen = {k: v for k, v in identity(config).items() if k not in default or v != default[k]}
     text = json.dumps(chosen, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -90,7 +90,7 @@ def config_hash(config: RunConfig) -> str:
 def changed_keys(before: RunConfig, after: RunConfig) -> list[str]:
     """Dotted keys of the identity in which two configurations differ."""
     one, two = identity(before), identity(after)
-    return [key for key in one if one[key] != two[key]]
+    return [key for key in one | two if key not in one or key not in two or one[key] != two[key]]
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -18,7 +18,7 @@ from comigs.adapters import (
 )
 from comigs.base import expert_model, load_base
 from comigs.bilevel import LocalStats, Penalty, train_locally
-from comigs.config import ExpertsConfig, RunConfig
+from comigs.config import ExpertsConfig, RunConfig, own
 from comigs.data.tokens import ClientData, client_data, pooled_data, roster
 from comigs.deltas import clear_deltas
 from comigs.evaluate import perplexity
@@ -51,7 +51,8 @@ def model_of(config: RunConfig, client: int, rank: int | None = None) -> PeftMod
         rank: the client's LoRA rank now, if pruning has changed it.
     """
     experts = experts_of(config, client)
-    return expert_model(config.model, replace(experts, rank=rank) if rank else experts)
+    experts = replace(experts, rank=rank) if rank else experts
+    return expert_model(config.model.for_client(client), experts)
 
 
 def steps_per_round(config: RunConfig) -> int:
@@ -116,6 +117,7 @@ def train_round(
             rounds stays.
     """
     begin = time.perf_counter()
+    config = config.for_client(client)
     method = find_method(config.method)
     data = data_of(config, client)
     model, moments, meta = restore(config, client, root, state_round)
@@ -189,7 +191,7 @@ def final_evaluation(
     """
     method = find_method(config.method)
     data = data_of(config, client)
-    base = load_base(config.model.name, config.model.dtype)
+    base = load_base(config.model.name, own(config.model.dtype, client))
     length = config.data.seq_len
     rows: list[dict[str, Any]] = [
         {"name": name, "test_tokens": len(test), "pretrained": perplexity(base, test, length)}

@@ -1,7 +1,7 @@
 """Whether a configuration can run: what no single section of it can tell."""
 
 from comigs.base import load_base
-from comigs.config import ExpertsConfig, RunConfig
+from comigs.config import ExpertsConfig, RunConfig, own
 from comigs.data.corpus import check_sizes
 from comigs.data.tokens import roster
 from comigs.errors import BadInput
@@ -20,15 +20,8 @@ def check(config: RunConfig) -> None:
         BadInput: what is wrong.
     """
     count = len(roster(config))
-    given = {
-        "experts.specialists": config.experts.specialists,
-        "experts.rank": config.experts.rank,
-        "data.train_tokens": config.data.train_tokens,
-        "data.valid_tokens": config.data.valid_tokens,
-        "data.test_tokens": config.data.test_tokens,
-    }
-    for key, value in given.items():
-        if isinstance(value, list) and len(value) != count:
+    for key, value in config.per_client().items():
+        if len(value) != count:
             raise BadInput(f"{key} has {len(value)} values; there are {count} clients")
     taking_part = max(1, round(config.participation * len(training_clients(config))))
     if config.server.min_clients > taking_part:
@@ -39,7 +32,8 @@ def check(config: RunConfig) -> None:
     experts = [experts_of(config, client) for client in range(count)]
     _check_method(config, experts)
     check_strategy(config, experts, taking_part)
-    load_base(config.model.name, config.model.dtype)
+    for dtype in sorted({own(config.model.dtype, client) for client in range(count)}):
+        load_base(config.model.name, dtype)
     clients = range(len(training_clients(config)))
     if len(clients) <= READ_AT_START or config.data.target == "mixture":
         for client in clients:
