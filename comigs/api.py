@@ -15,6 +15,7 @@ from comigs import __version__
 from comigs.config import RunConfig
 from comigs.configload import changed_keys, dump_yaml, load_config
 from comigs.errors import BadInput
+from comigs.methods import find_method
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -89,7 +90,7 @@ def run(
         ComigsError: when the run fails.
     """
     extra = [f"{key}={json.dumps(value)}" for key, value in settings.items()]
-    config = with_threads(load_config(source, [*overrides, *extra]))
+    config = resolve_devices(with_threads(load_config(source, [*overrides, *extra])))
     folder = Path(out) if out else Path("runs") / f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     if folder.exists() and not folder.is_dir():
         raise BadInput(f"{folder} is a file; give another --out")
@@ -137,6 +138,21 @@ def with_threads(config: RunConfig) -> RunConfig:
     workers = config.engine.workers or (cores if config.engine.name == "ray" else 1)
     threads = config.threads or max(1, cores // workers)
     return replace(config, threads=threads, engine=replace(config.engine, workers=workers))
+
+
+def resolve_devices(config: RunConfig) -> RunConfig:
+    """Give each client its device, and what the device can hold (see `comigs.devices.fit`).
+
+    Raises:
+        BadInput: what does not fit, or a mistake in the configuration.
+    """
+    if config.devices.profiles is None:
+        return config
+    from comigs.devices.fit import fit_devices
+    from server.aggregation import find_aggregator
+
+    method = find_method(config.method)
+    return fit_devices(config, find_aggregator(method.aggregator).mixed_ranks)
 
 
 def _check(config: RunConfig) -> None:
