@@ -71,7 +71,7 @@ def run_suite(
         if kept(run).exists()
     ]
     if done:
-        table = write_comparison(done, suite.rows, suite.title, folder)
+        table = write_comparison(done, suite.rows, suite.title, folder, suite.reach)
         Console().print(table, markup=False, highlight=False, soft_wrap=True)
         _check_budget(done)
     if failures:
@@ -94,7 +94,7 @@ def _check_budget(done: list[tuple[str, str, dict[str, Any]]]) -> None:
     """
     seen: dict[tuple[str, int], dict[int, str]] = {}
     for row, column, result in done:
-        if result.get("tokens"):
+        if result.get("tokens") and not result["config"].get("devices", {}).get("profiles"):
             cell = seen.setdefault((column, result["config"]["seed"]), {})
             cell.setdefault(result["tokens"], row)
     for (column, seed), rows in seen.items():
@@ -197,8 +197,8 @@ class _Worker:
 
 def _keep(config: RunConfig, work: Path, path: Path) -> None:
     events = events_of(work)
-    parts = ("round", "loss", "valid_ppl", "seconds", "bytes_up", "bytes_down")
-    parts += ("sim_seconds", "sim_joules", "late", "dropped")
+    parts = ["round", "loss", "valid_ppl", "seconds", "bytes_up", "bytes_down"]
+    parts += ["sim_seconds", "sim_joules", "late", "dropped"]
     trained = [e for e in events if e["event"] == "client"]
     result = {
         "config": to_dict(config),

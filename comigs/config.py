@@ -135,10 +135,15 @@ class ServerConfig:
     weighting: Literal["uniform", "samples"] = "uniform"  # of clients in the average
     min_clients: int = 1  # a round with fewer answers stops the run
     round_timeout: float | None = None  # seconds a client may take for a round; null: no limit
+    over_selection: float = 0.0  # extra share of clients asked; the first updates count
+    deadline: float | None = None  # simulated seconds until a round closes; null: the slowest
+    late: Literal["discard", "keep"] = "discard"  # late updates; keep: for the round they arrive in
 
     def __post_init__(self) -> None:
         at_least("server.min_clients", self.min_clients, 1)
         positive("server.round_timeout", self.round_timeout)
+        at_least("server.over_selection", self.over_selection, 0)
+        positive("server.deadline", self.deadline)
 
 
 @dataclass(frozen=True)

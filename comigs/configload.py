@@ -58,6 +58,8 @@ def read_suite(name: str) -> dict[str, Any]:
         if not isinstance(tree.get(key), kind):
             raise BadInput(f"{origin.file}: a suite needs {key!r} ({kind.__name__})")
     tree.setdefault("grid", {})
+    if not isinstance(tree.get("reach", 0), (int, float)):
+        raise BadInput(f"{origin.file}: reach is {tree['reach']!r}; it is a validation perplexity")
     return tree
 
 

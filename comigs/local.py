@@ -158,6 +158,7 @@ def train_round(
         "tokens": stats.tokens,
         "steps": steps,
         "router_steps": stats.router_steps,
+        "router_tokens": stats.router_steps * config.batch_size * config.data.seq_len,
         "num-examples": len(data.train),
         "seconds": time.perf_counter() - begin,
     }

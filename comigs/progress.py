@@ -1,5 +1,6 @@
 """What `comigs run` shows: live progress, and the final table."""
 
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
 
@@ -90,6 +91,9 @@ class Progress:
         )
         self.bars.update(self.clients, advance=1)
 
+    def _on_dropped(self, event: dict[str, Any]) -> None:
+        self.bars.update(self.clients, advance=1)
+
     def _on_damaged(self, event: dict[str, Any]) -> None:
         self.console.print(
             f"[yellow]round {event['round']} cannot be used:[/yellow] {event['reason']}; "
@@ -98,9 +102,7 @@ class Progress:
         )
 
     def _on_round(self, event: dict[str, Any]) -> None:
-        ppl = event["valid_ppl"]
-        note = f"loss {event['loss']:.3f}" + (f", valid ppl {ppl:.1f}" if ppl else "")
-        note += f", {event['tokens_per_second']:,.0f} tokens/s"
+        note = ", ".join(_notes(event))
         self.bars.update(self.rounds, completed=event["round"], note=note)
         if not self.console.is_terminal:
             self.console.print(f"round {event['round']}: {note}", highlight=False, soft_wrap=True)
@@ -115,6 +117,20 @@ class Progress:
             style="dim",
         )
         out.print(f"{result.folder}/report.html", highlight=False, soft_wrap=True)
+
+
+def _notes(event: dict[str, Any]) -> Iterator[str]:
+    """What is worth telling of a round."""
+    if event["loss"] is not None:
+        yield f"loss {event['loss']:.3f}"
+    if event["valid_ppl"] is not None:
+        yield f"valid ppl {event['valid_ppl']:.1f}"
+    yield f"{event['tokens_per_second']:,.0f} tokens/s"
+    if "sim_clock" in event:
+        yield f"simulated {event['sim_clock'] / 60:,.1f} min"
+        yield from (f"{event[kind]} {kind}" for kind in ("late", "dropped") if event[kind])
+        if event["abandoned"]:
+            yield "[yellow]abandoned: too few updates in time[/yellow]"
 
 
 def final_table(rows: list[dict[str, Any]]) -> Table:

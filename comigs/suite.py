@@ -42,12 +42,14 @@ class Suite:
     Attributes:
         rows, columns: in the order of the table.
         runs: seed by seed, each over columns and rows.
+        reach: validation perplexity that methods race to, if any.
     """
 
     title: str
     rows: list[str]
     columns: list[str]
     runs: list[SuiteRun]
+    reach: float | None = None
 
 
 def load_suite(name: str, overrides: Sequence[str] = (), seeds: list[int] | None = None) -> Suite:
@@ -79,7 +81,7 @@ def load_suite(name: str, overrides: Sequence[str] = (), seeds: list[int] | None
                 dotted = [f"{key}={json.dumps(value)}" for key, value in chosen.items()]
                 config = with_threads(load_config(tree["base"], [*dotted, *overrides]))
                 runs.append(SuiteRun(label, column, config))
-    return Suite(tree["title"], [label for label, _ in rows], columns, runs)
+    return Suite(tree["title"], [label for label, _ in rows], columns, runs, tree.get("reach"))
 
 
 def _row(entry: Any) -> tuple[str, dict[str, Any]]:

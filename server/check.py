@@ -1,7 +1,7 @@
 """Whether a configuration can run: what no single section of it can tell."""
 
 from comigs.base import load_base
-from comigs.config import ExpertsConfig, RunConfig, own
+from comigs.config import ExpertsConfig, RunConfig, ServerConfig, own
 from comigs.data.corpus import check_sizes
 from comigs.data.tokens import roster
 from comigs.errors import BadInput
@@ -29,6 +29,7 @@ def check(config: RunConfig) -> None:
             f"server.min_clients is {config.server.min_clients}; only {taking_part} clients "
             "take part in a round"
         )
+    _check_devices(config)
     experts = [experts_of(config, client) for client in range(count)]
     _check_method(config, experts)
     check_strategy(config, experts, taking_part)
@@ -41,6 +42,15 @@ def check(config: RunConfig) -> None:
     else:
         data_of(config, 0)
         check_sizes(config.data.name, roster(config))
+
+
+def _check_devices(config: RunConfig) -> None:
+    if config.devices.profiles:
+        return
+    default = ServerConfig()
+    for key in ("over_selection", "deadline", "late"):
+        if (value := getattr(config.server, key)) != getattr(default, key):
+            raise BadInput(f"server.{key} is {value!r}, which needs devices.profiles")
 
 
 def _check_method(config: RunConfig, experts: list[ExpertsConfig]) -> None:

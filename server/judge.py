@@ -66,7 +66,8 @@ def _pruned(
 
 def fault_of_metrics(metrics: Mapping[str, object]) -> str | None:
     """Why the metrics of an update cannot be used, or None."""
-    for key in ("num-examples", "loss", "tokens", "train_seconds", "eval_seconds", "seconds"):
+    counts = ("num-examples", "tokens", "router_tokens")
+    for key in (*counts, "loss", "train_seconds", "eval_seconds", "seconds"):
         value, least = metrics.get(key), 1 if key == "num-examples" else 0
         if not isinstance(value, (int, float)) or not least <= value < math.inf:
             return f"sent {key} = {value!r}"

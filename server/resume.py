@@ -11,6 +11,7 @@ from comigs.configload import changed_keys, load_config, to_dict
 from comigs.errors import BadInput, ComigsError
 from comigs.state import DamagedState, read_state, saved_rounds
 from server.journal import Journal
+from server.late import Late
 from server.registry import Registry
 
 
@@ -32,7 +33,8 @@ class Progress:
         client_rounds: by client id, the round whose saved state the client continues from.
         totals: by client id.
         memory: what the strategy carries from round to round.
-        seconds: wall time of all rounds.
+        late: by client id, updates that arrive in a later round.
+        seconds: wall time of all rounds; sim_seconds and sim_joules: the same on the devices.
     """
 
     round: int = 0
@@ -41,6 +43,14 @@ class Progress:
     totals: dict[int, Totals] = field(default_factory=dict)
     seconds: float = 0.0
     memory: dict[str, Tensor] = field(default_factory=dict)
+    late: dict[int, Late] = field(default_factory=dict)
+    sim_seconds: float = 0.0
+    sim_joules: float = 0.0
+
+    def tensors(self) -> dict[str, dict[str, Tensor]]:
+        """The tensors of the server's checkpoint, apart from the strategy's."""
+        late = {f"{i}/{n}": t for i, u in self.late.items() for n, t in u.tensors.items()}
+        return {"shared": self.shared, "late": late}
 
     def meta(self, config: RunConfig) -> dict[str, Any]:
         """The JSON part of the server's checkpoint."""
@@ -49,6 +59,8 @@ class Progress:
             "client_rounds": {str(i): r for i, r in self.client_rounds.items()},
             "totals": {str(i): asdict(t) for i, t in self.totals.items()},
             "seconds": self.seconds,
+            "sim": [self.sim_seconds, self.sim_joules],
+            "late": {str(i): [u.weight, u.due] for i, u in self.late.items()},
         }
 
 
@@ -97,7 +109,17 @@ def _load(config: RunConfig, root: Path, number: int) -> Progress:
         {int(i): Totals(**t) for i, t in meta["totals"].items()},
         meta["seconds"],
         tensors.get("strategy", {}),
+        {
+            int(i): Late(_of_client(i, tensors.get("late", {})), weight, due)
+            for i, (weight, due) in meta.get("late", {}).items()
+        },
+        *meta.get("sim", [0.0, 0.0]),
     )
+
+
+def _of_client(client: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    start = f"{client}/"
+    return {n.removeprefix(start): t for n, t in tensors.items() if n.startswith(start)}
 
 
 def _check_clients(progress: Progress, clients: Registry) -> None:

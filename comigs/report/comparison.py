@@ -10,25 +10,30 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader
 
 from comigs.report.cells import OURS, Cell, Result, best_rows, make_cells
-from comigs.report.curves import draw_curves
+from comigs.report.curves import curve, draw_curves, first_below
 from comigs.report.panels import draw_table
 
 
 def write_comparison(
-    runs: Sequence[tuple[str, str, Result]], rows: Sequence[str], title: str, folder: Path
+    runs: Sequence[tuple[str, str, Result]],
+    rows: Sequence[str],
+    title: str,
+    folder: Path,
+    reach: float | None = None,
 ) -> str:
     """Write table.md, .csv, .json, .html, .svg and .png, and curves.*; return the main table.
 
     Args:
         runs: (row, column, result) of every finished run.
         rows: the order of the rows.
+        reach: validation perplexity whose first crossing is tabulated.
     """
     cells = make_cells(runs)
     columns = list(dict.fromkeys(cell.column for cell in cells))
     rows = [row for row in rows if any(cell.row == row for cell in cells)]
     folder.mkdir(parents=True, exist_ok=True)
     table = _grid(cells, columns, rows, show, best_rows(cells))
-    text = "\n".join([table, *_details(cells, columns, rows)])
+    text = "\n".join([table, *_details(cells, columns, rows), *_race(runs, columns, rows, reach)])
     (folder / "table.md").write_text(text, encoding="utf-8")
     listed = json.dumps([asdict(cell) for cell in cells], indent=1)
     (folder / "table.json").write_text(listed + "\n", encoding="utf-8")
@@ -87,6 +92,28 @@ def _details(cells: Sequence[Cell], columns: list[str], rows: list[str]) -> Iter
         cells, columns, rows,
         lambda c: f"{c.trainable:,}, {c.communicated:,}; {c.megabytes:.1f}",
     )  # fmt: skip
+
+
+def _race(
+    runs: Sequence[tuple[str, str, Result]],
+    columns: list[str],
+    rows: list[str],
+    reach: float | None,
+) -> Iterable[str]:
+    """What it takes every method to reach a validation perplexity first."""
+    if reach is None:
+        return
+    yield f"Until validation perplexity {reach:g}: simulated minutes, MB, kJ of all clients\n"
+    lines = ["| method | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    for row in rows:
+        texts = []
+        for column in columns:
+            points = curve([result for r, c, result in runs if (r, c) == (row, column)])
+            at = first_below(points, reach)
+            spent = (at.seconds / 60, at.megabytes, at.joules / 1e3) if at else ()
+            texts.append(", ".join(f"{number:.1f}" for number in spent) or "never")
+        lines.append(f"| {row} | " + " | ".join(texts) + " |")
+    yield "\n".join(lines) + "\n"
 
 
 def _csv(cells: Sequence[Cell]) -> str:

@@ -98,7 +98,21 @@ def test_curves_count_bytes_up_to_the_start_of_the_evaluated_round(tmp_path: Pat
     ]
     runs = [result("comigs", 1, 5.0), result("local", 1, 6.0)]
     runs[0][2]["rounds"] = rounds
-    assert curve([runs[0][2]]) == [(0, 0.0, 9.0), (2, 3.0, 5.0)]
+    assert curve([runs[0][2]]) == [(0, 0.0, 0.0, 0.0, 9.0), (2, 3.0, 0.0, 0.0, 5.0)]
     assert curve([runs[1][2]]) == []
     write_comparison(runs, ["local", "comigs"], "T", tmp_path)
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_race_tells_what_each_method_spends_until_it_reaches_a_perplexity(tmp_path) -> None:
+    runs = [result("comigs", 1, 5.0), result("local", 1, 6.0)]
+    for (_, _, kept), ppl in zip(runs, ((99, 70, 50), (99, 90, 80)), strict=True):
+        kept["rounds"] = [
+            {"round": n, "valid_ppl": p, "bytes_up": 10**6, "sim_seconds": 30, "sim_joules": 500}
+            for n, p in enumerate(ppl, 1)
+        ]
+    write_comparison(runs, ["local", "comigs"], "T", tmp_path, reach=60)
+    lines = (tmp_path / "table.md").read_text(encoding="utf-8").splitlines()
+    start = next(i for i, line in enumerate(lines) if "Until validation perplexity 60" in line)
+    assert lines[start + 4 : start + 6] == ["| local | never |", "| comigs | 1.0, 2.0, 1.0 |"]
+    assert "simulated s" in (tmp_path / "curves.svg").read_text(encoding="utf-8")

@@ -1,0 +1,175 @@
+"""One round: who takes part, what comes back in time, and what the server makes of it."""
+
+import random
+import time
+from collections.abc import Mapping, Sequence
+from itertools import chain
+
+from flwr.app import Message
+from flwr.serverapp import Grid
+from flwr.serverapp.exception import AggregationError, InconsistentMessageReplies
+from flwr.serverapp.strategy import FedAvg
+
+from comigs.config import RunConfig
+from comigs.errors import ComigsError
+from comigs.seeds import derive
+from server.clock import Closing, Loss, close_round, is_on, is_simulated, lost_devices, times_of
+from server.delivery import nodes_of, sharer
+from server.exchange import address, collect, message_bytes, order, pack, unpack
+from server.journal import Event, Journal
+from server.judge import judge
+from server.late import due, postpone
+from server.registry import Registry
+from server.resume import Progress, Totals
+
+
+def wanted(config: RunConfig, count: int) -> int:
+    """Updates that a round of `count` clients waits for."""
+    return max(1, round(config.participation * count))
+
+
+def participants(config: RunConfig, number: int, ids: Sequence[int]) -> list[int]:
+    """Ids of the clients asked to train in a round, drawn from (seed, round).
+
+    Only devices that are there; `server.over_selection` asks for more than the round needs.
+    """
+    asked = round(wanted(config, len(ids)) * (1 + config.server.over_selection))
+    there = [i for i in ids if is_on(config, i, number)]
+    rng = random.Random(derive(config.seed, "server", number, "participants"))
+    return sorted(rng.sample(there, min(asked, len(there))))
+
+
+def train_round(
+    grid: Grid,
+    config: RunConfig,
+    clients: Registry,
+    progress: Progress,
+    strategy: FedAvg,
+    journal: Journal,
+) -> None:
+    """Train and aggregate the round after `progress`, and move `progress` on.
+
+    Raises:
+        ComigsError: when fewer than `server.min_clients` answer, or they cannot be combined.
+    """
+    begin = time.perf_counter()
+    number = progress.round + 1
+    ids = participants(config, number, clients.ids)
+    journal.watch({"event": "round started", "round": number, "clients": len(ids)})
+    chosen, unreachable = clients.meet(ids)
+    drafts = strategy.configure_train(
+        number, pack(progress.shared), order(config), nodes_of(chosen)
+    )
+    messages = address(drafts, chosen, progress.client_rounds, sharer(config, progress))
+    down = {m.metadata.dst_node_id: message_bytes(m) for m in messages}
+    lost = lost_devices(config, number, {c.id: down[c.node] for c in chosen})
+    for one in (c for c in chosen if c.id in lost):
+        told = {"client": one.id, "name": one.name, "reason": lost[one.id].reason}
+        journal.write("dropped", round=number, **told)
+    alive = {c.node for c in chosen if c.id not in lost}
+    messages = [m for m in messages if m.metadata.dst_node_id in alive]
+    good: dict[int, Message] = {}
+    events: dict[int, Event] = {}
+    for answer in chain(unreachable, collect(grid, messages, chosen)):
+        fault, event = judge(answer, config)
+        if not fault:
+            event["bytes_down"] = down[answer.client.node]
+            event |= times_of(config, event)
+        journal.write("failure" if fault else "client", round=number, **event)
+        if answer.reply is not None and not fault:
+            record = answer.reply.content.metric_records["metrics"]
+            record["client"] = answer.client.id
+            by_samples = config.server.weighting == "samples"
+            record["weight"] = float(event["num-examples"]) if by_samples else 1.0
+            good[answer.client.id] = answer.reply
+            events[answer.client.id] = event
+    failed = len(ids) - len(good) - len(lost)
+    if failed and len(good) < config.server.min_clients:
+        raise ComigsError(
+            f"round {number}: {len(good)} of {len(ids)} clients answered, server.min_clients is "
+            f"{config.server.min_clients}; the state of round {progress.round} is saved"
+        )
+    closing = _close(config, events, lost, wanted(config, len(clients.ids)))
+    for client in closing.late:
+        reason = f"late: {events[client]['sim_seconds']:.0f} s, closed at {closing.seconds:.0f} s"
+        told = {"client": client, "name": events[client]["name"], "reason": reason}
+        journal.write("late", round=number, **told)
+    updates = due(progress.late, closing) | {i: good[i] for i in closing.in_time}
+    progress.late = postpone(config, progress.late, good, events, closing)
+    abandoned = len(updates) < config.server.min_clients
+    if not abandoned:
+        _aggregate(config, progress, strategy, number, updates)
+    wall = time.perf_counter() - begin
+    for client, event in events.items():
+        progress.client_rounds[client] = number
+        total = progress.totals.setdefault(client, Totals())
+        total.bytes_up += event["bytes_up"]
+        total.bytes_down += event["bytes_down"]
+        total.seconds += event["seconds"]
+    progress.round, progress.seconds = number, progress.seconds + wall
+    summary = _summary(list(events.values()), failed, wall)
+    if is_simulated(config):
+        summary |= _simulated(events, lost, closing, progress) | {"abandoned": abandoned}
+    journal.write("round", round=number, **summary)
+
+
+def _close(
+    config: RunConfig, events: Mapping[int, Event], lost: Mapping[int, Loss], wanted: int
+) -> Closing:
+    """Whose updates count: everybody's, or what simulated time decides."""
+    if not is_simulated(config):
+        return Closing(0.0, sorted(events), [])
+    arrivals = {client: event["sim_seconds"] for client, event in events.items()}
+    losses = {client: loss.seconds for client, loss in lost.items()}
+    return close_round(arrivals, losses, wanted, config.server.deadline)
+
+
+def _aggregate(
+    config: RunConfig,
+    progress: Progress,
+    strategy: FedAvg,
+    number: int,
+    updates: Mapping[int, Message],
+) -> None:
+    try:
+        mean, _ = strategy.aggregate_train(number, [updates[i] for i in sorted(updates)])
+    except (AggregationError, InconsistentMessageReplies) as error:
+        raise ComigsError(f"round {number}: {config.server.strategy} failed: {error}") from None
+    if mean is None:
+        raise ComigsError(
+            f"round {number}: {config.server.strategy} cannot combine {len(updates)} updates"
+        )
+    progress.shared |= {name: tensor.float() for name, tensor in unpack(mean).items()}
+
+
+def _summary(events: list[Event], failed: int, wall: float) -> Event:
+    def mean(key: str) -> float | None:
+        values = [event[key] for event in events if key in event]
+        return sum(values) / len(values) if values else None
+
+    return {
+        "clients": len(events),
+        "failed": failed,
+        "loss": mean("loss"),
+        "valid_ppl": mean("valid_ppl"),
+        "seconds": wall,
+        "compute_seconds": sum(e["train_seconds"] + e["eval_seconds"] for e in events),
+        "tokens_per_second": sum(e["tokens"] for e in events) / wall,
+        "bytes_up": sum(e["bytes_up"] for e in events),
+        "bytes_down": sum(e["bytes_down"] for e in events),
+    }
+
+
+def _simulated(
+    events: Mapping[int, Event], lost: Mapping[int, Loss], closing: Closing, progress: Progress
+) -> Event:
+    joules = sum(e["sim_joules"] for e in events.values()) + sum(x.joules for x in lost.values())
+    progress.sim_seconds += closing.seconds
+    progress.sim_joules += joules
+    return {
+        "sim_seconds": closing.seconds,
+        "sim_clock": progress.sim_seconds,
+        "sim_joules": joules,
+        "late": len(closing.late),
+        "dropped": len(lost),
+    }

@@ -1,0 +1,104 @@
+"""Simulated time: how a round closes, who is there, who is lost."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from comigs.configload import load_config
+from comigs.devices import profile_of
+from server.clock import close_round, is_on, lost_devices
+from server.round import participants
+
+DEVICES = {
+    "devices": {
+        "define": {
+            "flaky": {"like": "laptop", "dropout": 0.3},
+            "nightly": {"like": "laptop", "trace": "100"},
+        }
+    }
+}
+
+
+def config(profiles, **more):
+    tree = {"devices": DEVICES["devices"] | {"profiles": profiles}, "clients": len(profiles)}
+    return load_config(tree | more)
+
+
+def test_without_a_deadline_the_round_waits_for_the_slowest():
+    closing = close_round({0: 3.0, 1: 9.0, 2: 5.0}, {}, 3, None)
+    assert (closing.seconds, closing.in_time, closing.late) == (9.0, [0, 1, 2], [])
+
+
+def test_over_selection_closes_with_the_first_updates():
+    closing = close_round({0: 3.0, 1: 9.0, 2: 5.0}, {}, 2, None)
+    assert (closing.seconds, closing.in_time, closing.late) == (5.0, [0, 2], [1])
+
+
+def test_the_deadline_shuts_late_updates_out():
+    closing = close_round({0: 3.0, 1: 9.0}, {}, 2, 4.0)
+    assert (closing.seconds, closing.in_time, closing.late) == (4.0, [0], [1])
+
+
+def test_a_lost_device_is_waited_for_until_it_is_known_to_be_lost():
+    assert close_round({0: 3.0}, {1: 7.0}, 2, None).seconds == 7.0
+    assert close_round({0: 3.0}, {1: 7.0}, 2, 5.0).seconds == 5.0
+    assert close_round({0: 3.0}, {1: 1.0}, 2, 5.0).seconds == 3.0
+
+
+seconds = st.floats(0, 100)
+
+
+@given(
+    st.dictionaries(st.integers(0, 9), seconds),
+    st.dictionaries(st.integers(10, 15), seconds),
+    st.integers(1, 12),
+    st.none() | st.floats(1, 80),
+)
+def test_every_update_is_in_time_or_late_and_none_in_time_came_after_the_end(
+    arrivals, losses, wanted, deadline
+):
+    closing = close_round(arrivals, losses, wanted, deadline)
+    assert sorted(closing.in_time + closing.late) == sorted(arrivals)
+    assert len(closing.in_time) <= wanted
+    assert all(arrivals[client] <= closing.seconds for client in closing.in_time)
+    assert deadline is None or closing.seconds <= deadline
+    slowest = max((arrivals[c] for c in closing.in_time), default=0)
+    assert all(arrivals[c] >= slowest for c in closing.late)
+
+
+def test_availability_and_losses_are_the_same_for_every_method():
+    def seen(method):
+        flaky = config(["flaky"] * 12 + ["nightly"] * 12, method=method, clients=None)
+        there = [participants(flaky, number, range(24)) for number in range(1, 9)]
+        lost = [
+            set(lost_devices(flaky, n, dict.fromkeys(ids, 9))) for n, ids in enumerate(there, 1)
+        ]
+        return there, lost
+
+    there, lost = seen("comigs")
+    assert (there, lost) == seen("local")
+    assert any(lost) and any(len(ids) < 24 for ids in there)
+
+
+def test_a_trace_begins_at_a_place_of_its_own_and_repeats():
+    nightly = config(["nightly"] * 30, clients=None)
+    rounds = [[is_on(nightly, c, number) for number in range(1, 7)] for c in range(30)]
+    assert all(on[:3] == on[3:] and sum(on) == 2 for on in rounds)
+    assert len({tuple(on) for on in rounds}) == 3
+
+
+def test_devices_are_lost_as_often_as_their_profile_says():
+    flaky = config(["flaky"] * 200, clients=None)
+    share = len(lost_devices(flaky, 1, dict.fromkeys(range(200), 0))) / 200
+    assert share == pytest.approx(profile_of(flaky, 0).dropout, abs=0.1)
+    for loss in lost_devices(flaky, 1, dict.fromkeys(range(200), 0)).values():
+        assert loss.seconds > 0 and loss.joules >= 0
+
+
+def test_over_selection_asks_more_clients():
+    some = config(["laptop"] * 20, participation=0.5, clients=None)
+    more = replace(some, server=replace(some.server, over_selection=0.3))
+    assert len(participants(some, 1, range(20))) == 10
+    assert len(participants(more, 1, range(20))) == 13
