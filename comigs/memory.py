@@ -10,9 +10,10 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from comigs.adapters import adapter_parameters, is_router, training_experts
-from comigs.config import ExpertsConfig, ModelConfig, RunConfig
+from comigs.config import ExpertsConfig, ModelConfig, RunConfig, TrainConfig
 from comigs.evaluate import token_loss
 from comigs.experts import balance_loss
+from comigs.forward import forward_of
 from comigs.local import experts_of
 from comigs.methods import find_method
 from comigs.shadow import LiveBytes, depth, shadow_model
@@ -61,6 +62,8 @@ class _Step(NamedTuple):
     experts: ExpertsConfig
     method: str
     routers: bool  # whether routers learn
+    checkpointing: bool
+    chunked: bool
     accumulates: bool  # whether a batch is more than one micro-batch
     sequences: int  # of a micro-batch
     seq_len: int
@@ -73,6 +76,8 @@ def _step_of(config: RunConfig, client: int) -> _Step:
         experts=experts_of(config, client),
         method=config.method,
         routers=config.router.trainable,
+        checkpointing=config.train.checkpointing,
+        chunked=config.train.loss == "chunked",
         accumulates=sequences < config.batch_size,
         sequences=sequences,
         seq_len=config.data.seq_len,
@@ -106,8 +111,9 @@ def _trace(step: _Step, layers: int) -> Memory:
                 parameter.grad = torch.empty_like(parameter)
         gradients = [p.grad for p in mine.values() if p.grad is not None]
         live = LiveBytes([*held, *gradients, windows], step.experts.total)
-        with live, training_experts(model, mine.__contains__):
-            (token_loss(model, windows) + balance_loss(model)).backward()
+        options = TrainConfig(checkpointing=step.checkpointing)
+        with live, forward_of(model, options), training_experts(model, mine.__contains__):
+            (token_loss(model, windows, "mean", step.chunked) + balance_loss(model)).backward()
     made = 0 if step.accumulates else _bytes(mine.values())
     learnt = experts | routers
     return Memory(

@@ -11,7 +11,14 @@ from transformers import AutoTokenizer
 from comigs.adapters import adapter_parameters, init_adapters
 from comigs.base import BUNDLED
 from comigs.bilevel import train_locally
-from comigs.config import DataConfig, ExpertsConfig, ModelConfig, RouterConfig, RunConfig
+from comigs.config import (
+    DataConfig,
+    ExpertsConfig,
+    ModelConfig,
+    RouterConfig,
+    RunConfig,
+    TrainConfig,
+)
 from comigs.local import model_of
 from comigs.memory import peak_memory
 from comigs.methods import find_method
@@ -78,6 +85,9 @@ CONFIG = RunConfig(
     rounds=2,
     batch_size=4,
 )
+RECOMPUTED = TrainConfig(checkpointing=True)
+CHUNKED = TrainConfig(loss="chunked")
+BOTH = TrainConfig(checkpointing=True, loss="chunked")
 CASES = [
     ("llama", {}, {}),
     ("llama", {"specialists": 0}, {}),
@@ -95,6 +105,11 @@ CASES = [
     ("layers", {}, {"micro_batch_size": 1}),
     ("logits", {}, {}),
     ("logits", {"specialists": 3}, {"micro_batch_size": 2}),
+    ("llama", {"specialists": 3, "top_k": 2}, {"train": RECOMPUTED}),
+    ("layers", {}, {"train": RECOMPUTED, "micro_batch_size": 1}),
+    ("layers", {}, {"train": BOTH}),
+    ("logits", {}, {"train": CHUNKED}),
+    ("logits", {}, {"train": BOTH, "micro_batch_size": 2}),
 ]
 
 
