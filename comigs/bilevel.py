@@ -18,6 +18,7 @@ from comigs.data.tokens import random_windows
 from comigs.errors import ComigsError
 from comigs.evaluate import token_loss
 from comigs.experts import balance_loss, expert_blocks, using_expert
+from comigs.forward import forward_of
 from comigs.hypergradient import hypergradient
 from comigs.methods import find_method
 from comigs.optimizers import adam_rates, make_optimizer, moments_of
@@ -136,17 +137,19 @@ def _step(
     for block in expert_blocks(model):
         block.counts = None  # of a step that was broken off, maybe another client's
     if len(parts) > 1 and weight:
-        _count_whole_batch(model, parts)
+        _count_whole_batch(model, parts, config.train.loss == "chunked")
     for optimizer in optimizers:
         optimizer.zero_grad(set_to_none=True)
-    ce, balance = 0.0, 0.0
-    for part in parts:
-        share = len(part) / len(windows)
-        part_ce = token_loss(model, part)
-        part_balance = balance_loss(model, importance)
-        ((part_ce + weight * part_balance) * share).backward()
-        ce += part_ce.item() * share
-        balance += part_balance.item() * share
+    seen = []
+    with forward_of(model, config.train):
+        for part in parts:
+            share = len(part) / len(windows)
+            part_ce = token_loss(model, part, "mean", config.train.loss == "chunked")
+            part_balance = balance_loss(model, importance)
+            ((part_ce + weight * part_balance) * share).backward()
+            seen.append((part_ce.detach(), part_balance.detach(), share))
+    ce = sum(value.item() * share for value, _, share in seen)
+    balance = sum(value.item() * share for _, value, share in seen)
     if penalty and (extra := penalty(parameters)).requires_grad:
         extra.backward()
     for block in expert_blocks(model):
@@ -179,10 +182,13 @@ def _first_order_step(
     router = config.router
 
     def loss(windows: Tensor) -> Tensor:
-        ce = token_loss(model, windows)
+        ce = token_loss(model, windows, "mean", config.train.loss == "chunked")
         return ce + router.balance * balance_loss(model, router.generalist_importance)
 
-    with training_experts(model, (experts | routers).__contains__):
+    with (
+        forward_of(model, config.train),
+        training_experts(model, (experts | routers).__contains__),
+    ):
         gradients = hypergradient(
             lambda step: loss(train),
             lambda step: loss(valid),
@@ -204,7 +210,7 @@ def _first_order_step(
 
 
 @torch.no_grad()
-def _count_whole_batch(model: nn.Module, parts: tuple[Tensor, ...]) -> None:
+def _count_whole_batch(model: nn.Module, parts: tuple[Tensor, ...], chunked: bool) -> None:
     """Set each block's slot counts to those of the whole batch.
 
     The balance loss is a product of counts and means, so micro-batches add up to the full batch
@@ -214,7 +220,7 @@ def _count_whole_batch(model: nn.Module, parts: tuple[Tensor, ...]) -> None:
     if not blocks:
         return
     for part in parts:
-        token_loss(model, part)
+        token_loss(model, part, "sum", chunked)
         for block in blocks:
             assert block.routing is not None
             counts = slot_counts(block.routing)

@@ -116,6 +116,9 @@ class TrainConfig:
     betas: list[float] = field(default_factory=lambda: [0.9, 0.95])
     schedule: Literal["cosine", "constant", "linear"] = "cosine"  # over all local steps
     clip: float | None = None  # gradient norm to clip at; null: no clipping
+    loss: Literal["full", "chunked"] = "full"  # chunked: never the logits of all tokens at once
+    checkpointing: bool = False  # recompute each layer in the backward pass: less memory, more time
+    compile: bool = False  # torch.compile the forward pass
 
     def __post_init__(self) -> None:
         positive("train.lr", self.lr)

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from peft import PeftModel
@@ -18,10 +18,10 @@ from comigs.adapters import (
 )
 from comigs.base import expert_model, load_base
 from comigs.bilevel import LocalStats, Penalty, train_locally
-from comigs.config import ExpertsConfig, RunConfig, own
+from comigs.config import ExpertsConfig, RunConfig
 from comigs.data.tokens import ClientData, client_data, pooled_data, roster
 from comigs.deltas import clear_deltas
-from comigs.evaluate import perplexity
+from comigs.evaluate import evaluate
 from comigs.methods import find_method
 from comigs.ranks import cut
 from comigs.receive import Arrival, finish, receive
@@ -125,7 +125,7 @@ def train_round(
     metrics = receive(Arrival(model, shared, moments, data, config, client, round_number))
     penalty = _penalty(config, model, proximal_mu)
     if config.log.eval_every and (round_number - 1) % config.log.eval_every == 0:
-        metrics["valid_ppl"] = perplexity(model, data.valid, config.data.seq_len)
+        metrics["valid_ppl"] = evaluate(model, data.valid, config)
     trained = time.perf_counter()
     metrics["eval_seconds"] = trained - mark
     steps = steps_per_round(config)
@@ -192,14 +192,14 @@ def final_evaluation(
     """
     method = find_method(config.method)
     data = data_of(config, client)
-    base = load_base(config.model.name, own(config.model.dtype, client))
-    length = config.data.seq_len
+    config = config.for_client(client)
+    base = load_base(config.model.name, cast(str, config.model.dtype))
     rows: list[dict[str, Any]] = [
-        {"name": name, "test_tokens": len(test), "pretrained": perplexity(base, test, length)}
+        {"name": name, "test_tokens": len(test), "pretrained": evaluate(base, test, config)}
         for name, test in data.tests.items()
     ]
     if not method.trains:
-        valid = perplexity(base, data.valid, length)
+        valid = evaluate(base, data.valid, config)
         return [
             row
             | {"valid": valid, "before": row["pretrained"], "after": row["pretrained"]}
@@ -209,13 +209,13 @@ def final_evaluation(
     model, moments, meta = restore(config, client, root, state_round)
     trainable = sum(p.numel() for n, p in adapter_parameters(model).items() if method.learns(n))
     for row in rows:
-        row["before"] = perplexity(model, data.tests[row["name"]], length)
+        row["before"] = evaluate(model, data.tests[row["name"]], config)
     arrival = Arrival(model, shared, moments, data, config, client, config.rounds + 1)
     extra = receive(arrival) | finish(arrival)
     write_state(root / "final", state_round, {"tensors": adapter_tensors(model)}, meta)
-    valid = perplexity(model, data.valid, length)
+    valid = evaluate(model, data.valid, config)
     for row in rows:
         same = not shared and not method.finish
-        after = row["before"] if same else perplexity(model, data.tests[row["name"]], length)
+        after = row["before"] if same else evaluate(model, data.tests[row["name"]], config)
         row |= {"after": after, "valid": valid, "trainable": trainable, **extra}
     return rows

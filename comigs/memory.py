@@ -1,15 +1,37 @@
-"""Stand-in for the predictor of peak memory: a rough count, to be replaced."""
+"""What one client's training needs in memory, known before anything is loaded or launched."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import astuple, dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
-from comigs.config import RunConfig
-from comigs.cost import parameter_counts
-from comigs.shapes import skeleton
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from comigs.adapters import adapter_parameters, is_router, training_experts
+from comigs.config import ExpertsConfig, ModelConfig, RunConfig, TrainConfig
+from comigs.evaluate import token_loss
+from comigs.experts import balance_loss
+from comigs.forward import forward_of
+from comigs.local import experts_of
+from comigs.methods import find_method
+from comigs.shadow import LiveBytes, depth, shadow_model
+
+_DEPTH = 3  # layers of the deepest model that is traced
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes at the peak of local training."""
+    """Bytes that one client's training holds at its peak.
+
+    Attributes:
+        base: the frozen model, shared by all clients of a process.
+        adapters: experts, attention LoRA and routers.
+        gradients: of all that is trained.
+        moments: of the optimisers.
+        activations: everything else that is alive at the peak of an expert step.
+    """
 
     base: int
     adapters: int
@@ -23,12 +45,85 @@ class Memory:
 
 
 def peak_memory(config: RunConfig, client: int) -> Memory:
-    """Predict the peak of one client's training."""
-    own = config.for_client(client)
-    counts, base = parameter_counts(own, client), skeleton(own.model.name)
-    width = 4 if own.model.dtype == "float32" else 2
-    adapters = 4 * (counts.generalist + counts.specialists + counts.router)
-    tokens = own.micro_batch * own.data.seq_len
-    kept = sum(8 * x.down.outputs + 4 * x.down.inputs for x in base.layers) * width
-    logits = 3 * 4 * base.vocabulary
-    return Memory(counts.base * width, adapters, adapters, 2 * adapters, tokens * (kept + logits))
+    """Predict the peak of live tensor bytes while `client` trains on the CPU.
+
+    No weights are loaded: an expert step runs on tensors without storage (`comigs.shadow`).
+
+    Raises:
+        BadInput: when the model's config cannot be found or its family is unknown.
+    """
+    return _predict(_step_of(config, client))
+
+
+class _Step(NamedTuple):
+    """All that decides what an expert step holds."""
+
+    model: ModelConfig
+    experts: ExpertsConfig
+    method: str
+    routers: bool  # whether routers learn
+    checkpointing: bool
+    chunked: bool
+    accumulates: bool  # whether a batch is more than one micro-batch
+    sequences: int  # of a micro-batch
+    seq_len: int
+
+
+def _step_of(config: RunConfig, client: int) -> _Step:
+    mine = config.for_client(client)
+    return _Step(
+        model=mine.model,
+        experts=experts_of(config, client),
+        method=config.method,
+        routers=config.router.trainable,
+        checkpointing=config.train.checkpointing,
+        chunked=config.train.loss == "chunked",
+        accumulates=mine.micro_batch < config.batch_size,
+        sequences=mine.micro_batch,
+        seq_len=config.data.seq_len,
+    )
+
+
+@lru_cache(maxsize=256)
+def _predict(step: _Step) -> Memory:
+    """All layers have the same shape, so that two shallow models give the line to any depth."""
+    layers = depth(step.model)
+    if layers <= _DEPTH:
+        return _trace(step, layers)
+    less, more = (astuple(_trace(step, n)) for n in (_DEPTH - 1, _DEPTH))
+    line = (m + (m - n) * (layers - _DEPTH) for n, m in zip(less, more, strict=True))
+    return Memory(*(max(0, size) for size in line))
+
+
+def _trace(step: _Step, layers: int) -> Memory:
+    method = find_method(step.method)
+    mode = FakeTensorMode()
+    model = shadow_model(step.model, step.experts, layers, mode)
+    named = adapter_parameters(model)
+    experts = {n: p for n, p in named.items() if not is_router(n) and method.learns(n)}
+    routers = {n: p for n, p in named.items() if is_router(n) and step.routers}
+    mine = experts | (routers if method.router == "joint" else {})
+    held = [*model.parameters(), *model.buffers()]
+    with mode:
+        windows = torch.zeros(step.sequences, step.seq_len + 1, dtype=torch.long)
+        if step.accumulates:  # the peak is in a later micro-batch, when gradients are there
+            for parameter in mine.values():
+                parameter.grad = torch.empty_like(parameter)
+        gradients = [p.grad for p in mine.values() if p.grad is not None]
+        live = LiveBytes([*held, *gradients, windows], step.experts.total)
+        options = TrainConfig(checkpointing=step.checkpointing)
+        with live, forward_of(model, options), training_experts(model, mine.__contains__):
+            (token_loss(model, windows, "mean", step.chunked) + balance_loss(model)).backward()
+    made = 0 if step.accumulates else _bytes(mine.values())
+    learnt = experts | routers
+    return Memory(
+        base=_bytes(held) - _bytes(named.values()),
+        adapters=_bytes(named.values()),
+        gradients=_bytes(learnt.values()),
+        moments=2 * _bytes(learnt.values()) + 4 * len(learnt),  # and a step counter each
+        activations=live.peak - made,
+    )
+
+
+def _bytes(tensors: Iterable[Tensor]) -> int:
+    return sum(t.numel() * t.element_size() for t in tensors)

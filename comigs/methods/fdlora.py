@@ -52,7 +52,7 @@ def search(loss: Callable[[Weights], float]) -> tuple[Weights, dict[Weights, flo
 def finish(arrival: Arrival) -> dict[str, float]:
     """Fuse: both experts become w1 local + w2 global, matrix by matrix."""
     from comigs.adapters import adapter_tensors, load_adapter_tensors
-    from comigs.evaluate import perplexity
+    from comigs.evaluate import evaluate
 
     tensors = adapter_tensors(arrival.model)
     local = {name: t for name, t in tensors.items() if f".{LOCAL}." in name}
@@ -65,8 +65,7 @@ def finish(arrival: Arrival) -> dict[str, float]:
 
     def loss(weights: Weights) -> float:
         fuse(weights)
-        length = arrival.config.data.seq_len
-        return math.log(perplexity(arrival.model, arrival.data.valid, length))
+        return math.log(evaluate(arrival.model, arrival.data.valid, arrival.config))
 
     chosen, tried = search(loss)
     fuse(chosen)

@@ -26,7 +26,7 @@ def receive(arrival: Arrival) -> dict[str, float]:
     import torch
 
     from comigs.adapters import load_adapter_tensors
-    from comigs.evaluate import perplexity
+    from comigs.evaluate import evaluate
 
     peers: dict[int, dict[str, Tensor]] = {}
     for name, tensor in arrival.shared.items():
@@ -35,7 +35,7 @@ def receive(arrival: Arrival) -> dict[str, float]:
     values = []
     for _, tensors in sorted(peers.items()):
         load_adapter_tensors(arrival.model, tensors)
-        values.append(perplexity(arrival.model, arrival.data.valid, arrival.config.data.seq_len))
+        values.append(evaluate(arrival.model, arrival.data.valid, arrival.config))
     weights = trust(torch.tensor(values, dtype=torch.float64))
     ordered = [tensors for _, tensors in sorted(peers.items())]
     mixed = {

@@ -1,0 +1,66 @@
+"""Cross-entropy over the vocabulary without the logits of all tokens.
+
+The head is frozen, so that the only gradient is that of the hidden states. It is computed with the
+loss, chunk by chunk, in the forward pass: no product is done twice, and the backward pass needs
+one T x d tensor. (`torch.nn.functional.linear_cross_entropy` does the same, but on a CPU it copies
+a bf16 head to fp32, and it returns a bf16 loss.)
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from peft import PeftModel
+from torch import Tensor, nn
+
+CHUNK = 1 << 21  # logits held at once
+
+
+def chunked_loss(model: nn.Module, ids: Tensor, targets: Tensor) -> Tensor:
+    """Sum of the cross-entropies of a causal LM.
+
+    Args:
+        model: a Hugging Face causal LM, bare or with adapters, whose head is frozen.
+        ids: input tokens, n x L.
+        targets: what follows each of them, n L.
+    """
+    causal: Any = model.get_base_model() if isinstance(model, PeftModel) else model
+    hidden = causal.base_model(input_ids=ids, use_cache=False).last_hidden_state
+    head, cap = causal.get_output_embeddings(), _soft_cap(causal)
+
+    def logits(rows: Tensor) -> Tensor:
+        return cap(head(rows)).float()
+
+    rows = max(1, CHUNK // head.weight.shape[0])
+    return _Chunked.apply(hidden.flatten(0, 1), targets, logits, rows)
+
+
+def _soft_cap(causal: Any) -> Callable[[Tensor], Tensor]:
+    """Gemma 2's bound on the logits; nothing in other families."""
+    cap = getattr(causal.config, "final_logit_softcapping", None)
+    return (lambda x: cap * torch.tanh(x / cap)) if cap else (lambda x: x)
+
+
+class _Chunked(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, targets: Tensor, logits: Callable[[Tensor], Tensor], rows: int
+    ) -> Tensor:
+        total = torch.zeros((), device=hidden.device)
+        gradient = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
+        for start in range(0, len(hidden), rows):
+            part = hidden[start : start + rows].detach()
+            goal = targets[start : start + rows]
+            with torch.set_grad_enabled(gradient is not None):
+                loss = F.cross_entropy(logits(part.requires_grad_()), goal, reduction="sum")
+            total += loss.detach()
+            if gradient is not None:
+                gradient[start : start + rows] = torch.autograd.grad(loss, part)[0]
+        ctx.save_for_backward(gradient)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, d_total: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,) = ctx.saved_tensors
+        return gradient * d_total, None, None, None
