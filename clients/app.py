@@ -17,6 +17,8 @@ from comigs.config import RunConfig
 from comigs.configload import load_config
 from comigs.errors import ComigsError
 from comigs.local import (
+    Order,
+    Trained,
     final_evaluation,
     model_of,
     state_root,
@@ -34,7 +36,8 @@ def _parse(text: str) -> RunConfig:
     return load_config(json.loads(text))
 
 
-def _unwrap(message: Message, context: Context) -> tuple[RunConfig, int, Path, ConfigRecord]:
+def unwrap(message: Message, context: Context) -> tuple[RunConfig, int, Path, ConfigRecord]:
+    """The run's configuration, the client's number and state folder, and the rest of the order."""
     order = message.content.config_records["config"]
     config = _parse(str(order["config"]))
     client = int(context.node_config["partition-id"])
@@ -56,7 +59,7 @@ def _shared(message: Message) -> ArrayRecord:
 @app.query()
 def hello(message: Message, context: Context) -> Message:
     """Say who this device is, which rounds it has saved, and what it would share."""
-    config, client, root, _ = _unwrap(message, context)
+    config, client, root, _ = unwrap(message, context)
     method = find_method(config.method)
     named = adapter_parameters(model_of(config, client)) if method.trains else {}
     about = {
@@ -73,16 +76,25 @@ def hello(message: Message, context: Context) -> Message:
 @app.train()
 def train(message: Message, context: Context) -> Message:
     """Train one round and send back the shared tensors."""
-    config, client, root, order = _unwrap(message, context)
-    tensors, metrics = train_round(
-        config,
-        client,
-        _number(order, "server-round"),
-        _number(order, "state-round"),
-        unpack(_shared(message)),
-        root,
-        float(order.get("proximal-mu", 0.0)),  # type: ignore[arg-type]
-    )
+    config, order = unwrap_order(message, context)
+    trained = train_round(
+        config, order.client, order.round, order.state_round, order.shared, order.root,
+        order.proximal_mu,
+    )  # fmt: skip
+    return trained_reply(message, config, trained)
+
+
+def unwrap_order(message: Message, context: Context) -> tuple[RunConfig, Order]:
+    """What a train message asks for."""
+    config, client, root, order = unwrap(message, context)
+    mu = float(order.get("proximal-mu", 0.0))  # type: ignore[arg-type]
+    numbers = (_number(order, "server-round"), _number(order, "state-round"))
+    return config, Order(client, *numbers, unpack(_shared(message)), root, mu)
+
+
+def trained_reply(message: Message, config: RunConfig, trained: Trained) -> Message:
+    """The reply to a train message: the tensors that the share mask names, and metrics."""
+    tensors, metrics = trained
     arrays = build_payload(tensors, find_method(config.method).shares)
     return Message(
         RecordDict({"arrays": arrays, "metrics": MetricRecord(dict(metrics))}), reply_to=message
@@ -92,7 +104,7 @@ def train(message: Message, context: Context) -> Message:
 @app.evaluate()
 def evaluate(message: Message, context: Context) -> Message:
     """Evaluate the final model on the test split."""
-    config, client, root, order = _unwrap(message, context)
+    config, client, root, order = unwrap(message, context)
     rows = final_evaluation(
         config, client, _number(order, "state-round"), unpack(_shared(message)), root
     )

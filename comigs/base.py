@@ -93,12 +93,13 @@ def bare_copy(base: PreTrainedModel) -> PreTrainedModel:
     return copy.deepcopy(base, memo=shared)
 
 
-@lru_cache(maxsize=32)
-def expert_model(model: ModelConfig, experts: ExpertsConfig) -> PeftModel:
+@lru_cache(maxsize=128)
+def expert_model(model: ModelConfig, experts: ExpertsConfig, slot: int = 0) -> PeftModel:
     """The model for clients whose experts have this shape; clients differ in adapter values.
 
     Args:
         model, experts: of one client (`for_client`).
+        slot: number of the client among those that train at the same time, from 0.
     """
     base = load_base(model.name, cast(str, model.dtype))
     return add_experts(bare_copy(base), experts, model.attention_lora)

@@ -1,46 +1,36 @@
-"""Local training of one client in one round: experts on train text, router on validation text.
+"""Local training in one round: experts on train text, routers on validation text.
 
 Alternating minimisation of the bilevel objective (CoMiGS, arXiv 2409.13931, algorithm 1). Only the
-level that steps requires grad, so neither level can see the other's gradient.
+level that steps requires grad, so neither level can see the other's gradient. Several clients of
+one shape may share every pass (`comigs.fused`); one client is a group of one.
 """
 
 import math
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import cache
 
 import torch
+from peft import PeftModel
 from torch import Tensor, nn
 
-from comigs.adapters import adapter_parameters, is_router, training_experts, training_router
+from comigs.adapters import training_experts, training_router
 from comigs.config import RunConfig
-from comigs.data.tokens import random_windows
 from comigs.errors import ComigsError
 from comigs.evaluate import token_loss
 from comigs.experts import balance_loss, expert_blocks, using_expert
 from comigs.forward import forward_of
+from comigs.fused import join
 from comigs.hypergradient import hypergradient
 from comigs.methods import find_method
-from comigs.optimizers import adam_rates, make_optimizer, moments_of
+from comigs.optimizers import adam_rates
 from comigs.router import slot_counts
 from comigs.schedules import learning_rate
-from comigs.seeds import generator
-
-Penalty = Callable[[Mapping[str, nn.Parameter]], Tensor]
-
-
-@dataclass
-class LocalStats:
-    """What one round of local training did: mean losses in nats per token, and counts."""
-
-    losses: list[float] = field(default_factory=list)
-    balances: list[float] = field(default_factory=list)
-    tokens: int = 0
-    router_steps: int = 0
+from comigs.trainee import Learner, LocalStats, Part, Penalty, Trainee, set_lr
 
 
 def train_locally(
-    model: nn.Module,
+    model: PeftModel,
     config: RunConfig,
     train: Tensor,
     valid: Tensor,
@@ -51,135 +41,150 @@ def train_locally(
     steps: int,
     steps_done: int,
     penalty: Penalty | None = None,
-    on_step: Callable[[LocalStats], None] = lambda stats: None,
 ) -> tuple[dict[str, Tensor], LocalStats]:
-    """Run one round's local steps on `model` in place.
+    """`train_group` for one client; see `Trainee` for the arguments."""
+    trainee = Trainee(model, train, valid, moments, client, steps_done, penalty)
+    [result] = train_group([trainee], config, round_number=round_number, steps=steps)
+    return result
+
+
+def train_group(
+    trainees: Sequence[Trainee], config: RunConfig, *, round_number: int, steps: int
+) -> list[tuple[dict[str, Tensor], LocalStats]]:
+    """Run one round's local steps of each client, all of them in the same passes.
 
     Args:
-        train: token stream for the experts; also for routers that learn on it.
-        valid: token stream for the router.
-        moments: optimiser moments this client kept from its last round.
+        trainees: clients whose models have equal shapes over the same base.
         steps: local steps in this round.
-        steps_done: local steps of this client in earlier rounds; the counter of `router.every`.
-        penalty: added to the loss of expert steps, from the trained tensors by name.
-        on_step: called after every local step.
 
     Returns:
-        The optimiser moments to keep, and the round's statistics.
+        Per client the optimiser moments to keep, and the round's statistics.
 
     Raises:
-        ComigsError: when a loss is not finite.
+        ComigsError: when a client's loss is not finite.
     """
     method = find_method(config.method)
-    named = adapter_parameters(model)
-    experts = {n: p for n, p in named.items() if not is_router(n) and method.learns(n)}
-    routers = {n: p for n, p in named.items() if is_router(n) and config.router.trainable}
-    joint = routers if method.router == "joint" else {}
-    expert_optimizer = make_optimizer(experts, config.train, moments)
-    router_optimizer = make_optimizer(routers, config.train, moments) if routers else None
+    learners = [Learner(trainee, config, round_number) for trainee in trainees]
     on_train = config.router.data == "train" or method.router == "train"
-    batches = generator(config.seed, client, round_number, "train batches")
-    router_batches = generator(config.seed, client, round_number, "router batches")
     total = config.rounds * steps
-    stats = LocalStats()
 
-    def draw(tokens: Tensor, rng: torch.Generator) -> Tensor:
-        return random_windows(tokens, config.batch_size, config.data.seq_len, rng)
+    @cache
+    def joined(members: tuple[int, ...]) -> nn.Module:
+        return join([trainees[i].model for i in members])
 
-    if router_optimizer:
-        _set_lr(router_optimizer, config.router.lr or config.train.lr)
-    optimizers = [expert_optimizer] + ([router_optimizer] if router_optimizer and joint else [])
+    everyone = joined(tuple(range(len(learners))))
     for i in range(steps):
         at = (round_number - 1) * steps + i
-        _set_lr(expert_optimizer, learning_rate(config.train.schedule, config.train.lr, at, total))
+        rate = learning_rate(config.train.schedule, config.train.lr, at, total)
         alone = method.alone(at)
-        mine = {n: p for n, p in experts.items() if not alone or f".{alone}." in n} | joint
-        with (
-            training_experts(model, mine.__contains__),
-            using_expert(model, alone) if alone else nullcontext(),
-        ):
-            windows = draw(train, batches)
-            loss, balance = _step(model, config, windows, mine, optimizers, penalty)
-        stats.losses.append(loss)
-        stats.balances.append(balance)
-        stats.tokens += config.batch_size * config.data.seq_len
-        if router_optimizer and not joint and (steps_done + i + 1) % config.router.every == 0:
+        parts = [learner.expert_part(alone) for learner in learners]
+        with ExitStack() as levels:
+            if alone:
+                levels.enter_context(using_expert(everyone, alone))
+            for learner, part in zip(learners, parts, strict=True):
+                set_lr(learner.expert_optimizer, rate)
+                learns = part.parameters.__contains__
+                levels.enter_context(training_experts(learner.trainee.model, learns))
+            losses = _step(everyone, config, parts)
+        for learner, (loss, balance) in zip(learners, losses, strict=True):
+            learner.stats.losses.append(loss)
+            learner.stats.balances.append(balance)
+            learner.stats.tokens += config.batch_size * config.data.seq_len
+        if due := tuple(e for e, learner in enumerate(learners) if learner.router_is_due(i + 1)):
             for _ in range(config.router.steps):
-                windows = draw(train if on_train else valid, router_batches)
-                if config.router.grad == "first_order":
-                    seen = draw(train, router_batches)
-                    _first_order_step(
-                        model, config, seen, windows, experts, expert_optimizer, routers,
-                        router_optimizer,
-                    )  # fmt: skip
-                else:
-                    with training_router(model):
-                        _step(model, config, windows, routers, [router_optimizer])
-                stats.router_steps += 1
-        on_step(stats)
-    kept = moments_of(expert_optimizer, experts)
-    if router_optimizer:
-        kept |= moments_of(router_optimizer, routers)
-    return kept, stats
+                _router_step(joined(due), config, [learners[e] for e in due], on_train)
+    return [(learner.moments(), learner.stats) for learner in learners]
 
 
-def _step(
-    model: nn.Module,
-    config: RunConfig,
-    windows: Tensor,
-    parameters: dict[str, nn.Parameter],
-    optimizers: list[torch.optim.Optimizer],
-    penalty: Penalty | None = None,
-) -> tuple[float, float]:
-    """One step on loss = CE + lambda balance + penalty; returns (CE, balance) before it."""
+def _router_step(
+    model: nn.Module, config: RunConfig, learners: list[Learner], on_train: bool
+) -> None:
+    """One router step of each of these clients; first-order gradients one client at a time."""
+    parts = []
+    for learner in learners:
+        trainee = learner.trainee
+        part = learner.router_part(trainee.train if on_train else trainee.valid)
+        if config.router.grad == "first_order":
+            seen = learner.draw(trainee.train, learner.router_batches)
+            _first_order_step(learner, config, seen, part.windows)
+        parts.append(part)
+        learner.stats.router_steps += 1
+    if config.router.grad == "first_order":
+        return
+    with ExitStack() as levels:
+        for learner in learners:
+            levels.enter_context(training_router(learner.trainee.model))
+        _step(model, config, parts)
+
+
+def _step(model: nn.Module, config: RunConfig, group: list[Part]) -> list[tuple[float, float]]:
+    """One step of each client on its own CE + lambda balance + penalty.
+
+    The clients' losses are added up for one backward pass: none depends on another's tensors.
+
+    Args:
+        model: runs the whole group.
+
+    Returns:
+        Per client (CE, balance) before the step.
+    """
     weight, importance = config.router.balance, config.router.generalist_importance
-    parts = windows.split(config.micro_batch)
+    windows = torch.stack([p.windows for p in group]) if len(group) > 1 else group[0].windows
+    parts = windows.split(config.micro_batch, -2)
     for block in expert_blocks(model):
         block.counts = None  # of a step that was broken off, maybe another client's
     if len(parts) > 1 and weight:
-        _count_whole_batch(model, parts, config.train.loss == "chunked")
-    for optimizer in optimizers:
-        optimizer.zero_grad(set_to_none=True)
+        _count_whole_batch(model, parts, config)
+    for client in group:
+        for optimizer in client.optimizers:
+            optimizer.zero_grad(set_to_none=True)
     seen = []
     with forward_of(model, config.train):
         for part in parts:
-            share = len(part) / len(windows)
-            part_ce = token_loss(model, part, "mean", config.train.loss == "chunked")
-            part_balance = balance_loss(model, importance)
-            ((part_ce + weight * part_balance) * share).backward()
-            seen.append((part_ce.detach(), part_balance.detach(), share))
-    ce = sum(value.item() * share for value, _, share in seen)
-    balance = sum(value.item() * share for _, value, share in seen)
-    if penalty and (extra := penalty(parameters)).requires_grad:
-        extra.backward()
+            share = part.shape[-2] / config.batch_size
+            ce = _loss(model, part, config)
+            balance = balance_loss(model, importance)
+            ((ce + weight * balance) * share).sum().backward()
+            values = torch.stack([ce.detach(), balance.detach().to(ce.device).expand_as(ce)])
+            seen.append((values.view(2, -1).t(), share))
+    sums = [[0.0, 0.0] for _ in group]
+    for values, share in seen:
+        for total, pair in zip(sums, values.tolist(), strict=True):
+            total[0] += pair[0] * share
+            total[1] += pair[1] * share
+    for client in group:
+        if client.penalty and (extra := client.penalty(client.parameters)).requires_grad:
+            extra.backward()
     for block in expert_blocks(model):
         block.routing = block.counts = None
-    if not math.isfinite(ce + balance):
-        raise ComigsError(
-            f"the training loss is {ce} (balance {balance}); lower train.lr or set train.clip"
-        )
-    if config.train.clip:
-        nn.utils.clip_grad_norm_(parameters.values(), config.train.clip)
-    for optimizer in optimizers:
-        optimizer.step()
-    return ce, balance
+    for ce_sum, balance_sum in sums:
+        if not math.isfinite(ce_sum + balance_sum):
+            raise ComigsError(
+                f"the training loss is {ce_sum} (balance {balance_sum}); lower train.lr or set "
+                "train.clip"
+            )
+    for client in group:
+        if config.train.clip:
+            nn.utils.clip_grad_norm_(client.parameters.values(), config.train.clip)
+        for optimizer in client.optimizers:
+            optimizer.step()
+    return [(ce_sum, balance_sum) for ce_sum, balance_sum in sums]
 
 
-def _first_order_step(
-    model: nn.Module,
-    config: RunConfig,
-    train: Tensor,
-    valid: Tensor,
-    experts: dict[str, nn.Parameter],
-    expert_optimizer: torch.optim.Optimizer,
-    routers: dict[str, nn.Parameter],
-    router_optimizer: torch.optim.Optimizer,
-) -> None:
+def _loss(model: nn.Module, windows: Tensor, config: RunConfig) -> Tensor:
+    """Mean cross-entropy of one client's windows, or of each of n clients' (n x B x L+1)."""
+    if windows.ndim == 2:
+        return token_loss(model, windows, "mean", config.train.loss == "chunked")
+    return token_loss(model, windows.flatten(0, 1), "none").view(len(windows), -1).mean(1)
+
+
+def _first_order_step(learner: Learner, config: RunConfig, train: Tensor, valid: Tensor) -> None:
     """One router step along the first-order gradient of the bilevel objective.
 
     The inner steps are on one train and one validation batch, with AdamW's present step sizes.
     """
-    router = config.router
+    router, model, routers = config.router, learner.trainee.model, learner.routers
+    assert learner.router_optimizer
 
     def loss(windows: Tensor) -> Tensor:
         ce = token_loss(model, windows, "mean", config.train.loss == "chunked")
@@ -187,14 +192,14 @@ def _first_order_step(
 
     with (
         forward_of(model, config.train),
-        training_experts(model, (experts | routers).__contains__),
+        training_experts(model, (learner.experts | routers).__contains__),
     ):
         gradients = hypergradient(
             lambda step: loss(train),
             lambda step: loss(valid),
-            list(experts.values()),
+            list(learner.experts.values()),
             list(routers.values()),
-            rates=adam_rates(expert_optimizer),
+            rates=adam_rates(learner.expert_optimizer),
             nu=router.nu,
             steps=router.inner_steps,
         )
@@ -206,11 +211,11 @@ def _first_order_step(
         parameter.grad = gradient
     if config.train.clip:
         nn.utils.clip_grad_norm_(routers.values(), config.train.clip)
-    router_optimizer.step()
+    learner.router_optimizer.step()
 
 
 @torch.no_grad()
-def _count_whole_batch(model: nn.Module, parts: tuple[Tensor, ...], chunked: bool) -> None:
+def _count_whole_batch(model: nn.Module, parts: tuple[Tensor, ...], config: RunConfig) -> None:
     """Set each block's slot counts to those of the whole batch.
 
     The balance loss is a product of counts and means, so micro-batches add up to the full batch
@@ -220,13 +225,8 @@ def _count_whole_batch(model: nn.Module, parts: tuple[Tensor, ...], chunked: boo
     if not blocks:
         return
     for part in parts:
-        token_loss(model, part, "sum", chunked)
+        _loss(model, part, config)
         for block in blocks:
             assert block.routing is not None
             counts = slot_counts(block.routing)
             block.counts = counts if block.counts is None else block.counts + counts
-
-
-def _set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    for group in optimizer.param_groups:
-        group["lr"] = lr

@@ -153,9 +153,13 @@ class ServerConfig:
 class EngineConfig:
     name: Literal["inline", "ray"] = "inline"  # this process, or worker processes
     workers: int | None = None  # processes of the ray engine; null: one per core
+    fuse: int = 1  # clients of equal shape that train in one pass, at most (inline)
 
     def __post_init__(self) -> None:
         at_least("engine.workers", self.workers, 1)
+        at_least("engine.fuse", self.fuse, 1)
+        if self.fuse > 1 and self.name != "inline":
+            raise BadInput(f"engine.fuse is {self.fuse}; it works with engine.name inline only")
 
 
 @dataclass(frozen=True)
@@ -207,6 +211,16 @@ class RunConfig:
             require(good, "micro_batch_size", size, f"a divisor of {self.batch_size}")
         if self.micro_batch_size and self.router.grad == "first_order":
             raise BadInput("micro_batch_size must be null with router.grad first_order")
+        if self.engine.fuse > 1 and self.experts.dropout:
+            raise BadInput(
+                f"engine.fuse is {self.engine.fuse}; it needs experts.dropout 0, since clients in "
+                "one pass cannot each draw from their own random stream"
+            )
+        if self.engine.fuse > 1 and self.train.loss == "chunked":
+            raise BadInput(
+                f"engine.fuse is {self.engine.fuse}; it needs train.loss full, since the chunked "
+                "loss is one number for all clients in a pass"
+            )
         self._check_clients()
 
     def _check_clients(self) -> None:

@@ -17,6 +17,7 @@ from comigs.configbuild import Origin, build, suggest
 from comigs.errors import BadInput
 
 _NOT_IDENTITY = ("name", "engine.", "log.", "server.round_timeout")
+_IDENTITY = ("engine.fuse",)  # all the same: sums in another order
 
 
 def load_config(
@@ -75,7 +76,8 @@ def dump_yaml(config: RunConfig) -> str:
 
 def identity(config: RunConfig) -> dict[str, Any]:
     """Everything that decides the numbers, by dotted key."""
-    return {k: v for k, v in _flat(to_dict(config)).items() if not k.startswith(_NOT_IDENTITY)}
+    flat = _flat(to_dict(config)).items()
+    return {k: v for k, v in flat if k in _IDENTITY or not k.startswith(_NOT_IDENTITY)}
 
 
 def config_hash(config: RunConfig) -> str:

@@ -22,7 +22,7 @@ from comigs.config import ExpertsConfig
 from comigs.deltas import correct_output, deltas_of
 from comigs.errors import BadInput
 from comigs.families import Family, decoder_layers, family_of
-from comigs.mixture import Expert, mix
+from comigs.mixture import Expert, add_product, mix
 
 
 def expert_names(config: ExpertsConfig) -> list[str]:
@@ -41,6 +41,8 @@ class ExpertMLP(nn.Module):
         routing: how the last forward pass routed its T tokens; None without a router.
         counts: slot counts to use in the balance loss instead of the last forward pass's.
         only: index of the one expert to use with weight 1, or None for the mixture.
+        clients: () in one client's model; (n,) where n clients share one pass (`comigs.fused`):
+            then hidden states, LoRA weights and routing have n in front.
     """
 
     def __init__(self, mlp: nn.Module, family: Family, names: list[str], top_k: int, routed: bool):
@@ -51,7 +53,7 @@ class ExpertMLP(nn.Module):
         self.training = mlp.training
         act = getattr(mlp, family.act)
         self._act = _gelu_tanh if isinstance(act, NewGELUActivation) else act
-        self.router: nn.Linear | None = None
+        self.router: nn.Module | None = None
         if routed and len(names) > 1:
             weight = self._linear(family.up[0]).get_base_layer().weight
             width = self._linear(family.up[0]).in_features
@@ -59,6 +61,7 @@ class ExpertMLP(nn.Module):
         self.routing: router.Routing | None = None
         self.counts: Tensor | None = None
         self.only: int | None = None
+        self.clients: tuple[int, ...] = ()
 
     def _linear(self, name: str) -> Any:
         """One of the MLP's linears: a PEFT LoRA layer."""
@@ -71,7 +74,7 @@ class ExpertMLP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map hidden states ... x d to ... x d."""
         self.routing = None
-        shape, x = x.shape, x.reshape(-1, x.shape[-1])
+        shape, x = x.shape, x.reshape(*self.clients, -1, x.shape[-1])
         ups = [self._linear(name) for name in self.family.up]
         down = self._linear(self.family.down)
         frozen = [up.get_base_layer()(x) for up in ups]
@@ -114,7 +117,7 @@ class ExpertMLP(nn.Module):
             for (_, tokens), part in zip(parts, low, strict=True)
         ]
         b = [_b(down, name, dtype, down.scaling[name]) for name in names]
-        return torch.addmm(y, torch.cat(spread, 1), torch.cat(b, 1).t())
+        return add_product(y, torch.cat(spread, -1), torch.cat(b, -1).mT)
 
     def _gates(
         self, x: Tensor, dtype: torch.dtype
@@ -125,12 +128,16 @@ class ExpertMLP(nn.Module):
         if self.router is None:
             if len(self.names) == 1:
                 return self.names, [(None, None)]
-            share = x.new_full((len(x), 1), 1 / len(self.names), dtype=dtype)
+            share = x.new_full((*x.shape[:-1], 1), 1 / len(self.names), dtype=dtype)
             return self.names, [(share, None)] * len(self.names)
         self.routing = router.route(self.router(x.float()), self.top_k)
         gates = self.routing.gates.to(dtype)
         if self.top_k == len(self.names):
-            return self.names, [(gates[:, e : e + 1], None) for e in range(self.top_k)]
+            return self.names, [(gates[..., e : e + 1], None) for e in range(self.top_k)]
+        if self.clients:  # each client's tokens choose on their own: weight 0 where not chosen
+            zeros = torch.zeros_like(self.routing.logits, dtype=dtype)
+            gates = zeros.scatter(-1, self.routing.chosen, gates)
+            return self.names, [(gate, None) for gate in gates.split(1, -1)]
         parts = []
         for e in range(len(self.names)):
             tokens, slot = (self.routing.chosen == e).nonzero(as_tuple=True)
@@ -152,7 +159,7 @@ def _a(layer: Any, name: str, dtype: torch.dtype, scale: float = 1) -> Tensor:
     weight = layer.lora_A[name].weight.to(dtype)
     weight = weight * scale if scale != 1 else weight
     delta = deltas_of(layer).get(name)
-    return weight if delta is None else torch.cat([weight, delta[0].to(dtype)])
+    return weight if delta is None else torch.cat([weight, delta[0].to(dtype)], -2)
 
 
 def _b(layer: Any, name: str, dtype: torch.dtype, scale: float = 1) -> Tensor:
@@ -160,7 +167,7 @@ def _b(layer: Any, name: str, dtype: torch.dtype, scale: float = 1) -> Tensor:
     weight = layer.lora_B[name].weight.to(dtype)
     weight = weight * scale if scale != 1 else weight
     delta = deltas_of(layer).get(name)
-    return weight if delta is None else torch.cat([weight, delta[1].to(dtype)], 1)
+    return weight if delta is None else torch.cat([weight, delta[1].to(dtype)], -1)
 
 
 def _low_rank(x: Tensor, ups: list[Any], names: list[str]) -> list[list[Tensor]]:
@@ -169,9 +176,9 @@ def _low_rank(x: Tensor, ups: list[Any], names: list[str]) -> list[list[Tensor]]
     weights = [_a(up, name, x.dtype, up.scaling[name]) for up, name in pairs]
     if any(_drops(up.lora_dropout[name]) for up, name in pairs):
         drops = [up.lora_dropout[name](x) for up, name in pairs]
-        flat = [F.linear(xi, w) for xi, w in zip(drops, weights, strict=True)]
+        flat = [xi @ w.mT for xi, w in zip(drops, weights, strict=True)]
     else:
-        flat = list(F.linear(x, torch.cat(weights)).split([len(w) for w in weights], dim=-1))
+        flat = list((x @ torch.cat(weights, -2).mT).split([w.shape[-2] for w in weights], -1))
     return [flat[i : i + len(ups)] for i in range(0, len(flat), len(ups))]
 
 
@@ -230,14 +237,17 @@ def expert_blocks(model: nn.Module) -> list[ExpertMLP]:
 
 
 def balance_loss(model: nn.Module, importance: float = 0.5) -> Tensor:
-    """Balance loss of the last forward pass, averaged over layers; 0 without routers."""
+    """Balance loss of the last forward pass, averaged over layers; 0 without routers.
+
+    One number, or one for each of n clients that share the pass.
+    """
     blocks = expert_blocks(model)
     losses = [
         router.balance_loss(block.routing, importance, block.counts)
         for block in blocks
         if block.routing is not None
     ]
-    return torch.stack(losses).mean() if losses else torch.zeros(())
+    return torch.stack(losses).mean(0) if losses else torch.zeros(())
 
 
 @contextmanager

@@ -1,14 +1,14 @@
 """What one device does in one round: load its state, train, save; and its final evaluation."""
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from peft import PeftModel
-from torch import Tensor, nn
+from torch import Tensor
 
 from comigs.adapters import (
     adapter_parameters,
@@ -17,7 +17,7 @@ from comigs.adapters import (
     load_adapter_tensors,
 )
 from comigs.base import expert_model, load_base
-from comigs.bilevel import LocalStats, Penalty, train_locally
+from comigs.bilevel import train_group
 from comigs.config import ExpertsConfig, RunConfig
 from comigs.data.tokens import ClientData, client_data, pooled_data, roster
 from comigs.deltas import clear_deltas
@@ -27,6 +27,7 @@ from comigs.ranks import cut
 from comigs.receive import Arrival, finish, receive
 from comigs.seeds import derive
 from comigs.state import read_state, write_state
+from comigs.trainee import LocalStats, Penalty, Trainee, penalty_of
 
 
 def training_clients(config: RunConfig) -> tuple[str, ...]:
@@ -44,15 +45,16 @@ def experts_of(config: RunConfig, client: int) -> ExpertsConfig:
     return find_method(config.method).experts(config.experts.for_client(client))
 
 
-def model_of(config: RunConfig, client: int, rank: int | None = None) -> PeftModel:
+def model_of(config: RunConfig, client: int, rank: int | None = None, slot: int = 0) -> PeftModel:
     """This process's model of the client's shape; its adapter values are whoever used it last.
 
     Args:
         rank: the client's LoRA rank now, if pruning has changed it.
+        slot: number of the client among those that train at the same time.
     """
     experts = experts_of(config, client)
     experts = replace(experts, rank=rank) if rank else experts
-    return expert_model(config.model.for_client(client), experts)
+    return expert_model(config.model.for_client(client), experts, slot)
 
 
 def steps_per_round(config: RunConfig) -> int:
@@ -66,16 +68,16 @@ def state_root(run_folder: Path, client: int) -> Path:
 
 
 def restore(
-    config: RunConfig, client: int, root: Path, state_round: int
+    config: RunConfig, client: int, root: Path, state_round: int, slot: int = 0
 ) -> tuple[PeftModel, dict[str, Tensor], dict[str, Any]]:
     """Return the client's model, moments and counters as of `state_round` (0: the start)."""
     if state_round == 0:
-        model = model_of(config, client)
+        model = model_of(config, client, slot=slot)
         clear_deltas(model)
         init_adapters(model, config.seed, client, find_method(config.method).shares)
         return model, {}, {"steps_done": 0}
     tensors, meta = read_state(root, state_round)
-    model = model_of(config, client, meta.get("rank"))
+    model = model_of(config, client, meta.get("rank"), slot)
     clear_deltas(model)
     load_adapter_tensors(model, tensors["tensors"])
     return model, tensors["optimizer"], meta
@@ -90,6 +92,45 @@ def start_of(config: RunConfig) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in adapter_tensors(model).items() if shares(name)}
 
 
+@dataclass(frozen=True)
+class Order:
+    """What the server asks of one client in one round.
+
+    Attributes:
+        client: its number.
+        round: the round to train, from 1.
+        state_round: the round whose saved state to start from; 0 for a client's first.
+        shared: what the server sent; empty in round 1.
+        root: the client's state folder.
+        proximal_mu: weight of FedProx's pull towards the tensors that the round started from.
+    """
+
+    client: int
+    round: int
+    state_round: int
+    shared: Mapping[str, Tensor]
+    root: Path
+    proximal_mu: float = 0.0
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A client that is ready to train: its state is loaded, what arrived is in its model."""
+
+    config: RunConfig  # its own (`for_client`)
+    order: Order
+    model: PeftModel
+    moments: dict[str, Tensor]
+    meta: dict[str, Any]
+    data: ClientData
+    penalty: Penalty | None
+    metrics: dict[str, float]
+    seconds: float
+
+
+Trained = tuple[dict[str, Tensor], dict[str, float]]  # all adapter tensors, and metrics
+
+
 def train_round(
     config: RunConfig,
     client: int,
@@ -98,88 +139,103 @@ def train_round(
     shared: Mapping[str, Tensor],
     root: Path,
     proximal_mu: float = 0.0,
-    on_step: Callable[[LocalStats], None] = lambda stats: None,
-) -> tuple[dict[str, Tensor], dict[str, float]]:
-    """Train one client for one round and save its state under `root`.
-
-    Args:
-        round_number: the round to train, from 1.
-        state_round: the round whose saved state to start from; 0 for a client's first.
-        shared: what the server sent; empty in round 1.
-        root: the client's state folder.
-        proximal_mu: weight of FedProx's pull towards the tensors that the round started from.
-
-    Returns:
-        All adapter tensors after training, and metrics.
+) -> Trained:
+    """Train one client for one round and save its state; see `Order` for the arguments.
 
     Raises:
         ComigsError: on a non-finite loss, a damaged state or a full disk; the state of earlier
             rounds stays.
     """
+    order = Order(client, round_number, state_round, shared, root, proximal_mu)
+    begun = begin_round(config.for_client(client), order)
+    [trained] = train_begun([begun])
+    return end_round(begun, *trained)
+
+
+def begin_round(config: RunConfig, order: Order, slot: int = 0) -> Begun:
+    """Load the client's state, take in what the server sent, and evaluate on validation text.
+
+    Args:
+        slot: number of the client among those that train at the same time (`expert_model`).
+    """
     begin = time.perf_counter()
-    config = config.for_client(client)
-    method = find_method(config.method)
+    client, shared = order.client, order.shared
     data = data_of(config, client)
-    model, moments, meta = restore(config, client, root, state_round)
+    model, moments, meta = restore(config, client, order.root, order.state_round, slot)
     mark = time.perf_counter()
-    metrics = receive(Arrival(model, shared, moments, data, config, client, round_number))
-    penalty = _penalty(config, model, proximal_mu)
-    if config.log.eval_every and (round_number - 1) % config.log.eval_every == 0:
+    metrics = receive(Arrival(model, shared, moments, data, config, client, order.round))
+    penalty = penalty_of(config, model, order.proximal_mu)
+    if config.log.eval_every and (order.round - 1) % config.log.eval_every == 0:
         metrics["valid_ppl"] = evaluate(model, data.valid, config)
-    trained = time.perf_counter()
-    metrics["eval_seconds"] = trained - mark
-    steps = steps_per_round(config)
+    end = time.perf_counter()
+    metrics["eval_seconds"] = end - mark
+    return Begun(config, order, model, moments, meta, data, penalty, metrics, end - begin)
+
+
+def train_begun(
+    group: Sequence[Begun],
+) -> list[tuple[dict[str, Tensor], LocalStats, float]]:
+    """Run the local steps of a round, for several clients in the same passes.
+
+    Returns:
+        Per client its optimiser moments, statistics, and share of the seconds.
+    """
+    begin = time.perf_counter()
+    config, first = group[0].config, group[0].order
     with torch.random.fork_rng():
-        torch.manual_seed(derive(config.seed, client, round_number, "dropout"))
-        moments, stats = train_locally(
-            model,
+        torch.manual_seed(derive(config.seed, first.client, first.round, "dropout"))
+        results = train_group(
+            [
+                Trainee(
+                    each.model,
+                    each.data.train,
+                    each.data.valid,
+                    each.moments,
+                    each.order.client,
+                    each.meta["steps_done"],
+                    each.penalty,
+                )
+                for each in group
+            ],
             config,
-            data.train,
-            data.valid,
-            moments,
-            client=client,
-            round_number=round_number,
-            steps=steps,
-            steps_done=meta["steps_done"],
-            penalty=penalty,
-            on_step=on_step,
+            round_number=first.round,
+            steps=steps_per_round(config),
         )
-    metrics["train_seconds"] = time.perf_counter() - trained
-    tensors = adapter_tensors(model)
-    meta = meta | {"steps_done": meta["steps_done"] + steps}
+    seconds = (time.perf_counter() - begin) / len(group)
+    return [(moments, stats, seconds) for moments, stats in results]
+
+
+def end_round(
+    begun: Begun, moments: dict[str, Tensor], stats: LocalStats, seconds: float
+) -> Trained:
+    """Save what `train_begun` left, and return it.
+
+    Args:
+        seconds: that its training took.
+    """
+    begin = time.perf_counter()
+    config, steps = begun.config, steps_per_round(begun.config)
+    method = find_method(config.method)
+    tensors = adapter_tensors(begun.model)
+    meta = begun.meta | {"steps_done": begun.meta["steps_done"] + steps}
     if method.prune:
-        meta["rank"] = method.prune(shared, tensors)
+        meta["rank"] = method.prune(begun.order.shared, tensors)
         tensors = cut(tensors, meta["rank"], config.experts)
         moments = cut(moments, meta["rank"])
-    write_state(root, round_number, {"tensors": tensors, "optimizer": moments}, meta)
-    metrics |= {
+    state = {"tensors": tensors, "optimizer": moments}
+    write_state(begun.order.root, begun.order.round, state, meta)
+    metrics = begun.metrics | {
         "loss": sum(stats.losses) / len(stats.losses),
         "balance": sum(stats.balances) / len(stats.balances),
         "tokens": stats.tokens,
         "steps": steps,
         "router_steps": stats.router_steps,
         "router_tokens": stats.router_steps * config.batch_size * config.data.seq_len,
-        "num-examples": len(data.train),
-        "seconds": time.perf_counter() - begin,
+        "num-examples": len(begun.data.train),
+        "train_seconds": seconds,
+        "seconds": begun.seconds + seconds + time.perf_counter() - begin,
     }
     return tensors, metrics
-
-
-def _penalty(config: RunConfig, model: PeftModel, mu: float) -> Penalty | None:
-    """The method's penalty, and mu / 2 ||w - w_now||^2 over the shared tensors (FedProx)."""
-    method = find_method(config.method)
-    if not mu:
-        return method.penalty
-    start = {name: p.detach().clone() for name, p in adapter_parameters(model).items()}
-
-    def penalty(parameters: Mapping[str, nn.Parameter]) -> Tensor:
-        total = method.penalty(parameters) if method.penalty else torch.zeros(())
-        for name, parameter in parameters.items():
-            if method.shares(name):
-                total = total + mu / 2 * (parameter - start[name]).square().sum()
-        return total
-
-    return penalty
 
 
 def final_evaluation(

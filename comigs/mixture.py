@@ -8,6 +8,9 @@ z_e = u + s B1_e A1_e x and h_e = act(z_e),
 so each frozen weight is applied once. `mix` returns the two sums before W2 and B2. For the backward
 pass it keeps only u and rank-sized tensors and recomputes each h_e: E experts need less activation
 memory than one ordinary LoRA MLP.
+
+The tensors of n clients in one pass (`comigs.fused`) have one more dimension in front, and every
+product with an expert's own weights is batched over it.
 """
 
 from collections.abc import Callable, Sequence
@@ -69,10 +72,15 @@ def _terms(
 ) -> tuple[Tensor, Tensor]:
     """Return g_e h_e (T_e x F') and A2_e (g_e h_e) (T_e x r)."""
     parts = zip(rows, expert.low, expert.up_b, strict=True)
-    h = hidden([torch.addmm(u, low, b.t()) for u, low, b in parts])
+    h = hidden([add_product(u, low, b.mT) for u, low, b in parts])
     if expert.gate is not None:
         h = h * expert.gate if torch.is_grad_enabled() else h.mul_(expert.gate)
-    return h, (h if drop is None else drop(h)) @ expert.down_a.t()
+    return h, (h if drop is None else drop(h)) @ expert.down_a.mT
+
+
+def add_product(total: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """total + a b, of matrices or of as many batches of them."""
+    return torch.addmm(total, a, b) if a.ndim == 2 else torch.baddbmm(total, a, b)
 
 
 def _rows(tensors: Sequence[Tensor], tokens: Tensor | None) -> list[Tensor]:
@@ -131,22 +139,22 @@ def _expert_gradients(
     """
     gate = expert.gate
     parts = zip(_rows(up, expert.tokens), expert.low, expert.up_b, strict=True)
-    z = [torch.addmm(u, low, b.t()).requires_grad_() for u, low, b in parts]
+    z = [add_product(u, low, b.mT).requires_grad_() for u, low, b in parts]
     with torch.enable_grad():
         h = hidden(z)
-    d_gh = torch.addmm(d_gh, d_low, expert.down_a)
+    d_gh = add_product(d_gh, d_low, expert.down_a)
     h_now = h.detach()
-    d_gate = (d_gh * h_now).sum(1, keepdim=True) if need.gate else None
+    d_gate = (d_gh * h_now).sum(-1, keepdim=True) if need.gate else None
     d_z = torch.autograd.grad(h, z, d_gh if gate is None else d_gh.mul_(gate))
     gated_low = d_low if gate is None else d_low * gate
     d_low_in = [
         d @ b if wanted else None for d, b, wanted in zip(d_z, expert.up_b, need.low, strict=True)
     ]
     d_up_b = [
-        d.t() @ low if wanted else None
+        d.mT @ low if wanted else None
         for d, low, wanted in zip(d_z, expert.low, need.up_b, strict=True)
     ]
-    d_down_a = gated_low.t() @ h_now if need.down_a else None
+    d_down_a = gated_low.mT @ h_now if need.down_a else None
     return d_z, [*d_low_in, *d_up_b, d_down_a, d_gate]
 
 

@@ -1,4 +1,7 @@
-"""Token-level top-k routing and its balance loss (METHODS section 1)."""
+"""Token-level top-k routing and its balance loss (METHODS section 1).
+
+Every function also takes n clients at once, whose tensors have one more dimension in front.
+"""
 
 from typing import NamedTuple
 
@@ -34,7 +37,9 @@ def route(logits: Tensor, top_k: int) -> Routing:
 
 def slot_counts(routing: Routing) -> Tensor:
     """Number of routing slots that chose each expert, E (T k in all)."""
-    return torch.bincount(routing.chosen.flatten(), minlength=routing.logits.shape[-1])
+    slots = routing.chosen.flatten(-2)
+    counts = slots.new_zeros(*slots.shape[:-1], routing.logits.shape[-1])
+    return counts.scatter_add_(-1, slots, torch.ones_like(slots))
 
 
 def balance_loss(routing: Routing, importance: float, counts: Tensor | None = None) -> Tensor:
@@ -52,14 +57,14 @@ def balance_loss(routing: Routing, importance: float, counts: Tensor | None = No
     n_experts = routing.logits.shape[-1]
     if counts is None:
         counts = slot_counts(routing)
-    share = counts / counts.sum()
+    share = counts / counts.sum(-1, keepdim=True)
     if routing.chosen.shape[-1] > 1:
         kept = torch.zeros_like(routing.logits).scatter(
             -1, routing.chosen, routing.logits.gather(-1, routing.chosen)
         )
-        p = kept.softmax(-1).mean(0)
+        p = kept.softmax(-1).mean(-2)
     else:
-        p = torch.zeros_like(routing.logits).scatter(-1, routing.chosen, routing.gates).mean(0)
-    c = torch.full_like(p, (n_experts - 1) / (n_experts * (1 - importance)))
+        p = torch.zeros_like(routing.logits).scatter(-1, routing.chosen, routing.gates).mean(-2)
+    c = p.new_full((n_experts,), (n_experts - 1) / (n_experts * (1 - importance)))
     c[0] = 1 / (n_experts * importance)
-    return n_experts**2 * (share * p * c).mean()
+    return n_experts**2 * (share * p * c).mean(-1)

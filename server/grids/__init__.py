@@ -14,6 +14,7 @@ def make_grid(
     threads: int,
     workers: int,
     timeout: float | None,
+    fuse: int = 1,
 ) -> EmbeddedGrid:
     """The grid of an embedded engine, for a `with` block.
 
@@ -24,6 +25,7 @@ def make_grid(
         threads: torch threads per client.
         workers: processes of the ray engine; inline has none.
         timeout: seconds that one client may work on one message; None for no limit.
+        fuse: clients of equal shape that the inline engine trains in one pass, at most.
 
     Raises:
         BadInput: the engine is unknown, or not installed.
@@ -32,10 +34,13 @@ def make_grid(
         import torch
 
         from clients.app import app
+        from clients.fused import alike, train_fused
+        from server.grids.client import Together
         from server.grids.inline import InlineGrid
 
         torch.set_num_threads(threads)
-        return InlineGrid(app, num_clients, state_dir, timeout)
+        together = Together(fuse, alike, train_fused) if fuse > 1 else None
+        return InlineGrid(app, num_clients, state_dir, timeout, together)
     if engine == "ray":
         try:
             from server.grids.ray import RayGrid

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 from flwr.app import Message
 
@@ -29,7 +29,11 @@ class Backlog:
 
     def first(self, message_ids: Collection[str]) -> Message | None:
         """The message that waits longest among these."""
-        return next((m for key, m in self._waiting.items() if key in message_ids), None)
+        return next(self.waiting(message_ids), None)
+
+    def waiting(self, message_ids: Collection[str]) -> Iterator[Message]:
+        """These messages, as far as they wait, in push order."""
+        return (m for key, m in list(self._waiting.items()) if key in message_ids)
 
     def slowest(self, busy: Collection[int]) -> Message | None:
         """The message of the node that took longest last time; unknown nodes come before.

@@ -1,6 +1,8 @@
 """One message at one client: its context, and a reply whatever happens."""
 
 import logging
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
 
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
@@ -42,6 +44,35 @@ def run_client(app: ClientApp, message: Message, context: Context) -> Message:
     except Exception as error:
         return failed_reply(message, error)
     return reply
+
+
+@dataclass(frozen=True)
+class Together:
+    """How several messages are answered at once.
+
+    Attributes:
+        size: at most this many.
+        alike: equal for messages that may be answered together; None: alone.
+        answer: the messages' replies, or why there is none.
+    """
+
+    size: int
+    alike: Callable[[Message, Context], Hashable]
+    answer: Callable[[Sequence[Message], Sequence[Context]], list[Message | Exception]]
+
+
+def run_clients(
+    together: Together, messages: Sequence[Message], contexts: Sequence[Context]
+) -> list[Message]:
+    """The replies to messages that are alike, an error reply where there is none."""
+    try:
+        answers = together.answer(messages, contexts)
+    except Exception as error:
+        answers = [error] * len(messages)
+    return [
+        failed_reply(message, answer) if isinstance(answer, Exception) else answer
+        for message, answer in zip(messages, answers, strict=True)
+    ]
 
 
 def failed_reply(message: Message, error: Exception) -> Message:

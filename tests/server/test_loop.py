@@ -9,7 +9,7 @@ import server.check
 from comigs.configload import load_config
 from comigs.state import read_state, saved_rounds
 from server.evaluation import takers_of_the_test
-from server.loop import participants
+from server.round import participants
 from tests.helpers import assert_same_numbers, events, numbers
 
 pytest_plugins = ("tests.fixtures",)
