@@ -2,7 +2,6 @@
 
 import json
 import math
-import random
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -20,8 +19,8 @@ from comigs.errors import ComigsError
 from comigs.local import start_of
 from comigs.methods import find_method
 from comigs.ranks import lora_scale
-from comigs.seeds import derive
 from comigs.state import write_state
+from comigs.traffic import FROM_THE_START, drawn
 from server.aggregation import find_aggregator
 from server.exchange import (
     Answer,
@@ -38,7 +37,7 @@ from server.exchange import (
 )
 from server.journal import Event, Journal
 from server.resume import Progress, Totals, resume_point
-from server.strategy import FROM_THE_START, make_strategy, restore_memory, strategy_memory
+from server.strategy import make_strategy, restore_memory, strategy_memory
 
 
 def run_rounds(grid: Grid, config: RunConfig, folder: Path, journal: Journal) -> None:
@@ -72,9 +71,7 @@ def run_rounds(grid: Grid, config: RunConfig, folder: Path, journal: Journal) ->
 
 def participants(config: RunConfig, number: int, clients: Mapping[int, Client]) -> list[Client]:
     """The clients that train in a round, drawn from (seed, round)."""
-    count = max(1, round(config.participation * len(clients)))
-    rng = random.Random(derive(config.seed, "server", number, "participants"))
-    return [clients[i] for i in sorted(rng.sample(sorted(clients), count))]
+    return [clients[i] for i in drawn(config, number, len(clients))]
 
 
 class _Nodes:
