@@ -10,12 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from comigs.config import RunConfig
 from comigs.devices import profile_of
 from comigs.local import steps_per_round
-from comigs.seeds import derive, generator
+from comigs.selection import drops_out
 from comigs.trip import trip
 
 
@@ -33,14 +31,6 @@ def is_simulated(config: RunConfig) -> bool:
     return profile_of(config, 0) is not None
 
 
-def is_on(config: RunConfig, client: int, number: int) -> bool:
-    """Whether the device can take part in a round: its trace, begun at a place of its own."""
-    profile = profile_of(config, client)
-    trace = profile.trace if profile else "1"
-    phase = derive(config.seed, client, 0, "trace of the device") % len(trace)
-    return trace[(number - 1 + phase) % len(trace)] == "1"
-
-
 def lost_devices(config: RunConfig, number: int, down: Mapping[int, int]) -> dict[int, Loss]:
     """The devices that drop out of a round, at a moment drawn from (seed, client, round).
 
@@ -49,16 +39,14 @@ def lost_devices(config: RunConfig, number: int, down: Mapping[int, int]) -> dic
     """
     lost = {}
     for client, size in down.items():
-        if (profile := profile_of(config, client)) is None:
+        profile, share = profile_of(config, client), drops_out(config, client, number)
+        if profile is None or share is None:
             continue
-        rng = generator(config.seed, client, number, "device drops out")
-        drawn, share = torch.rand(2, generator=rng).tolist()
-        if drawn < profile.dropout:
-            tokens = steps_per_round(config) * config.batch_size * config.data.seq_len
-            whole = trip(config, client, size, 0, tokens, 0, 0)
-            computed = max(0.0, min(share * whole.seconds - whole.down, whole.compute))
-            reason = f"{profile.name} lost after {share * whole.seconds:.0f} simulated seconds"
-            lost[client] = Loss(share * whole.seconds, profile.watts * computed, reason)
+        tokens = steps_per_round(config) * config.batch_size * config.data.seq_len
+        whole = trip(config, client, size, 0, tokens, 0, 0)
+        computed = max(0.0, min(share * whole.seconds - whole.down, whole.compute))
+        reason = f"{profile.name} lost after {share * whole.seconds:.0f} simulated seconds"
+        lost[client] = Loss(share * whole.seconds, profile.watts * computed, reason)
     return lost
 
 

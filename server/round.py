@@ -1,8 +1,7 @@
 """One round: who takes part, what comes back in time, and what the server makes of it."""
 
-import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import chain
 
 from flwr.app import Message
@@ -12,8 +11,8 @@ from flwr.serverapp.strategy import FedAvg
 
 from comigs.config import RunConfig
 from comigs.errors import ComigsError
-from comigs.seeds import derive
-from server.clock import Closing, Loss, close_round, is_on, is_simulated, lost_devices, times_of
+from comigs.selection import participants, wanted
+from server.clock import Closing, Loss, close_round, is_simulated, lost_devices, times_of
 from server.delivery import nodes_of, sharer
 from server.exchange import address, collect, message_bytes, order, pack, unpack
 from server.journal import Event, Journal
@@ -21,22 +20,6 @@ from server.judge import judge
 from server.late import due, postpone
 from server.registry import Registry
 from server.resume import Progress, Totals
-
-
-def wanted(config: RunConfig, count: int) -> int:
-    """Updates that a round of `count` clients waits for."""
-    return max(1, round(config.participation * count))
-
-
-def participants(config: RunConfig, number: int, ids: Sequence[int]) -> list[int]:
-    """Ids of the clients asked to train in a round, drawn from (seed, round).
-
-    Only devices that are there; `server.over_selection` asks for more than the round needs.
-    """
-    asked = round(wanted(config, len(ids)) * (1 + config.server.over_selection))
-    there = [i for i in ids if is_on(config, i, number)]
-    rng = random.Random(derive(config.seed, "server", number, "participants"))
-    return sorted(rng.sample(there, min(asked, len(there))))
 
 
 def train_round(

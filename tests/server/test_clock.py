@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from comigs.configload import load_config
 from comigs.devices import profile_of
-from server.clock import close_round, is_on, lost_devices
-from server.round import participants
+from comigs.selection import is_on, participants
+from server.clock import close_round, lost_devices
 
 DEVICES = {
     "devices": {

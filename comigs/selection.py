@@ -1,0 +1,52 @@
+"""Which clients take part in a round: drawn from the seed, as far as their devices are there."""
+
+import random
+from collections.abc import Sequence
+
+import torch
+
+from comigs.config import RunConfig
+from comigs.devices import profile_of
+from comigs.seeds import derive, generator
+
+
+def wanted(config: RunConfig, count: int) -> int:
+    """Updates that a round of a federation of `count` clients waits for."""
+    return max(1, round(config.participation * count))
+
+
+def participants(config: RunConfig, number: int, ids: Sequence[int]) -> list[int]:
+    """Ids of the clients asked to train in round `number`, drawn from (seed, round), in order.
+
+    Only devices that are there; `server.over_selection` asks for more than the round needs.
+    """
+    asked = round(wanted(config, len(ids)) * (1 + config.server.over_selection))
+    there = [i for i in ids if is_on(config, i, number)]
+    rng = random.Random(derive(config.seed, "server", number, "participants"))
+    return sorted(rng.sample(there, min(asked, len(there))))
+
+
+def is_on(config: RunConfig, client: int, number: int) -> bool:
+    """Whether the device can take part in a round: its trace, begun at a place of its own."""
+    profile = profile_of(config, client)
+    trace = profile.trace if profile else "1"
+    phase = derive(config.seed, client, 0, "trace of the device") % len(trace)
+    return trace[(number - 1 + phase) % len(trace)] == "1"
+
+
+def drops_out(config: RunConfig, client: int, number: int) -> float | None:
+    """The share of its round after which the device is lost; None if it stays.
+
+    Drawn from (seed, client, round), the same for every method.
+    """
+    if (profile := profile_of(config, client)) is None:
+        return None
+    rng = generator(config.seed, client, number, "device drops out")
+    drawn, share = torch.rand(2, generator=rng).tolist()
+    return share if drawn < profile.dropout else None
+
+
+def answering(config: RunConfig, number: int, ids: Sequence[int]) -> list[int]:
+    """The participants of a round whose devices stay."""
+    chosen = participants(config, number, ids)
+    return [client for client in chosen if drops_out(config, client, number) is None]
