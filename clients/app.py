@@ -19,12 +19,11 @@ from comigs.errors import ComigsError
 from comigs.local import (
     final_evaluation,
     model_of,
-    state_root,
     train_round,
     training_clients,
 )
 from comigs.methods import find_method
-from comigs.state import intact_rounds
+from comigs.state import intact_rounds, state_root
 
 app = ClientApp()
 

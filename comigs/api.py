@@ -166,6 +166,7 @@ def _launch(config: RunConfig, folder: Path, watch: Watcher) -> RunResult:
             threads=config.threads or 1,
             workers=config.engine.workers or 1,
             timeout=config.server.round_timeout,
+            ray=config.ray,
         ) as grid:
             run_rounds(grid, config, folder, journal)
         if config.log.tensorboard:

@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from comigs.configray import RayConfig
 from comigs.errors import BadInput
 
 PerClient = int | list[int]  # one value for all clients, or one for each
@@ -184,6 +185,7 @@ class RunConfig:
     train: TrainConfig = TrainConfig()
     server: ServerConfig = ServerConfig()
     engine: EngineConfig = EngineConfig()
+    ray: RayConfig = field(default_factory=RayConfig)
     log: LogConfig = LogConfig()
 
     def __post_init__(self) -> None:

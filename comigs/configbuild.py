@@ -71,6 +71,8 @@ def build(cls: type, tree: Any, origin: Origin, prefix: str = "") -> Any:
             raise BadInput(f"{origin.of(dotted)}: unknown key {dotted}{hint}")
         if dataclasses.is_dataclass(hints[key]):
             values[key] = build(hints[key], value, origin, dotted)
+        elif (named := _named(hints[key])) and isinstance(value, dict):
+            values[key] = {n: build(named, v, origin, f"{dotted}.{n}") for n, v in value.items()}
         else:
             ok, values[key] = _convert(value, hints[key])
             if not ok:
@@ -84,6 +86,12 @@ def build(cls: type, tree: Any, origin: Origin, prefix: str = "") -> Any:
     except BadInput as error:
         key = str(error).split(" ", 1)[0]
         raise BadInput(f"{origin.of(key)}: {error}") from None
+
+
+def _named(hint: Any) -> Any:
+    """The dataclass of a section that holds any number of them by name, or None."""
+    kind = get_args(hint)[1] if get_origin(hint) is dict else None
+    return kind if dataclasses.is_dataclass(kind) else None
 
 
 def _convert(value: Any, hint: Any) -> tuple[bool, Any]:
@@ -102,6 +110,13 @@ def _convert(value: Any, hint: Any) -> tuple[bool, Any]:
             return False, value
         parts = [_convert(v, get_args(hint)[0]) for v in value]
         return bool(parts) and all(ok for ok, _ in parts), [v for _, v in parts]
+    if kind is dict:
+        if not isinstance(value, dict):
+            return False, value
+        items = {str(k): _convert(v, get_args(hint)[1]) for k, v in value.items()}
+        return all(ok for ok, _ in items.values()), {k: v for k, (_, v) in items.items()}
+    if hint is Any:
+        return True, value
     if hint is float:
         if isinstance(value, bool) or not isinstance(value, (int, float, str)):
             return False, value

@@ -1,0 +1,24 @@
+"""Checks of single settings, shared by the configuration's dataclasses."""
+
+import math
+
+from comigs.errors import BadInput
+
+
+def require(ok: bool, key: str, value: object, rule: str) -> None:
+    """Raise BadInput that names `key` unless `ok`."""
+    if not ok:
+        raise BadInput(f"{key} is {value!r}; it must be {rule}")
+
+
+def at_least(key: str, value: "list[int] | float | None", least: float) -> None:
+    """`value`, or each of it, is finite and not below `least`; null passes."""
+    for v in value if isinstance(value, list) else [value]:
+        if v is not None:
+            require(math.isfinite(v) and v >= least, key, value, f"at least {least}")
+
+
+def positive(key: str, value: float | None) -> None:
+    """`value` is finite and above 0; null passes."""
+    if value is not None:
+        require(math.isfinite(value) and value > 0, key, value, "a number above 0")
