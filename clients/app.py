@@ -21,12 +21,11 @@ from comigs.local import (
     Trained,
     final_evaluation,
     model_of,
-    state_root,
     train_round,
     training_clients,
 )
 from comigs.methods import find_method
-from comigs.state import intact_rounds
+from comigs.state import intact_rounds, state_root
 
 app = ClientApp()
 

@@ -193,6 +193,7 @@ def _check(config: RunConfig) -> None:
 
 
 def _launch(config: RunConfig, folder: Path, watch: Watcher) -> RunResult:
+    from comigs.devices import device_classes
     from comigs.local import training_clients
     from comigs.report.page import write_report
     from comigs.report.table import final_rows
@@ -214,6 +215,8 @@ def _launch(config: RunConfig, folder: Path, watch: Watcher) -> RunResult:
             workers=config.engine.workers or 1,
             timeout=config.server.round_timeout,
             fuse=config.engine.fuse,
+            ray=config.ray,
+            classes=device_classes(config),
         ) as grid:
             run_rounds(grid, config, folder, journal)
         if config.log.tensorboard:

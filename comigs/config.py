@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from comigs.configdevices import DevicesConfig
+from comigs.configray import RayConfig
 from comigs.configrules import at_least, positive, require
 from comigs.errors import BadInput
 
@@ -191,6 +192,7 @@ class RunConfig:
     server: ServerConfig = ServerConfig()
     devices: DevicesConfig = field(default_factory=DevicesConfig)
     engine: EngineConfig = EngineConfig()
+    ray: RayConfig = field(default_factory=RayConfig)
     log: LogConfig = LogConfig()
 
     def __post_init__(self) -> None:

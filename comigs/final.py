@@ -8,9 +8,9 @@ from comigs.adapters import init_adapters, load_adapter_tensors
 from comigs.config import RunConfig
 from comigs.deltas import clear_deltas
 from comigs.errors import BadInput
-from comigs.local import model_of, state_root
+from comigs.local import model_of
 from comigs.methods import find_method
-from comigs.state import read_state, saved_rounds
+from comigs.state import read_state, saved_rounds, state_root
 
 
 def final_model(config: RunConfig, folder: Path, client: int) -> PeftModel:

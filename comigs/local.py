@@ -63,10 +63,6 @@ def steps_per_round(config: RunConfig) -> int:
     return config.local_steps * (len(roster(config)) if pooled else 1)
 
 
-def state_root(run_folder: Path, client: int) -> Path:
-    return run_folder / "clients" / str(client)
-
-
 def restore(
     config: RunConfig, client: int, root: Path, state_round: int, slot: int = 0
 ) -> tuple[PeftModel, dict[str, Tensor], dict[str, Any]]:

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,11 @@ KEEP = 3  # a round being redone after a damaged server checkpoint still finds w
 
 class DamagedState(ComigsError):
     """A checkpoint is missing, incomplete, or its checksum does not fit."""
+
+
+def state_root(run_folder: Path, client: int) -> Path:
+    """Where a client keeps its checkpoints."""
+    return run_folder / "clients" / str(client)
 
 
 def round_folder(root: Path, round_number: int) -> Path:
@@ -41,20 +47,37 @@ def write_state(
     Raises:
         ComigsError: when the disk is full or not writable; earlier rounds stay as they were.
     """
+    write_files(root, round_number, _files(round_number, tensors, meta))
+
+
+def _files(
+    round_number: int, tensors: dict[str, dict[str, Tensor]], meta: dict[str, Any]
+) -> Iterator[tuple[str, bytes]]:
+    """The files of a checkpoint, one at a time; state.json comes last."""
+    checksums = {}
+    for stem, group in tensors.items():
+        data = save({k: v.contiguous() for k, v in sorted(group.items())})
+        checksums[f"{stem}.safetensors"] = hashlib.sha256(data).hexdigest()
+        yield f"{stem}.safetensors", data
+    body = {"round": round_number, "meta": meta, "sha256": checksums}
+    body["self"] = _digest(body)
+    yield "state.json", (json.dumps(body, indent=1) + "\n").encode()
+
+
+def write_files(root: Path, round_number: int, files: Iterable[tuple[str, bytes]]) -> None:
+    """`write_state` for a checkpoint that is at hand as files, by name.
+
+    Raises:
+        ComigsError: as `write_state`.
+    """
     folder = round_folder(root, round_number)
     temporary = root / f".{folder.name}.{os.getpid()}.tmp"
     try:
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(mode=0o700)
-        checksums = {}
-        for stem, group in tensors.items():
-            data = save({k: v.contiguous() for k, v in sorted(group.items())})
-            checksums[f"{stem}.safetensors"] = hashlib.sha256(data).hexdigest()
-            _write(temporary / f"{stem}.safetensors", data)
-        body = {"round": round_number, "meta": meta, "sha256": checksums}
-        body["self"] = _digest(body)
-        _write(temporary / "state.json", (json.dumps(body, indent=1) + "\n").encode())
+        for name, data in files:
+            _write(temporary / name, data)
         _sync(temporary)
         shutil.rmtree(folder, ignore_errors=True)
         temporary.rename(folder)

@@ -60,6 +60,11 @@ def profile_of(config: RunConfig, client: int) -> Profile | None:
     return profiles_of(config.devices)[names[client]]
 
 
+def device_classes(config: RunConfig) -> list[str] | None:
+    """The profile's name of each client; None where there are no devices."""
+    return None if profile_of(config, 0) is None else list(config.devices.profiles or ())
+
+
 def _counts(shares: Mapping[str, int], total: int) -> dict[str, int]:
     """Numbers that add up to `total`, in proportion to `shares`, by largest remainder."""
     whole = sum(shares.values())

@@ -1,5 +1,8 @@
 """Ways from the server to the clients: in this process, or over Ray actors."""
 
+from collections.abc import Sequence
+
+from comigs.configray import RayConfig
 from comigs.errors import BadInput
 from server.grids.embedded import EmbeddedGrid
 
@@ -15,6 +18,8 @@ def make_grid(
     workers: int,
     timeout: float | None,
     fuse: int = 1,
+    ray: RayConfig | None = None,
+    classes: Sequence[str] | None = None,
 ) -> EmbeddedGrid:
     """The grid of an embedded engine, for a `with` block.
 
@@ -23,12 +28,14 @@ def make_grid(
         num_clients: how many clients there are.
         state_dir: folder under which clients keep their private state.
         threads: torch threads per client.
-        workers: processes of the ray engine; inline has none.
+        workers: processes of the ray engine, in each of its pools; inline has none.
         timeout: seconds that one client may work on one message; None for no limit.
         fuse: clients of equal shape that the inline engine trains in one pass, at most.
+        ray: the cluster and the pools of the ray engine.
+        classes: device class of each client, for the pools; None when there are none.
 
     Raises:
-        BadInput: the engine is unknown, or not installed.
+        BadInput: the engine is unknown, not installed, or has not the resources asked for.
     """
     if engine == "inline":
         import torch
@@ -46,5 +53,5 @@ def make_grid(
             from server.grids.ray import RayGrid
         except ModuleNotFoundError as error:
             raise BadInput(f"engine.name=ray: {error}; install ray, or use inline") from error
-        return RayGrid(CLIENT_APP, num_clients, state_dir, workers, threads, timeout)
+        return RayGrid(CLIENT_APP, num_clients, state_dir, workers, threads, timeout, ray, classes)
     raise BadInput(f"engine.name={engine}: an embedded engine is inline or ray")

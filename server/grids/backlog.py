@@ -22,6 +22,10 @@ class Backlog:
         self._waiting[message_id] = message
         return message_id
 
+    def put_back(self, message: Message) -> None:
+        """Queue a message again, before all others and with the id it has."""
+        self._waiting = {message.metadata.message_id: message, **self._waiting}
+
     def remove(self, message_ids: Collection[str]) -> None:
         """Forget those of these messages that still wait."""
         for message_id in message_ids:

@@ -1,12 +1,13 @@
 """Reach Ray, or start it on this machine: silently, and with only what a grid needs."""
 
 import logging
+import math
 import os
 import secrets
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
@@ -14,40 +15,44 @@ from comigs.errors import ComigsError
 from server.grids.client import one_line
 
 
-def connect(ray: Any, address: str | None, workers: int, threads: int) -> dict[str, Any]:
+def connect(
+    ray: Any, address: str | None, resources: Mapping[str, float], threads: int
+) -> dict[str, Any]:
     """Make `ray` usable, unless it is already. Returns the options of an actor.
 
     Args:
-        address: of a cluster; None starts Ray here, with `threads` CPUs for each worker.
+        address: of a cluster; None starts Ray here, with `resources`.
+        threads: of an actor.
 
     Raises:
         ComigsError: Ray cannot be reached or started.
     """
-    options: dict[str, Any] = {"num_cpus": threads, "max_restarts": 0, "max_task_retries": 0}
+    options: dict[str, Any] = {"max_restarts": 0, "max_task_retries": 0}
     env = {"OMP_NUM_THREADS": str(threads)}
     try:
         if address is None and not ray.is_initialized():
             path = os.pathsep.join(folder or os.getcwd() for folder in sys.path)
-            start_local_ray(ray, workers * threads, env | {"PYTHONPATH": path})
+            start_local_ray(ray, resources, env | {"PYTHONPATH": path})
             return options
         if address is not None and not ray.is_initialized():
             _knock(address)
-            ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
+            with _attributes(ray._private.worker, _NO_OBITUARIES), _kept_sigterm():
+                ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
     except Exception as error:
-        where = "on this machine" if address is None else f"at engine.address={address}"
+        where = "on this machine" if address is None else f"at ray.address={address}"
         raise ComigsError(f"Ray {where} cannot be used: {one_line(error)}") from error
     return options | {"runtime_env": {"env_vars": env}}
 
 
 def _knock(address: str) -> None:
     """Raise `OSError` at once when nothing listens there; Ray alone would try for many minutes."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
+    host, _, port = address.rpartition(":")
     if port.isdigit():
         socket.create_connection((host, int(port)), timeout=10).close()
 
 
-def start_local_ray(ray: Any, cpus: int, env: dict[str, str]) -> None:
-    """Start Ray with `cpus` logical CPUs, reachable from this machine only.
+def start_local_ray(ray: Any, resources: Mapping[str, float], env: dict[str, str]) -> None:
+    """Start Ray with as many logical CPUs and custom resources, reachable from this machine only.
 
     Its workers inherit the environment of this process, and `env`: faster than a `runtime_env`.
     Ray 2.60 has no public switch for what is left out here: the API server (it asks cloud
@@ -67,14 +72,15 @@ def start_local_ray(ray: Any, cpus: int, env: dict[str, str]) -> None:
     with ExitStack() as stack:
         stack.enter_context(_environment(env | switches))
         stack.enter_context(_attributes(private.node.Node, dict.fromkeys(services, _skip)))
-        stack.enter_context(_attributes(private.worker, {"listen_error_messages": _skip}))
+        stack.enter_context(_attributes(private.worker, _NO_OBITUARIES))
         stack.enter_context(_attributes(private.ray_constants, dict.fromkeys(flags, False)))
         stack.enter_context(_kept_sigterm())
         if loader := getattr(ray._raylet, "AuthenticationTokenLoader", None):
             loader.instance().reset_cache()
         ray.init(
             address="local",
-            num_cpus=cpus,
+            num_cpus=math.ceil(resources["CPU"]),
+            resources={name: n for name, n in resources.items() if name not in ("CPU", "GPU")},
             include_dashboard=False,
             log_to_driver=False,
             logging_level=logging.ERROR,
@@ -84,6 +90,9 @@ def start_local_ray(ray: Any, cpus: int, env: dict[str, str]) -> None:
 
 def _skip(*_: Any, **__: Any) -> None:
     """Do nothing, in the place of a service."""
+
+
+_NO_OBITUARIES = {"listen_error_messages": _skip}
 
 
 @contextmanager

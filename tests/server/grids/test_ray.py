@@ -85,14 +85,24 @@ def test_a_client_that_raises_gives_an_error_reply(grid):
     assert replies[1].metadata.reply_to_message_id == messages[1].metadata.message_id
 
 
-def test_a_killed_worker_costs_one_client_one_answer(grid):
+def test_a_client_is_redone_when_its_worker_is_killed(grid, state_dir):
     messages = ask(grid, "query.die")
+    replies = by_client(grid.send_and_receive(messages))
+    assert (state_dir / "died").exists()
+    assert sorted(replies) == [0, 1, 2, 3]
+    assert not failures(replies.values())
+    assert replies[1].metadata.reply_to_message_id == messages[1].metadata.message_id
+
+
+def test_a_client_that_kills_every_worker_gets_an_error_reply(grid, state_dir):
+    messages = ask(grid, "query.crash")
     replies = by_client(grid.send_and_receive(messages))
     assert sorted(replies) == [0, 1, 2, 3]
     assert failures(replies.values()) == {1}
     assert replies[1].error.reason == "its worker process died"
     assert replies[1].metadata.reply_to_message_id == messages[1].metadata.message_id
-    assert not failures(grid.send_and_receive(ask(grid, "query.die")))
+    assert (state_dir / "crashes").read_text() == "xx"
+    assert not failures(grid.send_and_receive(ask(grid)))
 
 
 def test_a_hanging_client_is_given_up(grid):
@@ -148,8 +158,8 @@ def test_an_address_without_ray_is_a_clear_error():
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
         no_ray_yet = SimpleNamespace(is_initialized=lambda: False)
-        with pytest.raises(ComigsError, match=rf"Ray at engine.address={address} cannot be used"):
-            connect(no_ray_yet, address, workers=1, threads=1)
+        with pytest.raises(ComigsError, match=rf"Ray at ray.address={address} cannot be used"):
+            connect(no_ray_yet, address, {"CPU": 1.0}, threads=1)
 
 
 def test_no_workers_are_refused(tmp_path):
@@ -170,13 +180,13 @@ def test_ray_prints_nothing_and_is_left_as_it_was_found(tmp_path):
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
         before = dict(os.environ), signal.getsignal(signal.SIGTERM)
         with RayGrid("tests.server.grids.toy:app", 2, sys.argv[1], workers=2, threads=1) as grid:
-            messages = [Message(RecordDict(), node, "query.die") for node in (1, 2)]
+            messages = [Message(RecordDict(), node, "query.crash") for node in (1, 2)]
             replies = grid.send_and_receive(messages)
             assert [r.metadata.src_node_id for r in replies if r.has_error()] == [2]
         assert not ray.is_initialized()
         assert before == (dict(os.environ), signal.getsignal(signal.SIGTERM))
 
-        raystart.start_local_ray(ray, 1, {"PYTHONPATH": os.getcwd()})
+        raystart.start_local_ray(ray, {"CPU": 1}, {"PYTHONPATH": os.getcwd()})
         with RayGrid("tests.server.grids.toy:nowhere", 2, sys.argv[1], 1, 1) as grid:
             try:
                 grid.send_and_receive([Message(RecordDict(), 1, "query")])

@@ -66,6 +66,16 @@ def die(message: Message, context: Context) -> Message:
     return echo(message, context)
 
 
+@app.query("crash")
+def crash(message: Message, context: Context) -> Message:
+    """Client 1 kills its process whenever it is asked; the file `crashes` counts."""
+    if partition(context) == 1:
+        with (Path(str(context.node_config["state-dir"])) / "crashes").open("a") as crashes:
+            crashes.write("x")
+        os.kill(os.getpid(), signal.SIGKILL)
+    return echo(message, context)
+
+
 @app.query("quit")
 def leave(message: Message, context: Context) -> Message:
     raise KeyboardInterrupt
