@@ -20,6 +20,8 @@ from comigs.methods import find_method
 if TYPE_CHECKING:
     from peft import PeftModel
 
+    from comigs.plan import Plan
+
 Watcher = Callable[[dict[str, Any]], None]
 
 
@@ -104,6 +106,35 @@ def run(
     partial.write_text(dump_yaml(config), encoding="utf-8")
     partial.replace(folder / "config.yaml")
     return _launch(config, folder, watch)
+
+
+def plan(
+    source: str | Path | Mapping[str, Any] | None = None, overrides: Sequence[str] = ()
+) -> "tuple[RunConfig, Plan]":
+    """What `run` would take on the devices and here; the resolved configuration, and the plan.
+
+    A client that does not fit on its device is part of the plan, not an error.
+
+    Raises:
+        BadInput: when the configuration, the data or the model is unusable.
+    """
+    from comigs.calibrate import calibrate, resident
+    from comigs.cost import token_flops
+    from comigs.devices.fit import place_devices
+    from comigs.local import training_clients
+    from comigs.plan import make_plan
+
+    config = with_threads(load_config(source, overrides))
+    derive = config.devices.fit == "derive"
+    config = resolve_devices(config) if derive else place_devices(config)
+    process = resident()
+    _check(config)
+    clients = range(len(training_clients(config)))
+    flops = [token_flops(config, i) for i in clients]
+    heaviest = max(clients, key=lambda i: (flops[i].router, flops[i].expert))
+    workers = config.engine.workers if config.engine.name == "ray" else None
+    speed = calibrate(config, heaviest)
+    return config, make_plan(config, speed, process, workers or _cores())
 
 
 def resume(

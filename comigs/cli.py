@@ -1,5 +1,6 @@
 """The command line. Heavy imports wait until a command needs them."""
 
+import json
 import logging
 import os
 import signal
@@ -103,6 +104,54 @@ def compare(
     except KeyboardInterrupt:
         typer.echo("\ninterrupted; finished runs are kept; the same command goes on", err=True)
         raise typer.Exit(130) from None
+    except ComigsError as error:
+        _fail(error, debug)
+
+
+@app.command()
+def plan(
+    settings: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[CONFIG] [key=value ...]", show_default=False),
+    ] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Also write it, client by client, to this file.")
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Show what a run would take: memory, work, bytes, energy and time, before it starts.
+
+    \b
+    comigs plan                                          the quickstart
+    comigs plan devices.profiles='{phone-low: 3, laptop: 1}'
+    """
+    from comigs import api
+    from comigs.planshow import plan_json, show_plan
+
+    try:
+        config, planned = api.plan(*_split(settings or []))
+    except ComigsError as error:
+        _fail(error, debug)
+    show_plan(config, planned)
+    if json_file:
+        json_file.write_text(json.dumps(plan_json(config, planned), indent=1) + "\n", "utf-8")
+
+
+@app.command()
+def devices(
+    source: Annotated[
+        Path | None,
+        typer.Argument(metavar="[CONFIG]", help="Also list the profiles that this file defines."),
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """List the device profiles with their sources."""
+    from comigs.configload import load_config
+    from comigs.devices import library, profiles_of
+    from comigs.devices.show import show_profiles
+
+    try:
+        show_profiles(profiles_of(load_config(source).devices) if source else library())
     except ComigsError as error:
         _fail(error, debug)
 

@@ -8,12 +8,13 @@ from comigs.config import RunConfig
 from comigs.local import start_of
 from comigs.methods import find_method
 from comigs.state import write_state
+from comigs.traffic import FROM_THE_START
 from server.evaluation import evaluate
 from server.journal import Journal
 from server.registry import Registry
 from server.resume import resume_point
 from server.round import train_round
-from server.strategy import FROM_THE_START, make_strategy, restore_memory, strategy_memory
+from server.strategy import make_strategy, restore_memory, strategy_memory
 
 
 def run_rounds(grid: Grid, config: RunConfig, folder: Path, journal: Journal) -> None:

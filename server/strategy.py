@@ -28,7 +28,6 @@ OPTIONS = {  # of `server.options`; Flower's other parameters belong to the roun
     "MultiKrum": ("num_malicious_nodes", "num_nodes_to_select"),
     "Bulyan": ("num_malicious_nodes",),
 }
-FROM_THE_START = ("FedAdam", "FedYogi", "FedAvgM")  # move the tensors before a round, so need them
 _LOOPS: dict[str, Any] = {"min_train_nodes": 0, "min_evaluate_nodes": 0, "min_available_nodes": 0}
 _MEMORY = ("m_t", "v_t", "momentum_vector")  # what a strategy carries from round to round
 

@@ -14,6 +14,15 @@ from comigs.memory import peak_memory
 from comigs.methods import find_method
 
 
+def place_devices(config: RunConfig) -> RunConfig:
+    """Return `config` with one device for each client, tied to its tokens if that is asked for."""
+    if config.devices.profiles is None:
+        return config
+    tied = config.devices.order != "independent"
+    clients = range(len(roster(config)))
+    return assign_devices(config, [len(stream(config, i, "train")) if tied else 1 for i in clients])
+
+
 def fit_devices(config: RunConfig, mixed_ranks: bool) -> RunConfig:
     """Return `config` with one device for each client, and with what each device can hold.
 
@@ -29,19 +38,15 @@ def fit_devices(config: RunConfig, mixed_ranks: bool) -> RunConfig:
     Raises:
         BadInput: a client that what is asked for, or the least there is, does not fit on.
     """
+    config = place_devices(config)
     if config.devices.profiles is None:
         return config
-    count = len(roster(config))
-    ordered = config.devices.order != "independent"
-    config = assign_devices(
-        config, [len(stream(config, i, "train")) if ordered else 1 for i in range(count)]
-    )
     method = find_method(config.method)
     if method.pooled or not method.trains:
         return config
     fitted: dict[tuple[object, ...], RunConfig] = {}
     own = []
-    for client in range(count):
+    for client in range(len(roster(config))):
         wanted, profile = config.for_client(client), cast(Profile, profile_of(config, client))
         kind = (profile.name, wanted.model, wanted.experts, wanted.micro_batch_size)
         if kind not in fitted:

@@ -1,0 +1,83 @@
+"""How fast this machine trains, from a few real steps of the real model in about two seconds."""
+
+import resource
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from comigs.bilevel import train_locally
+from comigs.config import RunConfig
+from comigs.cost import token_flops
+from comigs.evaluate import perplexity
+from comigs.local import model_of
+from comigs.methods import find_method
+from comigs.seeds import generator
+from comigs.shapes import skeleton
+
+SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Speed:
+    """FLOP/s reached here, in the kinds of work of `comigs.cost.TokenFlops`."""
+
+    expert: float
+    router: float
+    forward: float
+
+
+def calibrate(config: RunConfig, client: int) -> Speed:
+    """Measure steps of `client` on random tokens, with the run's number of threads."""
+    own, flops = config.for_client(client), token_flops(config, client)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(config.threads or threads)
+    try:
+        model = model_of(config, client)
+        batch = config.batch_size * config.data.seq_len
+        vocabulary = skeleton(config.model.name).vocabulary
+        stream = torch.randint(vocabulary, (batch + 1,), generator=generator("calibration"))
+
+        def train(every: int) -> None:
+            router = replace(own.router, every=every, steps=1)
+            train_locally(
+                model, replace(own, router=router), stream, stream, {},
+                client=client, round_number=1, steps=1, steps_done=0,
+            )  # fmt: skip
+
+        forward = _seconds(lambda: perplexity(model, stream, config.data.seq_len))
+        if not find_method(config.method).trains:
+            return Speed(0.0, 0.0, flops.forward * batch / forward)
+        expert = _seconds(lambda: train(every=2))
+        both = _seconds(lambda: train(every=1)) if flops.router else 0.0
+        router = max(both - expert, forward)  # it is at least a forward pass
+    finally:
+        torch.set_num_threads(threads)
+    return Speed(
+        flops.expert * batch / expert,
+        flops.router * batch / router,
+        flops.forward * batch / forward,
+    )
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    """The median of as many repetitions as fit into a third of the time, after a first one."""
+    work()
+    times: list[float] = []
+    begin = time.perf_counter()
+    while not times or time.perf_counter() - begin < SECONDS / 3:
+        mark = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - mark)
+    return sorted(times)[len(times) // 2]
+
+
+def resident() -> int:
+    """Bytes of memory that this process holds; where the system does not tell, the most it held."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return pages * resource.getpagesize()
