@@ -22,7 +22,7 @@ from comigs.config import ExpertsConfig
 from comigs.deltas import correct_output, deltas_of
 from comigs.errors import BadInput
 from comigs.families import Family, decoder_layers, family_of
-from comigs.mixture import Expert, add_product, mix
+from comigs.mixture import Expert, linear, mix
 
 
 def expert_names(config: ExpertsConfig) -> list[str]:
@@ -117,7 +117,7 @@ class ExpertMLP(nn.Module):
             for (_, tokens), part in zip(parts, low, strict=True)
         ]
         b = [_b(down, name, dtype, down.scaling[name]) for name in names]
-        return add_product(y, torch.cat(spread, -1), torch.cat(b, -1).mT)
+        return linear(torch.cat(spread, -1), torch.cat(b, -1), y)
 
     def _gates(
         self, x: Tensor, dtype: torch.dtype
@@ -176,9 +176,9 @@ def _low_rank(x: Tensor, ups: list[Any], names: list[str]) -> list[list[Tensor]]
     weights = [_a(up, name, x.dtype, up.scaling[name]) for up, name in pairs]
     if any(_drops(up.lora_dropout[name]) for up, name in pairs):
         drops = [up.lora_dropout[name](x) for up, name in pairs]
-        flat = [xi @ w.mT for xi, w in zip(drops, weights, strict=True)]
+        flat = [linear(xi, w) for xi, w in zip(drops, weights, strict=True)]
     else:
-        flat = list((x @ torch.cat(weights, -2).mT).split([w.shape[-2] for w in weights], -1))
+        flat = list(linear(x, torch.cat(weights, -2)).split([w.shape[-2] for w in weights], -1))
     return [flat[i : i + len(ups)] for i in range(0, len(flat), len(ups))]
 
 

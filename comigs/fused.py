@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from comigs.base import bare_copy
 from comigs.deltas import deltas_of
 from comigs.errors import BadInput
-from comigs.experts import ExpertMLP
+from comigs.experts import ExpertMLP, expert_blocks
+from comigs.mixture import linear
 
 
 class StackedLinear(nn.Module):
@@ -30,7 +31,7 @@ class StackedLinear(nn.Module):
         return torch.stack([linear.weight for linear in self.linears])
 
     def forward(self, x: Tensor) -> Tensor:
-        return x @ self.weight.mT
+        return linear(x, self.weight)
 
 
 class StackedLora(nn.Module):
@@ -66,8 +67,8 @@ class StackedLora(nn.Module):
         frozen = self.base_layer(x)
         x, y = (t.reshape(self.n, -1, t.shape[-1]) for t in (x, frozen))
         for name, scale in self.scaling.items():
-            a, b = self.lora_A[name].weight, self.lora_B[name].weight
-            y = torch.baddbmm(y.to(b.dtype), x.to(a.dtype) @ a.mT, b.mT, alpha=scale)
+            x = x.to(torch.float32)  # as PEFT does it: adapters are fp32
+            y = y + self.lora_B[name](self.lora_A[name](x)) * scale
         y = y.to(frozen.dtype)
         for a, b in deltas_of(self).values():
             y = torch.baddbmm(y, x @ a.to(y.dtype).mT, b.to(y.dtype).mT)
@@ -86,6 +87,8 @@ def join(models: Sequence[PeftModel]) -> nn.Module:
     if len(models) == 1:
         return models[0]
     trees = [model.get_base_model() for model in models]
+    for block in expert_blocks(trees[0]):
+        block.routing = None  # of an evaluation, or of a step that was broken off
     joined = bare_copy(trees[0])
     for path, module in list(joined.named_modules()):
         twins = [tree.get_submodule(path) for tree in trees] if _is_clients(module) else []

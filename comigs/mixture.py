@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 Hidden = Callable[[Sequence[Tensor]], Tensor]
@@ -72,14 +73,21 @@ def _terms(
 ) -> tuple[Tensor, Tensor]:
     """Return g_e h_e (T_e x F') and A2_e (g_e h_e) (T_e x r)."""
     parts = zip(rows, expert.low, expert.up_b, strict=True)
-    h = hidden([add_product(u, low, b.mT) for u, low, b in parts])
+    h = hidden([_add_product(u, low, b.mT) for u, low, b in parts])
     if expert.gate is not None:
         h = h * expert.gate if torch.is_grad_enabled() else h.mul_(expert.gate)
     return h, (h if drop is None else drop(h)) @ expert.down_a.mT
 
 
-def add_product(total: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """total + a b, of matrices or of as many batches of them."""
+def linear(x: Tensor, w: Tensor, total: Tensor | None = None) -> Tensor:
+    """x w^T, plus `total` if given; of matrices, or of n of each."""
+    if x.ndim == 2:
+        return F.linear(x, w) if total is None else torch.addmm(total, x, w.t())
+    out: Tensor = _Linear.apply(x, w, total)
+    return out
+
+
+def _add_product(total: Tensor, a: Tensor, b: Tensor) -> Tensor:
     return torch.addmm(total, a, b) if a.ndim == 2 else torch.baddbmm(total, a, b)
 
 
@@ -95,6 +103,24 @@ def _add_rows(total: Tensor | None, part: Tensor, tokens: Tensor | None, size: i
     if total is None:
         total = part.new_zeros(size, part.shape[1])
     return total.index_add(0, tokens, part)
+
+
+class _Linear(torch.autograd.Function):
+    """`linear` of n matrices, with the gradient of w as one matrix has it: g^T x.
+
+    Left to autograd it would be (x^T g)^T: other last bits, and a layout that has to be copied.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, w: Tensor, total: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, w)
+        return x @ w.mT if total is None else torch.baddbmm(total, x, w.mT)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        x, w = ctx.saved_tensors
+        need_x, need_w, need_total = ctx.needs_input_grad
+        return g @ w if need_x else None, g.mT @ x if need_w else None, g if need_total else None
 
 
 class _Recompute(torch.autograd.Function):
@@ -139,10 +165,10 @@ def _expert_gradients(
     """
     gate = expert.gate
     parts = zip(_rows(up, expert.tokens), expert.low, expert.up_b, strict=True)
-    z = [add_product(u, low, b.mT).requires_grad_() for u, low, b in parts]
+    z = [_add_product(u, low, b.mT).requires_grad_() for u, low, b in parts]
     with torch.enable_grad():
         h = hidden(z)
-    d_gh = add_product(d_gh, d_low, expert.down_a)
+    d_gh = _add_product(d_gh, d_low, expert.down_a)
     h_now = h.detach()
     d_gate = (d_gh * h_now).sum(-1, keepdim=True) if need.gate else None
     d_z = torch.autograd.grad(h, z, d_gh if gate is None else d_gh.mul_(gate))
