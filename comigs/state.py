@@ -12,7 +12,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load, save
+from safetensors import SafetensorError
+from safetensors.torch import load, save_file
 from torch import Tensor
 
 from comigs.errors import ComigsError
@@ -49,9 +50,8 @@ def write_state(
         temporary.mkdir(mode=0o700)
         checksums = {}
         for stem, group in tensors.items():
-            data = save({k: v.contiguous() for k, v in sorted(group.items())})
-            checksums[f"{stem}.safetensors"] = hashlib.sha256(data).hexdigest()
-            _write(temporary / f"{stem}.safetensors", data)
+            name = f"{stem}.safetensors"
+            checksums[name] = _save(temporary / name, group)
         body = {"round": round_number, "meta": meta, "sha256": checksums}
         body["self"] = _digest(body)
         _write(temporary / "state.json", (json.dumps(body, indent=1) + "\n").encode())
@@ -122,6 +122,17 @@ def _clean(root: Path, newest: int) -> None:
 
 def _digest(body: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+
+
+def _save(path: Path, tensors: dict[str, Tensor]) -> str:
+    """Write straight from the tensors' memory, with no copy; return the file's checksum."""
+    try:
+        save_file({k: v.contiguous() for k, v in sorted(tensors.items())}, path)
+    except SafetensorError as error:
+        raise OSError(str(error)) from error
+    with open(path, "r+b") as file:
+        os.fsync(file.fileno())
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _write(path: Path, data: bytes) -> None:
