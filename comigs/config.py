@@ -132,6 +132,8 @@ class TrainConfig:
         ok = len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas)
         _require(ok, "train.betas", self.betas, "two numbers in [0, 1)")
         _positive("train.clip", self.clip)
+        if self.compile and self.checkpointing:
+            raise BadInput("train.compile must be false with train.checkpointing")
 
 
 @dataclass(frozen=True)
