@@ -127,6 +127,8 @@ class TrainConfig:
         ok = len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas)
         require(ok, "train.betas", self.betas, "two numbers in [0, 1)")
         positive("train.clip", self.clip)
+        if self.compile and self.checkpointing:
+            raise BadInput("train.compile must be false with train.checkpointing")
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,8 @@ def chunked_loss(model: nn.Module, ids: Tensor, targets: Tensor) -> Tensor:
         ids: input tokens, n x L.
         targets: what follows each of them, n L.
     """
-    causal: Any = model.get_base_model() if isinstance(model, PeftModel) else model
-    hidden = causal.base_model(input_ids=ids, use_cache=False).last_hidden_state
+    causal = _causal(model)
+    hidden = backbone_of(model)(input_ids=ids, use_cache=False).last_hidden_state
     head, cap = causal.get_output_embeddings(), _soft_cap(causal)
 
     def logits(rows: Tensor) -> Tensor:
@@ -34,6 +34,15 @@ def chunked_loss(model: nn.Module, ids: Tensor, targets: Tensor) -> Tensor:
 
     rows = max(1, CHUNK // head.weight.shape[0])
     return _Chunked.apply(hidden.flatten(0, 1), targets, logits, rows)
+
+
+def backbone_of(model: nn.Module) -> Any:
+    """The causal LM without its head: maps ids to hidden states."""
+    return _causal(model).base_model
+
+
+def _causal(model: nn.Module) -> Any:
+    return model.get_base_model() if isinstance(model, PeftModel) else model
 
 
 def _soft_cap(causal: Any) -> Callable[[Tensor], Tensor]:

@@ -9,11 +9,12 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load, save
+from safetensors import SafetensorError
+from safetensors.torch import load, save_file
 from torch import Tensor
 
 from comigs.errors import ComigsError
@@ -47,21 +48,17 @@ def write_state(
     Raises:
         ComigsError: when the disk is full or not writable; earlier rounds stay as they were.
     """
-    write_files(root, round_number, _files(round_number, tensors, meta))
 
+    def fill(folder: Path) -> None:
+        checksums = {}
+        for stem, group in tensors.items():
+            name = f"{stem}.safetensors"
+            checksums[name] = _save(folder / name, group)
+        body = {"round": round_number, "meta": meta, "sha256": checksums}
+        body["self"] = _digest(body)
+        _write(folder / "state.json", (json.dumps(body, indent=1) + "\n").encode())
 
-def _files(
-    round_number: int, tensors: dict[str, dict[str, Tensor]], meta: dict[str, Any]
-) -> Iterator[tuple[str, bytes]]:
-    """The files of a checkpoint, one at a time; state.json comes last."""
-    checksums = {}
-    for stem, group in tensors.items():
-        data = save({k: v.contiguous() for k, v in sorted(group.items())})
-        checksums[f"{stem}.safetensors"] = hashlib.sha256(data).hexdigest()
-        yield f"{stem}.safetensors", data
-    body = {"round": round_number, "meta": meta, "sha256": checksums}
-    body["self"] = _digest(body)
-    yield "state.json", (json.dumps(body, indent=1) + "\n").encode()
+    _write_folder(root, round_number, fill)
 
 
 def write_files(root: Path, round_number: int, files: Iterable[tuple[str, bytes]]) -> None:
@@ -70,14 +67,23 @@ def write_files(root: Path, round_number: int, files: Iterable[tuple[str, bytes]
     Raises:
         ComigsError: as `write_state`.
     """
+
+    def fill(folder: Path) -> None:
+        for name, data in files:
+            _write(folder / name, data)
+
+    _write_folder(root, round_number, fill)
+
+
+def _write_folder(root: Path, round_number: int, fill: Callable[[Path], None]) -> None:
+    """Have a round's folder filled under another name, and move it to its place."""
     folder = round_folder(root, round_number)
     temporary = root / f".{folder.name}.{os.getpid()}.tmp"
     try:
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(mode=0o700)
-        for name, data in files:
-            _write(temporary / name, data)
+        fill(temporary)
         _sync(temporary)
         shutil.rmtree(folder, ignore_errors=True)
         temporary.rename(folder)
@@ -145,6 +151,17 @@ def _clean(root: Path, newest: int) -> None:
 
 def _digest(body: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+
+
+def _save(path: Path, tensors: dict[str, Tensor]) -> str:
+    """Write straight from the tensors' memory, with no copy; return the file's checksum."""
+    try:
+        save_file({k: v.contiguous() for k, v in sorted(tensors.items())}, path)
+    except SafetensorError as error:
+        raise OSError(str(error)) from error
+    with open(path, "r+b") as file:
+        os.fsync(file.fileno())
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _write(path: Path, data: bytes) -> None:

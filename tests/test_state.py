@@ -114,8 +114,10 @@ def test_what_an_interrupted_write_left_is_no_round_and_goes_away(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["round_00001", "round_00002"]
 
 
-@pytest.mark.parametrize("failing", ["_write", "_sync"])
-@pytest.mark.parametrize("calls_before", [0, 1])
+@pytest.mark.parametrize(
+    ("failing", "calls_before"),
+    [("_save", 0), ("_save", 1), ("_write", 0), ("_sync", 0), ("_sync", 1)],
+)
 def test_a_full_disk_leaves_the_earlier_rounds_and_no_rest(
     tmp_path, monkeypatch, failing, calls_before
 ):
@@ -127,7 +129,7 @@ def test_a_full_disk_leaves_the_earlier_rounds_and_no_rest(
         calls.append(arguments)
         if len(calls) > calls_before:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        works(*arguments)
+        return works(*arguments)
 
     monkeypatch.setattr(state, failing, full)
     with pytest.raises(ComigsError, match=r"round 2 .* No space left on device; .* untouched"):
