@@ -36,7 +36,7 @@ def token_loss(
 def evaluate(model: nn.Module, tokens: Tensor, config: RunConfig) -> float:
     """Perplexity on the whole stream, in the memory that a client's `config` trains in."""
     batch = EVALUATION_BATCH
-    if config.micro_batch_size:
+    if config.micro_batch < config.batch_size:
         batch = min(batch, config.micro_batch)
     chunked = config.train.loss == "chunked"
     return perplexity(model, tokens, config.data.seq_len, batch, chunked)

@@ -17,27 +17,37 @@ from comigs.memory import Memory, peak_memory
 from comigs.methods import find_method
 from comigs.selection import answering
 from comigs.traffic import traffic
+from comigs.trip import trip
 
 
 @dataclass(frozen=True)
 class Work:
-    """Tokens that go through each kind of step."""
+    """Tokens that go through each kind of step.
 
-    expert: float
-    router: float
-    forward: float
+    Attributes:
+        forward: of evaluations that belong to the method.
+        watching: of evaluations that only the log or the table wants; no device is charged for it.
+    """
+
+    expert: float = 0
+    router: float = 0
+    forward: float = 0
+    watching: float = 0
 
     def flops(self, per_token: TokenFlops) -> float:
         return (
             self.expert * per_token.expert
             + self.router * per_token.router
-            + self.forward * per_token.forward
+            + (self.forward + self.watching) * per_token.forward
         )
 
     def seconds(self, per_token: TokenFlops, speed: Speed) -> float:
         """How long it takes at the speeds measured."""
-        parts = ("expert", "router", "forward")
-        need = {part: getattr(self, part) * getattr(per_token, part) for part in parts}
+        need = {
+            "expert": self.expert * per_token.expert,
+            "router": self.router * per_token.router,
+            "forward": (self.forward + self.watching) * per_token.forward,
+        }
         return sum(flops / getattr(speed, part) for part, flops in need.items() if flops)
 
 
@@ -140,7 +150,7 @@ def make_plan(config: RunConfig, speed: Speed, process: int, workers: int) -> Pl
             sum(sent[i].down),
             sent[i].exact,
         )
-        clients.append(replace(plan, device=_on_device(config, i, plan)))
+        clients.append(replace(plan, device=_on_device(config, i, plan, in_round)))
         seconds += plan.rounds * in_round.seconds(per_token, speed)
         seconds += at_the_end.seconds(per_token, speed)
     at_once = min(workers, max(1, round(config.participation * count)))
@@ -154,29 +164,24 @@ def _work(config: RunConfig, client: int, count: int) -> tuple[Work, Work]:
     valid, test = len(data.valid), sum(len(tokens) for tokens in data.tests.values())
     steps = steps_per_round(config)
     batch = config.batch_size * config.data.seq_len
-    evaluations = 1 / config.log.eval_every if config.log.eval_every else 0.0
-    if method.aggregator == "gather":
-        evaluations += count  # every peer's model
+    watching = valid / config.log.eval_every if config.log.eval_every else 0.0
+    peers = count * valid if method.aggregator == "gather" else 0  # every peer's model
     tests = 3 if method.trains else 1  # the base, before and after the last averaging
     routers = steps / config.router.every * config.router.steps
     return (
-        Work(steps * batch, routers * batch, evaluations * valid),
-        Work(0, 0, tests * test + valid),
+        Work(steps * batch, routers * batch, peers, watching),
+        Work(watching=tests * test + valid),
     )
 
 
-def _on_device(config: RunConfig, client: int, plan: ClientPlan) -> OnDevice | None:
+def _on_device(config: RunConfig, client: int, plan: ClientPlan, work: Work) -> OnDevice | None:
     profile = profile_of(config, client)
     if profile is None:
         return None
-    have, seconds = usable(config, profile), plan.flops / profile.flops[plan.dtype]
+    have = usable(config, profile)
+    one = trip(config, client, plan.down, plan.up, work.expert, work.router, work.forward)
     return OnDevice(
-        profile.name,
-        have,
-        plan.memory.total <= have,
-        seconds,
-        plan.up / profile.up + plan.down / profile.down + 2 * profile.latency,
-        seconds * profile.watts,
+        profile.name, have, plan.memory.total <= have, one.compute, one.down + one.up, one.joules
     )
 
 
