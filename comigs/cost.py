@@ -54,6 +54,7 @@ def token_flops(config: RunConfig, client: int) -> TokenFlops:
         own.router,
         own.data.seq_len,
         own.micro_batch < own.batch_size,
+        own.train.checkpointing,
     )
 
 
@@ -66,6 +67,7 @@ def _token_flops(
     router: RouterConfig,
     seq_len: int,
     in_parts: bool,
+    checkpoints: bool,
 ) -> TokenFlops:
     method, base = find_method(method_name), skeleton(model)
     if not method.trains:
@@ -75,7 +77,7 @@ def _token_flops(
     slots = experts.top_k if routed else len(names)
     outputs = len(names) if routed else 0
     carrier = names[0] if attention_lora else None
-    whole = Pass(base, names, carrier, slots, rank, outputs, seq_len)
+    whole = Pass(base, names, carrier, slots, rank, outputs, seq_len, checkpoints=checkpoints)
     forward = whole.forward()
     again = forward if in_parts and router.balance and routed and slots < len(names) else 0.0
 

@@ -24,6 +24,7 @@ class Pass:
         routed: number of outputs of each router, 0 where none runs.
         seq_len: tokens per sequence.
         recomputes: whether backward computes the experts' pre-activations again.
+        checkpoints: whether backward runs each layer again, up to its last product.
     """
 
     base: Skeleton
@@ -34,6 +35,7 @@ class Pass:
     routed: int
     seq_len: int
     recomputes: bool = True
+    checkpoints: bool = False
 
     def forward(self) -> float:
         """FLOPs per token of a forward pass."""
@@ -53,6 +55,8 @@ class Pass:
             total += cost
             cost, flows = self._mix_back(layer, learns, held or learns, after, flows)
             total += cost
+            if self.checkpoints and flows:
+                total += self._attend(layer) + self._mix(layer) - self._low_rank(layer)[1]
         return total + (2 * self.base.width * self.base.vocabulary if flows else 0)
 
     def _attend(self, layer: Layer) -> float:

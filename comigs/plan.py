@@ -15,45 +15,36 @@ from comigs.devices.fit import usable
 from comigs.local import data_of, experts_of, steps_per_round, training_clients
 from comigs.memory import Memory, peak_memory
 from comigs.methods import find_method
-from comigs.selection import answering
+from comigs.selection import answering, takers_of_the_test, wanted
 from comigs.traffic import traffic
 from comigs.trip import trip
 
 
 @dataclass(frozen=True)
 class Work:
-    """Tokens that go through each kind of step.
+    """Tokens that go through each kind of step."""
 
-    Attributes:
-        forward: of evaluations that belong to the method.
-        watching: of evaluations that only the log or the table wants; no device is charged for it.
-    """
-
-    expert: float = 0
-    router: float = 0
-    forward: float = 0
-    watching: float = 0
+    expert: float
+    router: float
+    forward: float
 
     def flops(self, per_token: TokenFlops) -> float:
         return (
             self.expert * per_token.expert
             + self.router * per_token.router
-            + (self.forward + self.watching) * per_token.forward
+            + self.forward * per_token.forward
         )
 
     def seconds(self, per_token: TokenFlops, speed: Speed) -> float:
         """How long it takes at the speeds measured."""
-        need = {
-            "expert": self.expert * per_token.expert,
-            "router": self.router * per_token.router,
-            "forward": (self.forward + self.watching) * per_token.forward,
-        }
+        parts = ("expert", "router", "forward")
+        need = {part: getattr(self, part) * getattr(per_token, part) for part in parts}
         return sum(flops / getattr(speed, part) for part, flops in need.items() if flops)
 
 
 @dataclass(frozen=True)
 class OnDevice:
-    """One client on its device.
+    """One client on its device; a round as the simulated clock counts it (`comigs.trip`).
 
     Attributes:
         usable: bytes of memory, less the margin.
@@ -75,7 +66,7 @@ class ClientPlan:
     """One client. A round is one that it takes part in.
 
     Attributes:
-        flops: in a round; router steps and evaluations that come every few rounds in their share.
+        flops: of a round's training; router steps that come every few rounds in their share.
         rounds: how many it takes part in.
         up, down: bytes in a round; down, the most of any.
         up_run, down_run: bytes in the whole run, with the final evaluation.
@@ -106,11 +97,13 @@ class Plan:
     Attributes:
         seconds: expected wall time of training and evaluation on this machine.
         host_memory: expected bytes on this machine, by engine; of Ray without its own services.
+        process: bytes of a process that holds no model, on top of a client's tensors.
     """
 
     clients: list[ClientPlan]
     seconds: float
     host_memory: dict[str, int]
+    process: int
 
 
 def make_plan(config: RunConfig, speed: Speed, process: int, workers: int) -> Plan:
@@ -125,15 +118,11 @@ def make_plan(config: RunConfig, speed: Speed, process: int, workers: int) -> Pl
     rounds = Counter(
         i for t in range(1, config.rounds + 1) for i in answering(config, t, range(count))
     )
-    trains = find_method(config.method).trains
+    trains, tested = find_method(config.method).trains, takers_of_the_test(config, range(count))
     clients, seconds = [], 0.0
     for i, name in enumerate(training_clients(config)):
-        own, experts, per_token = (
-            config.for_client(i),
-            experts_of(config, i),
-            token_flops(config, i),
-        )
-        in_round, at_the_end = _work(config, i, count)
+        own, experts = config.for_client(i), experts_of(config, i)
+        per_token, work = token_flops(config, i), _training(config, i, count)
         plan = ClientPlan(
             name,
             experts.total,
@@ -142,7 +131,7 @@ def make_plan(config: RunConfig, speed: Speed, process: int, workers: int) -> Pl
             own.micro_batch,
             parameter_counts(config, i),
             peak_memory(own, i),
-            in_round.flops(per_token) if trains else 0.0,
+            work.flops(per_token) if trains else 0.0,
             rounds[i] if trains else 0,
             sent[i].update,
             max(sent[i].down),
@@ -150,28 +139,35 @@ def make_plan(config: RunConfig, speed: Speed, process: int, workers: int) -> Pl
             sum(sent[i].down),
             sent[i].exact,
         )
-        clients.append(replace(plan, device=_on_device(config, i, plan, in_round)))
-        seconds += plan.rounds * in_round.seconds(per_token, speed)
-        seconds += at_the_end.seconds(per_token, speed)
-    at_once = min(workers, max(1, round(config.participation * count)))
+        clients.append(replace(plan, device=_on_device(config, i, plan, work)))
+        evaluated = _evaluated(config, i, plan.rounds, i in tested)
+        seconds += plan.rounds * work.seconds(per_token, speed)
+        seconds += evaluated.seconds(per_token, speed)
+    at_once = min(workers, wanted(config, count))
     seconds /= at_once if config.engine.name == "ray" else 1
-    return Plan(clients, seconds, _host_memory(clients, process, workers))
+    return Plan(clients, seconds, _host_memory(clients, process, workers), process)
 
 
-def _work(config: RunConfig, client: int, count: int) -> tuple[Work, Work]:
-    """The work of a round, on average, and of the final evaluation."""
-    method, data = find_method(config.method), data_of(config, client)
-    valid, test = len(data.valid), sum(len(tokens) for tokens in data.tests.values())
-    steps = steps_per_round(config)
-    batch = config.batch_size * config.data.seq_len
-    watching = valid / config.log.eval_every if config.log.eval_every else 0.0
-    peers = count * valid if method.aggregator == "gather" else 0  # every peer's model
-    tests = 3 if method.trains else 1  # the base, before and after the last averaging
-    routers = steps / config.router.every * config.router.steps
-    return (
-        Work(steps * batch, routers * batch, peers, watching),
-        Work(watching=tests * test + valid),
-    )
+def _training(config: RunConfig, client: int, count: int) -> Work:
+    """The work of a round on average, with the evaluations that belong to the method."""
+    steps, batch = steps_per_round(config), config.batch_size * config.data.seq_len
+    router_steps = steps / config.router.every * config.router.steps
+    peers = count if find_method(config.method).aggregator == "gather" else 0
+    valid = len(data_of(config, client).valid) if peers else 0
+    return Work(steps * batch, router_steps * batch, peers * valid)
+
+
+def _evaluated(config: RunConfig, client: int, rounds: int, tested: bool) -> Work:
+    """The evaluations that only show how training goes, over the whole run."""
+    every = config.log.eval_every
+    if not (every and rounds) and not tested:
+        return Work(0, 0, 0)
+    data = data_of(config, client)
+    tests = 3 if find_method(config.method).trains else 1  # the base, before and after averaging
+    test = sum(len(tokens) for tokens in data.tests.values())
+    on_the_way = rounds / every if every else 0
+    at_the_end = tests * test + len(data.valid) if tested else 0
+    return Work(0, 0, on_the_way * len(data.valid) + at_the_end)
 
 
 def _on_device(config: RunConfig, client: int, plan: ClientPlan, work: Work) -> OnDevice | None:
@@ -179,10 +175,12 @@ def _on_device(config: RunConfig, client: int, plan: ClientPlan, work: Work) -> 
     if profile is None:
         return None
     have = usable(config, profile)
+    fits = plan.memory.total <= have
+    if not find_method(config.method).trains:
+        return OnDevice(profile.name, have, fits, 0.0, 0.0, 0.0)
     one = trip(config, client, plan.down, plan.up, work.expert, work.router, work.forward)
-    return OnDevice(
-        profile.name, have, plan.memory.total <= have, one.compute, one.down + one.up, one.joules
-    )
+    transfer = one.down + one.up
+    return OnDevice(profile.name, have, fits, one.compute, transfer, one.joules)
 
 
 def _host_memory(clients: list[ClientPlan], process: int, workers: int) -> dict[str, int]:

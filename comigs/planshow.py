@@ -28,6 +28,7 @@ def plan_json(config: RunConfig, plan: Plan) -> dict[str, Any]:
         "clients": clients,
         "seconds": plan.seconds,
         "host_memory": plan.host_memory,
+        "process": plan.process,
     }
 
 
@@ -120,28 +121,29 @@ def _round(devices: bool) -> Columns:
     return {
         "GFLOP": lambda c: f"{c.flops / 1e9:,.1f}",
         **(costs if devices else {}),
-        "up": lambda c: _most(c) + _mb(c.up),
+        "up": lambda c: _about(c) + _mb(c.up),
         "down": lambda c: _mb(c.down),
-        "run up": lambda c: _most(c) + _mb(c.up_run),
+        "run up": lambda c: _about(c) + _mb(c.up_run),
         "run down": lambda c: _mb(c.down_run),
     }
 
 
-def _most(client: ClientPlan) -> str:
-    return "" if client.exact else "<= "
+def _about(client: ClientPlan) -> str:
+    return "" if client.exact else "~"
 
 
 def _totals(config: RunConfig, plan: Plan) -> Iterable[str]:
     clients = plan.clients
     up, down = sum(c.up_run for c in clients), sum(c.down_run for c in clients)
-    most = "" if all(c.exact for c in clients) else "at most "
-    yield f"\nwhole run: {most}{_mb(up)} MB up, {_mb(down)} MB down"
+    about = "" if all(c.exact for c in clients) else "about "
+    yield f"\nwhole run: {about}{_mb(up)} MB up, {_mb(down)} MB down"
     flops = sum(c.flops * c.rounds for c in clients)
     energy = sum(c.device.joules * c.rounds for c in clients if c.device)
     line = f"training on all clients: {_number(flops / 1e12)} TFLOP"
     yield line + (f", {_number(energy / 3600)} Wh above idle" if energy else "")
     held = ", ".join(f"{engine} {_mb(size)} MB" for engine, size in plan.host_memory.items())
-    yield f"memory of this machine: {held} (Ray without its own services)"
+    yield f"memory on this machine: {held} (Ray without its own services)"
+    yield f"a process adds {_mb(plan.process)} MB to the tensors of a client"
     workers = f", {config.engine.workers} workers" if config.engine.name == "ray" else ""
     yield f"expected time here ({config.engine.name}{workers}): {_duration(plan.seconds)}"
     if unfit := [c for c in clients if c.device and not c.device.fits]:

@@ -1,4 +1,4 @@
-"""Which clients take part in a round: drawn from the seed, as far as their devices are there."""
+"""Which clients take part in a round, and in the test: drawn from the seed."""
 
 import random
 from collections.abc import Sequence
@@ -50,3 +50,10 @@ def answering(config: RunConfig, number: int, ids: Sequence[int]) -> list[int]:
     """The participants of a round whose devices stay."""
     chosen = participants(config, number, ids)
     return [client for client in chosen if drops_out(config, client, number) is None]
+
+
+def takers_of_the_test(config: RunConfig, ids: Sequence[int]) -> list[int]:
+    """Ids of the clients that take the test: all, or `data.test_clients` drawn from the seed."""
+    count = min(len(ids), config.data.test_clients or len(ids))
+    rng = random.Random(derive(config.seed, "server", "test clients"))
+    return sorted(rng.sample(ids, count))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from comigs.config import ExpertsConfig, RunConfig
 from comigs.local import experts_of, training_clients
 from comigs.methods import find_method
-from comigs.selection import answering
+from comigs.selection import answering, takers_of_the_test
 from comigs.shapes import adapter_shapes
 
 FROM_THE_START = ("FedAdam", "FedYogi", "FedAvgM")  # strategies that send tensors in round 1 too
@@ -28,7 +28,7 @@ class Traffic:
         update: what it sends in a round it takes part in.
         up: what it sends, by round; 0 where it does not take part.
         down: what it gets, by round, and last for the final evaluation.
-        exact: false where `update` and `up` are upper limits: the client may lower its rank.
+        exact: false where a client may lower its rank, or updates may come too late to count.
     """
 
     update: int = 0
@@ -50,7 +50,9 @@ def traffic(config: RunConfig) -> list[Traffic]:
         for kind, i in examples.items()
     }
     ups = {kind: _bytes(shapes) for kind, shapes in shared.items()}
-    lines = [Traffic(ups[kind], exact=method.prune is None) for kind in kind_of]
+    in_time = config.server.deadline is None and not config.server.over_selection
+    exact = method.prune is None and in_time
+    lines = [Traffic(ups[kind], exact=exact) for kind in kind_of]
     kept = _Kept(method.aggregator, shared)
     if config.server.strategy in FROM_THE_START:
         kept.names |= set(shared[kind_of[0]])
@@ -61,11 +63,12 @@ def traffic(config: RunConfig) -> list[Traffic]:
         for i in clients:
             lines[i].up.append(ups[kind_of[i]] if i in chosen else 0)
             lines[i].down.append(down[kind_of[i], i in before] if i in chosen else 0)
-        kept.add([kind_of[i] for i in chosen], {i: ups[kind_of[i]] for i in chosen})
+        if len(chosen) >= config.server.min_clients:  # or the server leaves its tensors as they are
+            kept.add([kind_of[i] for i in chosen], {i: ups[kind_of[i]] for i in chosen})
         before = chosen
-    down = kept.delivered()
+    down, tested = kept.delivered(), set(takers_of_the_test(config, clients))
     for i in clients:
-        lines[i].down.append(down[kind_of[i], i in before])
+        lines[i].down.append(down[kind_of[i], i in before] if i in tested else 0)
     return lines
 
 

@@ -2,27 +2,18 @@
 
 import json
 import math
-import random
-from collections.abc import Sequence
 from itertools import chain
 
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg
 
 from comigs.config import RunConfig
-from comigs.seeds import derive
+from comigs.selection import takers_of_the_test
 from server.delivery import nodes_of, sharer
 from server.exchange import address, collect, message_bytes, order, pack
 from server.journal import Journal
 from server.registry import Registry
 from server.resume import Progress, Totals
-
-
-def takers_of_the_test(config: RunConfig, ids: Sequence[int]) -> list[int]:
-    """Ids of the clients that take the test: all, or `data.test_clients` drawn from the seed."""
-    count = min(len(ids), config.data.test_clients or len(ids))
-    rng = random.Random(derive(config.seed, "server", "test clients"))
-    return sorted(rng.sample(ids, count))
 
 
 def evaluate(

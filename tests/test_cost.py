@@ -115,6 +115,9 @@ def test_flops_of_every_family(family, folders):
         ["method=ffa-lora"],
         ["method=fdlora"],
         ["data.seq_len=48"],
+        ["train.checkpointing=true"],
+        ["train.checkpointing=true", "model.attention_lora=false", "experts.specialists=3"],
+        ["train.loss=chunked"],
     ],
     ids=" ".join,
 )

@@ -7,9 +7,8 @@ import comigs
 import comigs.data.tokens
 import server.check
 from comigs.configload import load_config
-from comigs.selection import participants
+from comigs.selection import participants, takers_of_the_test
 from comigs.state import read_state, saved_rounds
-from server.evaluation import takers_of_the_test
 from tests.helpers import assert_same_numbers, events, numbers
 
 pytest_plugins = ("tests.fixtures",)
