@@ -2,7 +2,7 @@
 
 import copy
 import logging
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import cast
 
@@ -14,6 +14,7 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar
 
 from comigs.attention import prefer_fast_attention
+from comigs.basecache import shared_source
 from comigs.config import ExpertsConfig, ModelConfig
 from comigs.errors import BadInput
 from comigs.experts import add_experts
@@ -63,7 +64,8 @@ def load_base(name: str, dtype: str) -> PreTrainedModel:
 
     Args:
         name: a bundled model, a local folder or a hub id.
-        dtype: "float32" or "bfloat16". Weights stored in this dtype are memory-mapped.
+        dtype: "float32" or "bfloat16". Weights are mapped from a file that stores
+            them in this dtype, so that processes share them; see `comigs.basecache`.
 
     Raises:
         BadInput: when it cannot be loaded, its family is unknown, or its vocabulary is smaller
@@ -73,7 +75,8 @@ def load_base(name: str, dtype: str) -> PreTrainedModel:
     disable_progress_bar()
     try:
         family_of(AutoConfig.from_pretrained(source).model_type)
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=getattr(torch, dtype))
+        load = partial(AutoModelForCausalLM.from_pretrained, dtype=getattr(torch, dtype))
+        model = load(shared_source(source, dtype, load))
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise _unloadable(name, "model", error) from None
     words, rows = len(load_tokenizer(name)), model.get_input_embeddings().num_embeddings

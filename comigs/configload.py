@@ -41,6 +41,9 @@ def load_config(
     try:
         merged = OmegaConf.create(tree)
         for key, value in given:
+            section = key.rpartition(".")[0]
+            if section and isinstance(name := OmegaConf.select(merged, section), str):
+                OmegaConf.update(merged, section, {"name": name})  # engine=ray engine.workers=2
             OmegaConf.update(merged, key, value, force_add=True)
         plain = OmegaConf.to_container(merged, resolve=True)
     except OmegaConfBaseException as error:

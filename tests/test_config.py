@@ -14,6 +14,7 @@ from comigs.configload import (
     read_suite,
     to_dict,
 )
+from comigs.configray import PoolConfig
 from comigs.errors import BadInput
 
 PRESETS = ["quickstart", "paper"]
@@ -52,6 +53,22 @@ def test_nothing_given_is_the_quickstart():
     assert load_config() == load_config("quickstart")
 
 
+def test_a_section_given_by_its_name_keeps_it_beside_its_other_keys():
+    config = load_config(None, ["engine=ray", "engine.workers=2"])
+    assert (config.engine.name, config.engine.workers) == ("ray", 2)
+    assert load_config({"engine": "ray"}, ["engine.workers=2"]) == load_config(
+        {"engine": {"name": "ray", "workers": 2}}
+    )
+
+
+def test_pools_are_read_by_device_class_and_change_no_identity():
+    config = load_config(None, ["ray.pools.phone.workers=2", "ray.pools.phone.resources.npu=1"])
+    assert config.ray.pools == {"phone": PoolConfig(workers=2, resources={"npu": 1.0})}
+    assert load_config(to_dict(config)) == config
+    assert config_hash(config) == config_hash(load_config())
+    assert changed_keys(config, load_config()) == []
+
+
 @pytest.mark.parametrize(
     "override, words",
     [
@@ -75,6 +92,13 @@ def test_nothing_given_is_the_quickstart():
         ("server.strategy=FedAdm", "did you mean FedAdam?"),
         ("engine=dask", "expected inline or ray"),
         ("router=3", "expected keys below"),
+        ("ray.address=ray://far:1", "ray.address is 'ray://far:1'; it must be auto, host:port"),
+        ("ray.pools.phone.workers=0", "ray.pools.phone.workers is 0; it must be at least 1"),
+        ("ray.pools.phone.cpus=-1", "ray.pools.phone.cpus is -1.0"),
+        ("ray.pools.phone.gpus=1.5", "a whole number, or a share below 1"),
+        ("ray.pools.phone.resources.CPU=1", "under another name; see cpus, gpus"),
+        ("ray.pools.phone.cpu=1", "unknown key ray.pools.phone.cpu; did you mean cpus?"),
+        ("ray.pools.phone=3", "expected keys below"),
     ],
 )
 def test_mistakes_on_the_command_line(override, words):

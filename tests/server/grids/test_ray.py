@@ -10,32 +10,15 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 from flwr.serverapp.strategy import FedAvg
 
 from comigs.errors import BadInput, ComigsError
 from server.grids.ray import RayGrid
 from server.grids.raystart import connect
+from tests.server.grids.asking import ask, by_client, failures, pids
 
 APP = "tests.server.grids.toy:app"
-
-
-def ask(grid, message_type="query", nodes=None, content=None):
-    content = RecordDict() if content is None else content
-    nodes = grid.get_node_ids() if nodes is None else nodes
-    return [Message(content, node, message_type) for node in nodes]
-
-
-def by_client(replies):
-    return {reply.metadata.src_node_id - 1: reply for reply in replies}
-
-
-def failures(replies):
-    return {reply.metadata.src_node_id - 1 for reply in replies if reply.has_error()}
-
-
-def pids(replies):
-    return {reply.content.config_records["about"]["pid"] for reply in replies}
 
 
 @pytest.fixture(scope="module")

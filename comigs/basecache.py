@@ -1,0 +1,80 @@
+"""The base's weights in a file that processes can share: stored in the dtype they are used in.
+
+Safetensors in that dtype are mapped into memory, so that all processes of a machine have one copy
+together. From any other file each process makes a copy of its own.
+"""
+
+import fcntl
+import hashlib
+import logging
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import transformers
+from safetensors import safe_open
+from transformers import PreTrainedModel
+from transformers.utils import cached_file
+
+WORTH_SHARING = 1 << 25  # bytes of weights; copies of smaller ones do not matter
+_STORED = {"float32": "F32", "bfloat16": "BF16"}
+
+
+def shared_source(source: str, dtype: str, load: Callable[[str], PreTrainedModel]) -> str:
+    """`source`, or a folder with the same weights as safetensors in `dtype`, made when needed.
+
+    Such folders are in ~/.cache/comigs, or where XDG_CACHE_HOME says; they can be deleted. Where
+    none can be written, a warning says so.
+
+    Args:
+        source: a folder, or a hub id.
+        load: loads the model at `source` in `dtype`.
+    """
+    weights = _weights(source)
+    if not weights:
+        load(source)  # fetches them
+        weights = _weights(source)
+    size = sum(path.stat().st_size for path in weights)
+    if size < WORTH_SHARING or all(_fits(path, dtype) for path in weights):
+        return source
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "comigs"
+    target = cache / f"{weights[0].parent.name}-{dtype}-{_fingerprint(weights)}"
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        with open(f"{target}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not target.is_dir():
+                temporary = Path(f"{target}.tmp")
+                shutil.rmtree(temporary, ignore_errors=True)
+                load(source).save_pretrained(temporary)
+                temporary.rename(target)
+    except (OSError, ValueError) as error:
+        logging.getLogger("comigs").warning(
+            "no %s copy of %s could be stored (%s): each process keeps its own",
+            dtype,
+            source,
+            error,
+        )
+        return source
+    return str(target)
+
+
+def _weights(source: str) -> list[Path]:
+    """The files that `from_pretrained` reads; none while a hub model has not been fetched."""
+    config = cached_file(source, "config.json")
+    folder = Path(str(config)).parent
+    return sorted(folder.glob("model*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
+
+
+def _fits(path: Path, dtype: str) -> bool:
+    """Whether all weights of a file can be used as they are stored."""
+    if path.suffix != ".safetensors":
+        return False
+    with safe_open(path, "pt") as file:
+        return all(file.get_slice(k).get_dtype() == _STORED[dtype] for k in file.keys())  # noqa: SIM118
+
+
+def _fingerprint(weights: Sequence[Path]) -> str:
+    facts = [(str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns) for p in weights]
+    return hashlib.sha256(repr((transformers.__version__, facts)).encode()).hexdigest()[:12]

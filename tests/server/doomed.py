@@ -1,0 +1,27 @@
+"""The ClientApp, with a client that waits for its node's end in round 2.
+
+The folder $DOOMED_FOLDER holds `node`, Ray's id of that node; the client tells by the file `here`.
+"""
+
+import os
+import time
+from pathlib import Path
+
+import ray
+
+import clients.app
+from clients.app import app
+from comigs.local import train_round
+
+__all__ = ["app"]
+
+
+def train_or_wait(config, client, number, *rest):
+    folder = Path(os.environ["DOOMED_FOLDER"])
+    if number == 2 and ray.get_runtime_context().get_node_id() == (folder / "node").read_text():
+        (folder / "here").touch()
+        time.sleep(60)
+    return train_round(config, client, number, *rest)
+
+
+clients.app.train_round = train_or_wait
