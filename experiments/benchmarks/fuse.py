@@ -60,14 +60,24 @@ class Clients:
 
     def train(self) -> None:
         """One round of every client from where it stands."""
-        n, together = len(self.texts), self.way == "fused"
-        for group in [range(n)] if together else [[client] for client in range(n)]:
+        for group in self._groups():
             for client in group:
                 load_adapter_tensors(self._model(client), self.kept[client])
-            trainees = [self._trainee(client) for client in group]
-            train_group(trainees, self.config, round_number=1, steps=self.config.local_steps)
+            self._steps(group, self.config.local_steps)
             for client in group:
                 self.kept[client] = adapter_tensors(self._model(client))
+
+    def step(self) -> None:
+        """One local step of the first client, or of those in its pass: all are alike."""
+        self._steps(self._groups()[0], 1)
+
+    def _groups(self) -> list[list[int]]:
+        everyone = list(range(len(self.texts)))
+        return [everyone] if self.way == "fused" else [[client] for client in everyone]
+
+    def _steps(self, group: list[int], steps: int) -> None:
+        trainees = [self._trainee(client) for client in group]
+        train_group(trainees, self.config, round_number=1, steps=steps)
 
     def _model(self, client: int) -> PeftModel:
         return self.models[client % len(self.models)]
@@ -77,12 +87,12 @@ class Clients:
         return Trainee(self._model(client), text, text, {}, client, 0)
 
 
-def peak(train: Callable[[], None], held: int) -> int:
+def peak(step: Callable[[], None], held: int) -> int:
     """Peak bytes: as the GPU counts them, or what is held and the peak of live tensors on top."""
     if not torch.cuda.is_available():
-        return held + peak_bytes(train)
+        return held + peak_bytes(step)
     torch.cuda.reset_peak_memory_stats()
-    train()
+    step()
     return torch.cuda.max_memory_allocated()
 
 
@@ -102,7 +112,7 @@ def measure(shape: str, clients: int, batch: int, steps: int, repeats: int, leng
     for way in WAYS:
         ways[way] = Clients(way, base, clients, config)
         ways[way].train()
-        memory[way] = peak(ways[way].train, ways[way].held)
+        memory[way] = peak(ways[way].step, ways[way].held)
         if torch.cuda.is_available():  # the peak counts what other ways hold, too
             del ways[way]
     for _ in range(repeats):
