@@ -96,6 +96,7 @@ def test_one_pass_gives_every_client_of_every_family_its_own_logits(family):
         {"method": "fdlora"},
         {"router": RouterConfig(every=2, grad="first_order", steps=1)},
         {"router": RouterConfig(trainable=False)},
+        {"train": TrainConfig(checkpointing=True)},
     ],
     ids=str,
 )
@@ -253,6 +254,7 @@ def test_fusing_belongs_to_the_identity_and_one_is_as_before():
         (["engine.fuse=0"], "engine.fuse"),
         (["engine.fuse=2", "engine.name=ray"], "engine.fuse is 2; .*inline"),
         (["engine.fuse=2", "experts.dropout=0.1"], r"engine.fuse is 2; .*experts\.dropout"),
+        (["engine.fuse=2", "train.loss=chunked"], r"engine.fuse is 2; .*train\.loss"),
     ],
 )
 def test_what_cannot_be_fused_is_refused(settings, message):
