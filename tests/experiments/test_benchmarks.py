@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import GPT2Config
 
-from experiments.benchmarks import overhead, router, step
+from experiments.benchmarks import fuse, overhead, router, step
 
 
 @pytest.fixture
@@ -45,3 +45,13 @@ def test_router(call, monkeypatch):
     body, shown = call(router, "--rounds", "1")
     assert list(body["seconds"]) == list(router.KINDS)
     assert "against alternating" in shown
+
+
+def test_fuse(call, monkeypatch):
+    small = GPT2Config(vocab_size=64, n_embd=16, n_layer=2, n_head=2, n_positions=32)
+    monkeypatch.setattr(fuse, "SHAPES", {"small": small})
+    body, shown = call(fuse, "--quick", "--clients", "1", "--clients", "3", "--batch", "2")
+    assert [row["clients"] for row in body["rows"]] == [1, 3]
+    assert all(row["peak_bytes"][way] > 0 for row in body["rows"] for way in fuse.WAYS)
+    assert body["rows"][1]["peak_bytes"]["own base"] > body["rows"][1]["peak_bytes"]["serial"]
+    assert "serial | fused | own base" in shown
