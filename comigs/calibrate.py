@@ -30,8 +30,9 @@ class Speed:
 
 
 def calibrate(config: RunConfig, client: int) -> Speed:
-    """Measure steps of `client` on random tokens, with the run's number of threads."""
+    """Measure steps of `client` on random tokens with the run's threads, uncompiled."""
     own, flops = config.for_client(client), token_flops(config, client)
+    own = replace(own, train=replace(own.train, compile=False))
     threads = torch.get_num_threads()
     torch.set_num_threads(config.threads or threads)
     try:

@@ -62,7 +62,8 @@ def _alike(clients: Iterable[ClientPlan]) -> list[list[ClientPlan]]:
 
 
 def _print(console: Console, rows: list[list[ClientPlan]], title: str, columns: Columns) -> None:
-    table = Table(box=None, pad_edge=False, header_style="bold", title=title, title_justify="left")
+    table = Table(box=None, pad_edge=False, collapse_padding=True, header_style="bold")
+    table.title, table.title_justify = title, "left"
     table.add_column("clients", no_wrap=True)
     for name in columns:
         table.add_column(name, justify="right", no_wrap=True)

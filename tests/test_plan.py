@@ -46,6 +46,21 @@ def test_a_plan_on_devices(yaml_file, tmp_path):
     assert "phone-low" in out and "joules" in out
 
 
+def test_a_plan_has_the_seconds_and_joules_of_the_simulated_clock(tree, tmp_path):
+    devices = {"profiles": ["phone-low", "laptop", "board"]}
+    path, folder = tmp_path / "devices.yaml", tmp_path / "run"
+    path.write_text(json.dumps(tree | {"devices": devices}))
+    _, plan = planned(tmp_path, path)
+    assert run_cli("run", path, "--out", folder)[0] == 0
+    last = {event["client"]: event for event in events(folder, "client") if event["round"] > 1}
+    for number, event in last.items():
+        device = plan["clients"][number]["device"]
+        assert device["seconds"] == pytest.approx(event["sim_compute"])
+        assert device["transfer"] == pytest.approx(event["sim_down"] + event["sim_up"])
+        assert device["joules"] == pytest.approx(event["sim_joules"])
+    assert last
+
+
 def test_a_plan_says_what_does_not_fit_and_a_run_refuses_it(yaml_file, tmp_path):
     settings = [yaml_file, "devices.profiles=[laptop,small,small]", SMALL]
     out, plan = planned(tmp_path, *settings)

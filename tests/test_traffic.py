@@ -26,13 +26,16 @@ def run_of(tree, folder, **settings):
     result = comigs.run(tree | settings, out=folder)
     predicted = traffic(result.config)
     for client in range(len(predicted)):
-        final = next(e for e in events(folder, "final") if e["client"] == client)
+        final = next((e for e in events(folder, "final") if e["client"] == client), None)
         trained = [e for e in events(folder, "client") if e["client"] == client]
         yield predicted[client], trained, final
 
 
 def assert_exact(tree, folder, **settings):
     for line, trained, final in run_of(tree, folder, **settings):
+        if final is None:
+            assert line.down[-1] == 0
+            continue
         assert line.exact
         for event in trained:
             assert line.up[event["round"] - 1] == event["bytes_up"]
@@ -72,6 +75,16 @@ def test_stacks_stop_growing_at_the_size_of_the_weights(equal, tmp_path):
 @pytest.mark.parametrize("strategy", ["FedProx", "FedAdam", "FedYogi", "FedAvgM", "FedMedian"])
 def test_bytes_of_every_kind_of_strategy(strategy, equal, tmp_path):
     assert_exact(equal, tmp_path, server={"strategy": strategy}, rounds=2)
+
+
+@pytest.mark.parametrize("method", ["comigs", "flora", "pcl"])
+def test_bytes_with_lost_and_absent_devices_and_a_smaller_test(method, equal, tmp_path):
+    shaky = {"like": "board", "dropout": 0.4, "trace": "110"}
+    devices = {"define": {"shaky": shaky}, "profiles": {"shaky": 2, "laptop": 1}}
+    data = equal["data"] | {"test_clients": 2}
+    more = {"devices": devices, "data": data, "rounds": 5}
+    assert_exact(equal, tmp_path, method=method, **more)
+    assert events(tmp_path, "dropped"), "nothing was lost"
 
 
 def test_strategies_named_here_exist():
