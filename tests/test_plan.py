@@ -3,12 +3,20 @@
 import json
 
 import pytest
+from typer.testing import CliRunner
 
-from tests.helpers import events, run_cli
+from comigs.cli import app
+from tests.helpers import events
 
 pytest_plugins = ("tests.fixtures",)
 
 SMALL = "devices.define.small={like: board, memory: 1000}"
+
+
+def run_cli(*arguments):
+    """The command in this process. Returns (exit code, standard output, standard error)."""
+    result = CliRunner(env={"COLUMNS": "80"}).invoke(app, [str(each) for each in arguments])
+    return result.exit_code, result.stdout, result.stderr
 
 
 def planned(tmp_path, *settings):
