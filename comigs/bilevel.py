@@ -14,7 +14,7 @@ import torch
 from peft import PeftModel
 from torch import Tensor, nn
 
-from comigs.adapters import training_experts, training_router
+from comigs.adapters import training_experts
 from comigs.config import RunConfig
 from comigs.errors import ComigsError
 from comigs.evaluate import token_loss
@@ -83,8 +83,7 @@ def train_group(
                 levels.enter_context(using_expert(everyone, alone))
             for learner, part in zip(learners, parts, strict=True):
                 set_lr(learner.expert_optimizer, rate)
-                learns = part.parameters.__contains__
-                levels.enter_context(training_experts(learner.trainee.model, learns))
+                levels.enter_context(learner.training(part, dropout=True))
             losses = _step(everyone, config, parts)
         for learner, (loss, balance) in zip(learners, losses, strict=True):
             learner.stats.losses.append(loss)
@@ -112,8 +111,8 @@ def _router_step(
     if config.router.grad == "first_order":
         return
     with ExitStack() as levels:
-        for learner in learners:
-            levels.enter_context(training_router(learner.trainee.model))
+        for learner, part in zip(learners, parts, strict=True):
+            levels.enter_context(learner.training(part, dropout=False))
         _step(model, config, parts)
 
 

@@ -1,6 +1,7 @@
 """One client in local training: what it trains, its optimisers, random streams and statistics."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -57,6 +58,8 @@ class Learner:
     def __init__(self, trainee: Trainee, config: RunConfig, round_number: int) -> None:
         method = find_method(config.method)
         self.trainee, self.config = trainee, config
+        trainee.model.requires_grad_(False)
+        self.drops = [m for n, m in trainee.model.named_modules() if ".lora_dropout." in n]
         named = adapter_parameters(trainee.model)
         self.experts = {n: p for n, p in named.items() if not is_router(n) and method.learns(n)}
         self.routers = {n: p for n, p in named.items() if is_router(n) and config.router.trainable}
@@ -97,6 +100,24 @@ class Learner:
         if not self.router_optimizer or self.joint:
             return False
         return (self.trainee.steps_done + steps) % self.config.router.every == 0
+
+    @contextmanager
+    def training(self, part: "Part", dropout: bool) -> Iterator[None]:
+        """Within the context only the part's tensors require grad; LoRA dropout on or off.
+
+        As `training_experts` and `training_router`, which have to look for the tensors first.
+        """
+        for parameter in part.parameters.values():
+            parameter.requires_grad_(True)
+        for drop in self.drops:
+            drop.train(dropout)
+        try:
+            yield
+        finally:
+            for parameter in part.parameters.values():
+                parameter.requires_grad_(False)
+            for drop in self.drops:
+                drop.eval()
 
     def moments(self) -> dict[str, Tensor]:
         kept = moments_of(self.expert_optimizer, self.experts)
