@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import GPT2Config
 
-from experiments.benchmarks import overhead, router, step
+from experiments.benchmarks import overhead, ray, router, step
 
 
 @pytest.fixture
@@ -45,3 +45,19 @@ def test_router(call, monkeypatch):
     body, shown = call(router, "--rounds", "1")
     assert list(body["seconds"]) == list(router.KINDS)
     assert "against alternating" in shown
+
+
+def test_ray(call, monkeypatch):
+    monkeypatch.setattr(ray, "SHAPES", {})
+    monkeypatch.setattr(ray, "WORKERS", (2,))
+    body, shown = call(ray, "--quick")
+    [row] = body["speed"]
+    assert {engine: len(times) for engine, times in row["seconds"].items()} == {
+        "inline": 1,
+        "ray": 1,
+    }
+    [held] = body["memory"]
+    assert [0 < each["private"] <= each["pss"] <= each["rss"] for each in held["each"]] == [
+        True
+    ] * 2
+    assert "speed-up" in shown
