@@ -31,7 +31,7 @@ SHAPES = {"gpt2-124M": GPT2Config()}
 ENGINES = {"inline": ["engine=inline"], "ray": ["engine=ray", "engine.workers=2"]}
 WORKERS = (1, 2, 3)  # in turn, for memory
 FIXED = ["threads=1", "log.tensorboard=false", "log.eval_every=0"]
-FIXED += ["data.valid_tokens=512", "data.test_tokens=256"]  # runs end with an evaluation
+FIXED += ["data.valid_tokens=256", "data.test_tokens=256"]  # runs end with an evaluation
 
 
 def make_base(config: GPT2Config, folder: Path) -> Path:
@@ -151,16 +151,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="one short round each")
     parser.add_argument("--out", type=Path, default=RESULTS / "ray.json")
+    parser.add_argument("--repeats", type=int, default=2)
     args = parser.parse_args()
     work = ["local_steps=1", "batch_size=1", "data.seq_len=16"] if args.quick else []
-    repeats, rounds = (1, 1) if args.quick else (3, 2)
+    repeats, rounds = (1, 1) if args.quick else (args.repeats, 2)
     with tempfile.TemporaryDirectory() as folder:
         bases = {"comigs-tiny": "model=comigs-tiny"}
         for name, config in SHAPES.items():
             bases[name] = f"model={make_base(config, Path(folder) / name)}"
         speed = []
         for name, model in bases.items():
-            length = [] if name == "comigs-tiny" else ["local_steps=1", "batch_size=4"]
+            length = (
+                ["local_steps=5"] if name == "comigs-tiny" else ["local_steps=1", "batch_size=4"]
+            )
             speed.append(compare(name, [model, *length, *work], repeats, rounds))
         held = [memory(name, [model], n) for name, model in bases.items() for n in WORKERS]
     show(speed, held)
