@@ -6,6 +6,11 @@ import signal
 import pytest
 
 import comigs
+from comigs.configload import load_config
+from comigs.configray import PoolConfig, RayConfig
+from server.grids.ray import RayGrid
+from server.journal import Journal
+from server.loop import run_rounds
 from tests.helpers import assert_same_numbers, events, read_until, run_cli, start_cli
 
 pytest_plugins = ("tests.fixtures",)
@@ -18,6 +23,14 @@ def ray_engine(workers):
 @pytest.mark.parametrize("workers", [1, 2])
 def test_ray_workers_change_no_bit(tree, finished, tmp_path, workers):
     assert_same_numbers(comigs.run(tree | ray_engine(workers), out=tmp_path).folder, finished)
+
+
+def test_pools_of_device_classes_change_no_bit(tree, finished, tmp_path):
+    pools = {"phone": PoolConfig(cpus=0.5), "desk": PoolConfig(resources={"fast": 1.0})}
+    config, classes = RayConfig(pools=pools), ["desk", "phone", "watch"]
+    with RayGrid("clients.app:app", 3, str(tmp_path), 1, 1, config=config, classes=classes) as grid:
+        run_rounds(grid, load_config(tree), tmp_path, Journal(tmp_path))
+    assert_same_numbers(tmp_path, finished)
 
 
 def test_a_client_that_skips_rounds_is_the_same_in_every_engine(tree, tmp_path):

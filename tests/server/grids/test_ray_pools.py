@@ -1,17 +1,11 @@
-"""Pools of workers by device class: who runs where, and the same numbers for every layout."""
+"""Pools of workers by device class: who runs where."""
 
 import pytest
 from flwr.app import ConfigRecord, RecordDict
 
-from comigs.configload import load_config
 from comigs.configray import PoolConfig, RayConfig
 from server.grids.ray import RayGrid
-from server.journal import Journal
-from server.loop import run_rounds
-from tests.helpers import assert_same_numbers
 from tests.server.grids.asking import ask, by_client, failures
-
-pytest_plugins = ("tests.fixtures",)
 
 POOLS = {"phone": PoolConfig(workers=1, cpus=0.5), "desk": PoolConfig(resources={"fast": 1.0})}
 CLASSES = ["phone", "desk", "phone", "desk"]
@@ -48,10 +42,3 @@ def test_the_slowest_of_each_class_start_first(grid, state_dir):
         lines = log.read_text().splitlines()
         starts = [int(line.split()[1]) for line in lines if line.startswith("start")]
         assert sorted(starts, key=lambda client: CLASSES[client] == "desk") == expected
-
-
-def test_pools_change_no_bit(tree, finished, tmp_path):
-    config, classes = RayConfig(pools=POOLS), ["desk", "phone", "watch"]
-    with RayGrid("clients.app:app", 3, str(tmp_path), 1, 1, config=config, classes=classes) as grid:
-        run_rounds(grid, load_config(tree), tmp_path, Journal(tmp_path))
-    assert_same_numbers(tmp_path, finished)
