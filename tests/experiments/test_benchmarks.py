@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import GPT2Config
 
-from experiments.benchmarks import overhead, router, step
+from experiments.benchmarks import ondevice, overhead, router, step
 
 
 @pytest.fixture
@@ -45,3 +45,15 @@ def test_router(call, monkeypatch):
     body, shown = call(router, "--rounds", "1")
     assert list(body["seconds"]) == list(router.KINDS)
     assert "against alternating" in shown
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="limits are the Linux kernel's")
+def test_ondevice(call, monkeypatch):
+    small = GPT2Config(vocab_size=2048, n_embd=16, n_layer=2, n_head=2, n_positions=32)
+    monkeypatch.setattr(ondevice, "SHAPE", small)
+    monkeypatch.setattr(ondevice, "STEP", 100_000_000)
+    body, shown = call(ondevice, "--quick")
+    (row,) = body["rows"]
+    assert 0 < row["smallest_limit"] <= row["resident"] + 2 * ondevice.STEP
+    assert "smallest limit" in shown
