@@ -3,7 +3,7 @@
     python -m experiments.benchmarks.ondevice [--experts 2] [--quick] [--out FILE.json]
 
 A process of its own trains two rounds, and saves its state, of a random Llama-shaped model whose
-bf16 base is mapped from its file: steps of 4 x 128 tokens, one sequence at a time, layers
+bf16 base is mapped from its file: steps of 2 x 128 tokens, one sequence at a time, layers
 recomputed in the backward pass, loss in chunks. It does so under a memory limit that the kernel
 enforces (limits.py), and the smallest limit that it survives is found in steps of 25 MB. Pages of
 libraries that other processes had in memory are not charged to it; they are added to the limit.
@@ -54,7 +54,7 @@ def configuration(folder: Path, experts: int, length: int) -> dict[str, Any]:
         "router": {"every": 2, "steps": 1},
         "rounds": 2,
         "local_steps": 2,
-        "batch_size": 4,
+        "batch_size": 2,
         "micro_batch_size": 1,
         "threads": 1,
         "train": {"checkpointing": True, "loss": "chunked"},

@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import GPT2Config
 
-from experiments.benchmarks import fuse, overhead, ray, router, step
+from experiments.benchmarks import fuse, ondevice, overhead, ray, router, step
 
 
 @pytest.fixture
@@ -71,3 +71,15 @@ def test_ray(call, monkeypatch):
         True
     ] * 2
     assert "speed-up" in shown
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="limits are the Linux kernel's")
+def test_ondevice(call, monkeypatch):
+    small = GPT2Config(vocab_size=2048, n_embd=16, n_layer=2, n_head=2, n_positions=32)
+    monkeypatch.setattr(ondevice, "SHAPE", small)
+    monkeypatch.setattr(ondevice, "STEP", 100_000_000)
+    body, shown = call(ondevice, "--quick")
+    (row,) = body["rows"]
+    assert 0 < row["smallest_limit"] <= row["resident"] + 2 * ondevice.STEP
+    assert "smallest limit" in shown

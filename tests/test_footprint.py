@@ -1,0 +1,42 @@
+"""What a client process occupies in all: predicted, and under a limit that the kernel enforces."""
+
+import sys
+
+import pytest
+
+from comigs.configload import load_config
+from comigs.footprint import peak_resident, process_memory
+from comigs.memory import peak_memory
+
+pytest_plugins = ("tests.fixtures",)
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="limits are the Linux kernel's")
+
+
+def test_the_parts_are_the_libraries_the_tensors_and_the_moments_of_the_start(tree, monkeypatch):
+    monkeypatch.setattr("comigs.footprint.library_memory", lambda: 1000)
+    config = load_config(tree)
+    memory = peak_memory(config, 2)
+    assert process_memory(config, 2) == 1000 + memory.total + memory.moments
+    assert process_memory(config, 2) > process_memory(config, 0)
+
+
+def test_the_peak_of_this_process_counts_what_it_touches():
+    before = peak_resident()
+    touched = b"\1" * (2 * before)
+    assert peak_resident() >= len(touched)
+
+
+@linux
+@pytest.mark.slow
+def test_a_client_trains_within_the_predicted_memory_and_not_within_half_of_it(tree, tmp_path):
+    from experiments.benchmarks.limits import attempt, kind
+
+    by = kind()
+    free = attempt(tree, tmp_path / "free", None, by)
+    assert process_memory(load_config(tree), 0) == pytest.approx(free.resident, rel=0.15)
+    room = int(1.2 * (free.resident - free.uncounted))
+    if by == "RLIMIT_DATA":
+        pytest.skip("no cgroup can be made here; RLIMIT_DATA counts what is reserved, too")
+    assert attempt(tree, tmp_path / "enough", room, by).survived
+    assert not attempt(tree, tmp_path / "too little", room // 2, by).survived
