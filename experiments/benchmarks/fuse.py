@@ -5,8 +5,10 @@
 Each of n clients does some local steps of B x 128 tokens from its own adapters (one generalist, one
 specialist, top 2, rank 8), with one router step: (serial) one model over one base, switching the
 clients' adapters; (fused) n clients in one pass; (own base) a model with a base of its own for
-each. bf16 base, random weights. Ways run in alternation, minima. Memory is what the clients hold
-(base, adapters) and the peak of live tensor bytes in a step. Uses a GPU if there is one.
+each. bf16 base, random weights. Ways run in alternation, minima. On a GPU, time is wall time and
+memory what it allocated at most. On a CPU, time is one thread's processor time, so that other work
+on the machine does not count, and memory what the clients hold (base, adapters) and the peak of
+live tensor bytes in a step.
 """
 
 import argparse
@@ -96,6 +98,14 @@ def peak(step: Callable[[], None], held: int) -> int:
     return torch.cuda.max_memory_allocated()
 
 
+def now() -> float:
+    """Seconds, to take differences of."""
+    if not torch.cuda.is_available():
+        return time.process_time()
+    torch.cuda.synchronize()
+    return time.perf_counter()
+
+
 def measure(shape: str, clients: int, batch: int, steps: int, repeats: int, length: int) -> dict:
     torch.manual_seed(0)
     base = AutoModelForCausalLM.from_config(SHAPES[shape], dtype=torch.bfloat16)
@@ -120,11 +130,9 @@ def measure(shape: str, clients: int, batch: int, steps: int, repeats: int, leng
             if not (run := ways.get(way)):
                 run = Clients(way, base, clients, config)
                 run.train()
-            begin = time.perf_counter()
+            begin = now()
             run.train()
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            seconds[way].append(time.perf_counter() - begin)
+            seconds[way].append(now() - begin)
     best = {way: min(times) for way, times in seconds.items()}
     return {
         "shape": shape,
@@ -150,6 +158,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2, help="local steps")
     parser.add_argument("--repeats", type=int, default=3)
     args = parser.parse_args()
+    if not torch.cuda.is_available():
+        torch.set_num_threads(1)
     repeats, length = (1, 16) if args.quick else (args.repeats, 128)
     rows = [
         measure(shape, clients, batch, args.steps, repeats, length)
