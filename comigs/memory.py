@@ -92,13 +92,15 @@ def _predict(step: _Step) -> Memory:
     layers = depth(step.model)
     few, more = (_trace(step, min(n, layers)) for n in (_DEPTH - 1, _DEPTH))
     line = (m + (m - n) * max(0, layers - _DEPTH) for n, m in zip(few, more, strict=True))
-    *held, training, evaluation = line
-    return Memory(*held, activations=max(0, training, evaluation))
+    base, adapters, gradients, moments, training, evaluation = line
+    return Memory(base, adapters, gradients, moments, max(0, training, evaluation))
 
 
 def _trace(step: _Step, layers: int) -> tuple[int, ...]:
-    """Bytes of a model of that depth: as in `Memory`, with activations of a step and of an
-    evaluation (0 when it is no larger than a micro-batch: gradients need more)."""
+    """The fields of `Memory` at this depth, with the activations of a step and of an evaluation.
+
+    An evaluation of no more sequences than a micro-batch needs less than a step, and counts as 0.
+    """
     method = find_method(step.method)
     mode = FakeTensorMode()
     model = shadow_model(step.model, step.experts, layers, mode)
