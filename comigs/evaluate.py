@@ -33,13 +33,16 @@ def token_loss(
     return F.cross_entropy(logits.flatten(0, 1).float(), targets, reduction=reduction)
 
 
+def evaluation_batch(config: RunConfig) -> int:
+    """Sequences that are evaluated at once by a client that trains as its `config` says."""
+    whole = config.micro_batch == config.batch_size
+    return EVALUATION_BATCH if whole else min(EVALUATION_BATCH, config.micro_batch)
+
+
 def evaluate(model: nn.Module, tokens: Tensor, config: RunConfig) -> float:
     """Perplexity on the whole stream, in the memory that a client's `config` trains in."""
-    batch = EVALUATION_BATCH
-    if config.micro_batch < config.batch_size:
-        batch = min(batch, config.micro_batch)
     chunked = config.train.loss == "chunked"
-    return perplexity(model, tokens, config.data.seq_len, batch, chunked)
+    return perplexity(model, tokens, config.data.seq_len, evaluation_batch(config), chunked)
 
 
 @torch.no_grad()

@@ -1,7 +1,7 @@
 """What one client's training needs in memory, known before anything is loaded or launched."""
 
 from collections.abc import Iterable
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from comigs.adapters import adapter_parameters, is_router, training_experts
 from comigs.config import ExpertsConfig, ModelConfig, RunConfig, TrainConfig
-from comigs.evaluate import token_loss
+from comigs.evaluate import evaluation_batch, token_loss
 from comigs.experts import balance_loss
 from comigs.forward import forward_of
 from comigs.local import experts_of
@@ -30,7 +30,7 @@ class Memory:
         adapters: experts, attention LoRA and routers.
         gradients: of all that is trained.
         moments: of the optimisers.
-        activations: everything else that is alive at the peak of an expert step.
+        activations: all else that is alive at the peak of an expert step or an evaluation.
     """
 
     base: int
@@ -66,6 +66,7 @@ class _Step(NamedTuple):
     chunked: bool
     accumulates: bool  # whether a batch is more than one micro-batch
     sequences: int  # of a micro-batch
+    evaluated: int  # sequences at once in an evaluation
     seq_len: int
 
 
@@ -80,6 +81,7 @@ def _step_of(config: RunConfig, client: int) -> _Step:
         chunked=config.train.loss == "chunked",
         accumulates=mine.micro_batch < config.batch_size,
         sequences=mine.micro_batch,
+        evaluated=evaluation_batch(mine),
         seq_len=config.data.seq_len,
     )
 
@@ -88,14 +90,17 @@ def _step_of(config: RunConfig, client: int) -> _Step:
 def _predict(step: _Step) -> Memory:
     """All layers have the same shape, so that two shallow models give the line to any depth."""
     layers = depth(step.model)
-    if layers <= _DEPTH:
-        return _trace(step, layers)
-    less, more = (astuple(_trace(step, n)) for n in (_DEPTH - 1, _DEPTH))
-    line = (m + (m - n) * (layers - _DEPTH) for n, m in zip(less, more, strict=True))
-    return Memory(*(max(0, size) for size in line))
+    few, more = (_trace(step, min(n, layers)) for n in (_DEPTH - 1, _DEPTH))
+    line = (m + (m - n) * max(0, layers - _DEPTH) for n, m in zip(few, more, strict=True))
+    base, adapters, gradients, moments, training, evaluation = line
+    return Memory(base, adapters, gradients, moments, max(0, training, evaluation))
 
 
-def _trace(step: _Step, layers: int) -> Memory:
+def _trace(step: _Step, layers: int) -> tuple[int, ...]:
+    """The fields of `Memory` at this depth, with the activations of a step and of an evaluation.
+
+    An evaluation of no more sequences than a micro-batch needs less than a step, and counts as 0.
+    """
     method = find_method(step.method)
     mode = FakeTensorMode()
     model = shadow_model(step.model, step.experts, layers, mode)
@@ -114,14 +119,20 @@ def _trace(step: _Step, layers: int) -> Memory:
         options = TrainConfig(checkpointing=step.checkpointing)
         with live, forward_of(model, options), training_experts(model, mine.__contains__):
             (token_loss(model, windows, "mean", step.chunked) + balance_loss(model)).backward()
+        evaluation = LiveBytes([*held, *gradients], step.experts.total)
+        if step.evaluated > step.sequences:
+            with evaluation, torch.no_grad():
+                more = torch.zeros(step.evaluated, step.seq_len + 1, dtype=torch.long)
+                token_loss(model, more, "sum", step.chunked)
     made = 0 if step.accumulates else _bytes(mine.values())
     learnt = experts | routers
-    return Memory(
-        base=_bytes(held) - _bytes(named.values()),
-        adapters=_bytes(named.values()),
-        gradients=_bytes(learnt.values()),
-        moments=2 * _bytes(learnt.values()) + 4 * len(learnt),  # and a step counter each
-        activations=live.peak - made,
+    return (
+        _bytes(held) - _bytes(named.values()),
+        _bytes(named.values()),
+        _bytes(learnt.values()),
+        2 * _bytes(learnt.values()) + 4 * len(learnt),  # and a step counter each
+        live.peak - made,
+        evaluation.peak,
     )
 
 

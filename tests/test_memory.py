@@ -19,6 +19,7 @@ from comigs.config import (
     RunConfig,
     TrainConfig,
 )
+from comigs.evaluate import evaluate
 from comigs.local import model_of
 from comigs.memory import peak_memory
 from comigs.methods import find_method
@@ -53,7 +54,7 @@ def folders(tmp_path_factory):
 
 
 def measured_peak(config):
-    """Most bytes of tensors that one round makes and holds at a time, moments included."""
+    """Most bytes of tensors that a round and an evaluation make and hold, moments included."""
     model = model_of(config, 0)
     method = find_method(config.method)
     init_adapters(model, 0, 0, method.shares)
@@ -69,7 +70,8 @@ def measured_peak(config):
 
     moments = round_of(1, {})
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
-        round_of(2, moments)
+        moments = round_of(2, moments)
+        evaluate(model, tokens[:1100], config)
     live = peak = 0
     for event in record.profiler.kineto_results.events():
         if event.name() == "[memory]":
@@ -95,6 +97,8 @@ CASES = [
     ("llama", {"specialists": 3, "top_k": 2}, {}),
     ("llama", {"specialists": 3, "top_k": 1, "rank": 32}, {"micro_batch_size": 1}),
     ("llama", {"rank": 64}, {"batch_size": 1}),
+    ("layers", {}, {"batch_size": 1}),
+    ("logits", {}, {"batch_size": 1}),
     ("llama", {"dropout": 0.1}, {}),
     ("llama", {}, {"method": "pfedmoe"}),
     ("llama", {}, {"method": "ffa-lora"}),

@@ -98,7 +98,6 @@ def measure(folder: Path, experts: int, length: int, by: str) -> dict[str, Any]:
         "predicted": predicted,
         "predicted/resident": predicted / free.resident,
         "predicted/limit": predicted / limit,
-        "seconds": free.seconds,
     }
 
 
