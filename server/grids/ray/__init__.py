@@ -73,10 +73,11 @@ class RayGrid(EmbeddedGrid):
         self._redone: set[str] = set()
         self._owns_ray = not ray.is_initialized()
         options = connect(ray, config.address, total(pools), threads)
+        alone = self._owns_ray and config.address is None
         self._home = ray.get_runtime_context().get_node_id()
         start_args = (app_ref, threads, num_clients, state_dir, os.getcwd())
         try:
-            self._force = Workforce(pools, options, start_args)
+            self._force = Workforce(pools, options, start_args, alone)
         except BaseException:
             self._shut_down()
             raise

@@ -1,6 +1,7 @@
 """The Ray actors of a grid: where they start, and what happens when one of them is lost."""
 
 import logging
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from server.grids.worker import ClientWorker
 logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 1.0  # between looks at the nodes, while a worker starts
-START_SECONDS = 300.0  # for a pool to have its first worker up
+START_SECONDS = 300.0  # for a pool to have its first worker up, where Ray is not ours alone
 
 
 class Actor(ClientWorker):
@@ -47,15 +48,21 @@ class Workforce:
     Args:
         options: of every actor, e.g. its environment.
         start_args: what `ClientWorker.start` gets.
+        alone: whether nobody else uses this Ray, so that no worker waits for what others hold.
 
     Raises:
         BadInput: there is no room for a worker: Ray would wait for it for ever.
     """
 
     def __init__(
-        self, pools: Sequence[Pool], options: Mapping[str, Any], start_args: Sequence[Any]
+        self,
+        pools: Sequence[Pool],
+        options: Mapping[str, Any],
+        start_args: Sequence[Any],
+        alone: bool,
     ) -> None:
         self.workers: list[Worker] = []
+        self._patience = math.inf if alone else START_SECONDS
         self._options, self._start_args = options, start_args
         self._next_look = 0.0
         for pool in pools:
@@ -73,7 +80,7 @@ class Workforce:
         options = {**self._options, **_options(pool.demand, node)}
         actor: Any = ray.remote(Actor).options(**options).remote()
         task = actor.start.remote(*self._start_args)
-        deadline = time.monotonic() + START_SECONDS
+        deadline = time.monotonic() + self._patience
         self.workers.append(Worker(pool, node, actor, task, deadline))
         return True
 
@@ -99,7 +106,7 @@ class Workforce:
         """Move workers whose node died before they were up.
 
         Raises:
-            ComigsError: no worker of a pool is up in `START_SECONDS`.
+            ComigsError: no worker of a pool comes up, because others use the resources.
         """
         starting = [worker for worker in self.workers if not worker.up]
         if not starting or time.monotonic() < self._next_look:
@@ -112,7 +119,7 @@ class Workforce:
             elif now > worker.deadline and not any(w.up for w in self._colleagues(worker)):
                 raise ComigsError(
                     f"no worker of the ray pool {worker.pool.name!r} has started within "
-                    f"{START_SECONDS:g} s; is {words(worker.pool.demand)} in use by others?"
+                    f"{self._patience:g} s; is {words(worker.pool.demand)} in use by others?"
                 )
 
     def _colleagues(self, worker: Worker) -> list[Worker]:

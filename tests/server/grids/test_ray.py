@@ -14,7 +14,7 @@ from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 from flwr.serverapp.strategy import FedAvg
 
 from comigs.errors import BadInput, ComigsError
-from server.grids.ray import RayGrid
+from server.grids.ray import RayGrid, workforce
 from server.grids.raystart import connect
 from tests.server.grids.asking import ask, by_client, failures, pids
 
@@ -145,6 +145,15 @@ def test_an_address_without_ray_is_a_clear_error():
             connect(no_ray_yet, address, {"CPU": 1.0}, threads=1)
 
 
+def test_workers_do_not_wait_for_ever_for_what_others_hold(grid, tmp_path, monkeypatch):
+    assert not failures(grid.send_and_receive(ask(grid)))
+    monkeypatch.setattr(workforce, "START_SECONDS", 0.5)
+    said = r"'default' has started within 0\.5 s; is 1 CPU in use by others"
+    with RayGrid(APP, 4, str(tmp_path), 1, 1) as second, pytest.raises(ComigsError, match=said):
+        second.send_and_receive(ask(second))
+    assert not failures(grid.send_and_receive(ask(grid)))
+
+
 def test_no_workers_are_refused(tmp_path):
     with pytest.raises(BadInput, match=r"engine\.workers=0"):
         RayGrid(APP, 4, str(tmp_path), workers=0, threads=1)
@@ -158,7 +167,7 @@ def test_ray_prints_nothing_and_is_left_as_it_was_found(tmp_path):
         from flwr.app import Message, RecordDict
         from comigs.errors import ComigsError
         from server.grids import raystart
-        from server.grids.ray import RayGrid
+        from server.grids.ray import RayGrid, workforce
 
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
         before = dict(os.environ), signal.getsignal(signal.SIGTERM)
