@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 import clients.app
 import comigs
 import comigs.bilevel
+import server.grids.inline
 from comigs.cli import app
 from comigs.configload import load_config
 from comigs.errors import ComigsError
@@ -215,18 +216,16 @@ def test_a_client_that_fails_only_in_the_final_evaluation_costs_its_row(
 def test_a_reply_that_makes_no_sense_costs_that_client_the_round(
     tree, tmp_path, monkeypatch, change, reason
 ):
-    from server.grids.inline import InlineGrid
+    run_client = server.grids.inline.run_client
 
-    answer = InlineGrid._answer
-
-    def tampered(self, message):
-        reply = answer(self, message)
+    def tampered(app, message, context):
+        reply = run_client(app, message, context)
         is_it = message.metadata.message_type == "train" and message.metadata.dst_node_id == 2
         if is_it and message.content["config"]["server-round"] == 2:
             change(reply)
         return reply
 
-    monkeypatch.setattr(InlineGrid, "_answer", tampered)
+    monkeypatch.setattr(server.grids.inline, "run_client", tampered)
     comigs.run(tree, out=tmp_path)
     [(number, client, said)] = failures(tmp_path)
     assert (number, client) == (2, 1)
