@@ -15,11 +15,12 @@ install: $(READY) ## make .venv with the locked packages and comigs itself
 run: install ## run the quickstart federation
 	@$(BIN)/comigs run
 
+test: export OMP_NUM_THREADS = 1
 test: export HF_HUB_OFFLINE = 1
 test: export FLWR_TELEMETRY_ENABLED = 0
 test: export RAY_USAGE_STATS_ENABLED = 0
 test: lint ## lint, check types, run all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: install ## check style and types
 	$(BIN)/ruff check .

@@ -42,7 +42,7 @@ CONFIGS = {
 
 def base_of(family):
     torch.manual_seed(0)
-    return tf.AutoModelForCausalLM.from_config(CONFIGS[family]).eval()
+    return tf.AutoModelForCausalLM.from_config(copy.deepcopy(CONFIGS[family])).eval()
 
 
 def mixture_of(base, **experts):

@@ -3,9 +3,11 @@
 import re
 import shlex
 import shutil
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
+from ray.cluster_utils import Cluster
 from typer.testing import CliRunner
 
 from comigs.base import BUNDLED
@@ -54,10 +56,22 @@ def place(tmp_path_factory):
     return place
 
 
+@contextmanager
+def cluster(monkeypatch):
+    """A Ray cluster of one node, where `ray.address=auto` finds it."""
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
+    monkeypatch.setenv("RAY_ADDRESS", cluster.address)
+    try:
+        yield
+    finally:
+        cluster.shutdown()
+
+
 @pytest.mark.parametrize("arguments", commands(), ids=" ".join)
 def test_readme_commands_run(arguments, place, tmp_path, monkeypatch):
     monkeypatch.chdir(place)
-    output = run(arguments, tmp_path / "out")
+    with cluster(monkeypatch) if "ray.address=auto" in arguments else nullcontext():
+        output = run(arguments, tmp_path / "out")
     if arguments[0] == "run":
         assert "pretrained" in output
     if arguments[0] == "generate":

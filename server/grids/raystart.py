@@ -36,6 +36,7 @@ def connect(
             return options
         if address is not None and not ray.is_initialized():
             _knock(address)
+            _forget_token(ray)
             with _attributes(ray._private.worker, _NO_OBITUARIES), _kept_sigterm():
                 ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
     except Exception as error:
@@ -75,8 +76,7 @@ def start_local_ray(ray: Any, resources: Mapping[str, float], env: dict[str, str
         stack.enter_context(_attributes(private.worker, _NO_OBITUARIES))
         stack.enter_context(_attributes(private.ray_constants, dict.fromkeys(flags, False)))
         stack.enter_context(_kept_sigterm())
-        if loader := getattr(ray._raylet, "AuthenticationTokenLoader", None):
-            loader.instance().reset_cache()
+        _forget_token(ray)
         ray.init(
             address="local",
             num_cpus=math.ceil(resources["CPU"]),
@@ -86,6 +86,16 @@ def start_local_ray(ray: Any, resources: Mapping[str, float], env: dict[str, str
             logging_level=logging.ERROR,
             _system_config={"prestart_worker_first_driver": False},
         )
+
+
+def _forget_token(ray: Any) -> None:
+    """Make Ray read its mode and token of authentication again: it keeps those of an earlier Ray.
+
+    The order is Ray's own: a thread that still ends must not find the mode without a token.
+    """
+    if loader := getattr(ray._raylet, "AuthenticationTokenLoader", None):
+        ray._raylet.Config.initialize("")
+        loader.instance().reset_cache()
 
 
 def _skip(*_: Any, **__: Any) -> None:
