@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from pathlib import Path
 from queue import Queue
 from typing import Any
@@ -192,7 +193,8 @@ class _Worker:
     def close(self) -> None:
         if self.process is not None:
             self.process.kill()
-            self.process.wait()
+            with suppress(OSError), self.process:  # closes the pipes, and waits
+                pass
 
 
 def _keep(config: RunConfig, work: Path, path: Path) -> None:
