@@ -51,8 +51,9 @@ def place(tmp_path_factory):
         text = "".join(f"{client} wrote line {i} of this text.\n" for i in range(600))
         (place / "my-folder" / f"{client}.txt").write_text(text)
     shutil.copytree(BUNDLED / "comigs-tiny", place / "my-model")
-    for name in ("FOLDER", "FOLDER1", "FOLDER2"):
-        run(["run"], place / name)
+    run(["run"], place / "FOLDER")
+    for name in ("FOLDER1", "FOLDER2"):
+        shutil.copytree(place / "FOLDER", place / name)
     return place
 
 

@@ -19,6 +19,8 @@ import comigs
 from comigs.report.table import events_of
 from experiments.benchmarks.record import RESULTS, prepare, save
 
+FIXED = ["data.test_tokens=2048", "batch_size=16"]
+
 
 def main() -> None:
     prepare()
@@ -29,7 +31,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS / "overhead.json")
     args = parser.parse_args()
     settings = [f"engine={args.engine}", f"local_steps={args.steps}"]
-    settings += ["data.test_tokens=2048", "batch_size=16"]
+    settings += FIXED
     with tempfile.TemporaryDirectory() as folder:
         result = comigs.run("quickstart", settings, out=folder, rounds=args.rounds)
         rounds = [e for e in events_of(result.folder) if e["event"] == "round"]

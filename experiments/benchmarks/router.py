@@ -23,6 +23,7 @@ from comigs.local import model_of
 from experiments.benchmarks.record import RESULTS, prepare, save
 
 STEPS = 30  # local steps of a round, and tau
+FIXED = ["batch_size=8", "model.dtype=bfloat16"]
 KINDS = {
     "no router steps": ["router.trainable=false"],
     "alternating": [],
@@ -57,12 +58,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="rounds of each kind")
     parser.add_argument("--out", type=Path, default=RESULTS / "router.json")
     args = parser.parse_args()
-    fixed = [
-        f"local_steps={STEPS}",
-        f"router.every={STEPS}",
-        "batch_size=8",
-        "model.dtype=bfloat16",
-    ]
+    fixed = [f"local_steps={STEPS}", f"router.every={STEPS}", *FIXED]
     configs = {kind: load_config(None, [*fixed, *change]) for kind, change in KINDS.items()}
     model = model_of(next(iter(configs.values())), 0)
     times: dict[str, list[float]] = {kind: [] for kind in KINDS}

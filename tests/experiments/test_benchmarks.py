@@ -9,6 +9,9 @@ from transformers import GPT2Config
 
 from experiments.benchmarks import fuse, ondevice, overhead, ray, router, step
 
+PARTS = ("train", "valid", "test")
+SMALL = ["batch_size=1", "data.seq_len=16", *(f"data.{part}_tokens=400" for part in PARTS)]
+
 
 @pytest.fixture
 def call(monkeypatch, tmp_path, capsys):
@@ -34,7 +37,8 @@ def test_step(call, monkeypatch):
     assert "c/a" in shown
 
 
-def test_overhead(call):
+def test_overhead(call, monkeypatch):
+    monkeypatch.setattr(overhead, "FIXED", SMALL)
     body, shown = call(overhead, "--rounds", "1", "--steps", "1")
     assert len(body["overhead"]) == 1
     assert "median overhead" in shown
@@ -42,6 +46,7 @@ def test_overhead(call):
 
 def test_router(call, monkeypatch):
     monkeypatch.setattr(router, "STEPS", 2)
+    monkeypatch.setattr(router, "FIXED", SMALL)
     body, shown = call(router, "--rounds", "1")
     assert list(body["seconds"]) == list(router.KINDS)
     assert "against alternating" in shown
