@@ -8,13 +8,15 @@ import json
 from functools import lru_cache
 from pathlib import Path
 
+import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
 from clients.payload import build_payload, unpack
+from clients.place import run_folder
 from comigs.adapters import adapter_parameters
 from comigs.config import RunConfig
-from comigs.configload import load_config
+from comigs.configload import dump_yaml, load_config
 from comigs.errors import ComigsError
 from comigs.local import (
     Order,
@@ -40,7 +42,11 @@ def unwrap(message: Message, context: Context) -> tuple[RunConfig, int, Path, Co
     order = message.content.config_records["config"]
     config = _parse(str(order["config"]))
     client = int(context.node_config["partition-id"])
-    root = state_root(Path(str(context.node_config["state-dir"])), client)
+    folder = run_folder(str(context.node_config["state-dir"]), config.flower.run)
+    if config.flower.run:  # a process of its own
+        torch.set_num_threads(config.threads or 1)
+        (folder / "config.yaml").write_text(dump_yaml(config), encoding="utf-8")
+    root = state_root(folder, client)
     return config, client, root, order
 
 

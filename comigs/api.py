@@ -5,10 +5,12 @@ import json
 import logging
 import os
 import platform
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
 from comigs import __version__
@@ -94,6 +96,8 @@ def run(
     extra = [f"{key}={json.dumps(value)}" for key, value in settings.items()]
     config = resolve_devices(with_threads(load_config(source, [*overrides, *extra])))
     folder = Path(out) if out else Path("runs") / f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    if config.engine.name == "flower":
+        config = _named(config, folder)
     if folder.exists() and not folder.is_dir():
         raise BadInput(f"{folder} is a file; give another --out")
     if folder.exists() and any(folder.iterdir()):
@@ -167,7 +171,7 @@ def with_threads(config: RunConfig) -> RunConfig:
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     )
     workers = config.engine.workers or (cores if config.engine.name == "ray" else 1)
-    threads = config.threads or max(1, cores // workers)
+    threads = config.threads or (1 if config.engine.name == "flower" else max(1, cores // workers))
     return replace(config, threads=threads, engine=replace(config.engine, workers=workers))
 
 
@@ -186,43 +190,58 @@ def resolve_devices(config: RunConfig) -> RunConfig:
     return fit_devices(config, find_aggregator(method.aggregator).mixed_ranks)
 
 
-def _check(config: RunConfig) -> None:
-    from server.check import check
+def _named(config: RunConfig, folder: Path) -> RunConfig:
+    """Give the run a name of its own on the server and the devices."""
+    name = config.flower.run or f"{re.sub(r'[^A-Za-z0-9-]', '-', folder.name)}-{token_hex(4)}"
+    return replace(config, flower=replace(config.flower, run=name.lstrip("-")))
 
-    check(config)
+
+def _check(config: RunConfig) -> None:
+    from server.check import check, check_without_data
+
+    (check_without_data if config.engine.name == "flower" else check)(config)
 
 
 def _launch(config: RunConfig, folder: Path, watch: Watcher) -> RunResult:
-    from comigs.devices import device_classes
-    from comigs.local import training_clients
     from comigs.report.page import write_report
     from comigs.report.table import final_rows
     from comigs.report.tensorboard import write_events
-    from server.grids import make_grid
-    from server.journal import Journal
-    from server.loop import run_rounds
 
     logging.getLogger("flwr").setLevel(logging.WARNING)
     watch({"event": "folder", "folder": str(folder)})
     with _locked(folder):
         (folder / "environment.json").write_text(json.dumps(_environment(), indent=2) + "\n")
-        journal = Journal(folder, watch)
-        with make_grid(
-            config.engine.name,
-            num_clients=len(training_clients(config)),
-            state_dir=str(folder.resolve()),
-            threads=config.threads or 1,
-            workers=config.engine.workers or 1,
-            timeout=config.server.round_timeout,
-            fuse=config.engine.fuse,
-            ray=config.ray,
-            classes=device_classes(config),
-        ) as grid:
-            run_rounds(grid, config, folder, journal)
+        if config.engine.name == "flower":
+            from server.submission import run_on_superlink
+
+            run_on_superlink(config, folder, watch)
+        else:
+            _run_here(config, folder, watch)
         if config.log.tensorboard:
             write_events(folder)
         write_report([folder])
     return RunResult(folder, final_rows(folder))
+
+
+def _run_here(config: RunConfig, folder: Path, watch: Watcher) -> None:
+    from comigs.devices import device_classes
+    from comigs.local import training_clients
+    from server.grids import make_grid
+    from server.journal import Journal
+    from server.loop import run_rounds
+
+    with make_grid(
+        config.engine.name,
+        num_clients=len(training_clients(config)),
+        state_dir=str(folder.resolve()),
+        threads=config.threads or 1,
+        workers=config.engine.workers or 1,
+        timeout=config.server.round_timeout,
+        fuse=config.engine.fuse,
+        ray=config.ray,
+        classes=device_classes(config),
+    ) as grid:
+        run_rounds(grid, config, folder, Journal(folder, watch))
 
 
 @contextlib.contextmanager

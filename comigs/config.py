@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from comigs.configdevices import DevicesConfig
+from comigs.configflower import FlowerConfig
 from comigs.configray import RayConfig
 from comigs.configrules import at_least, positive, require
 from comigs.errors import BadInput
@@ -154,7 +155,7 @@ class ServerConfig:
 
 @dataclass(frozen=True)
 class EngineConfig:
-    name: Literal["inline", "ray"] = "inline"  # this process, or worker processes
+    name: Literal["inline", "ray", "flower"] = "inline"  # this process, workers, or real devices
     workers: int | None = None  # processes of the ray engine; null: one per core
     fuse: int = 1  # clients of equal shape that train in one pass, at most (inline)
 
@@ -195,6 +196,7 @@ class RunConfig:
     devices: DevicesConfig = field(default_factory=DevicesConfig)
     engine: EngineConfig = EngineConfig()
     ray: RayConfig = field(default_factory=RayConfig)
+    flower: FlowerConfig = field(default_factory=FlowerConfig)
     log: LogConfig = LogConfig()
 
     def __post_init__(self) -> None:

@@ -16,7 +16,7 @@ from comigs.config import RunConfig
 from comigs.configbuild import Origin, build, suggest
 from comigs.errors import BadInput
 
-_NOT_IDENTITY = ("name", "engine.", "ray.", "log.", "server.round_timeout")
+_NOT_IDENTITY = ("name", "engine.", "ray.", "flower.", "log.", "server.round_timeout")
 _IDENTITY = ("engine.fuse",)  # all the same: sums in another order
 
 

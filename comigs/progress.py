@@ -58,6 +58,23 @@ class Progress:
         self.folder = event["folder"]
         self.console.print(f"run folder {self.folder}", highlight=False)
 
+    def _on_submitted(self, event: dict[str, Any]) -> None:
+        self.console.print(
+            f"Flower run {event['run']}; the SuperLink's flower-superexec starts it",
+            highlight=False,
+            soft_wrap=True,
+        )
+        self.bars.update(self.rounds, note="submitted")
+
+    def _on_waiting(self, event: dict[str, Any]) -> None:
+        note = f"waiting for clients: {event['clients']} of {event['of']} are there"
+        self.bars.update(self.rounds, note=note)
+        if not self.console.is_terminal:
+            self.console.print(note, highlight=False)
+
+    def _on_away(self, event: dict[str, Any]) -> None:
+        self.bars.update(self.rounds, note="[yellow]the SuperLink is away[/yellow]")
+
     def _on_start(self, event: dict[str, Any]) -> None:
         names = ", ".join(event["clients"][:MANY])
         if (count := len(event["clients"])) > MANY:

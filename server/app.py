@@ -1,22 +1,50 @@
-"""The Flower ServerApp: the same in every engine."""
+"""The Flower ServerApp behind a SuperLink.
+
+It keeps its runs in $COMIGS_RUNS (default ~/.comigs/runs), one folder each, and tells what happens
+in its log: to people, and in lines that `server.submission` reads on the other side.
+"""
 
 import json
+import os
 from pathlib import Path
+from typing import Any
 
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from comigs.configload import load_config
+from comigs.configload import dump_yaml, load_config
+from comigs.errors import ComigsError
+from comigs.progress import Progress
 from server.journal import Journal
 from server.loop import run_rounds
+
+EVENT = "comigs-event "  # starts a line of the log that holds an event as JSON
 
 app = ServerApp()
 
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
-    """Run the federation that the run config describes (`config`: JSON, `run-folder`: path)."""
-    folder = Path(str(context.run_config["run-folder"]))
+    """Run, or continue, the federation that the run config describes (`config`: JSON)."""
     config = load_config(json.loads(str(context.run_config["config"])))
-    folder.mkdir(parents=True, exist_ok=True)
-    run_rounds(grid, config, folder, Journal(folder))
+    if config.flower.run is None:
+        raise ComigsError("flower.run is null; submit with: comigs run engine=flower")
+    folder = runs_folder() / config.flower.run
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    (folder / "config.yaml").write_text(dump_yaml(config), encoding="utf-8")
+    show = Progress()
+
+    def tell(event: dict[str, Any]) -> None:
+        show.watch(event)
+        print(EVENT + json.dumps(event), flush=True)
+
+    try:
+        run_rounds(grid, config, folder, Journal(folder, tell))
+    except ComigsError as error:
+        tell({"event": "error", "reason": str(error)})
+        raise
+
+
+def runs_folder() -> Path:
+    """Where this machine's ServerApp keeps its runs."""
+    return Path(os.environ.get("COMIGS_RUNS", "~/.comigs/runs")).expanduser()

@@ -8,6 +8,8 @@ from comigs.errors import BadInput
 from comigs.local import data_of, experts_of, training_clients
 from comigs.methods import find_method
 from server.aggregation import find_aggregator
+from server.connection import connection
+from server.registry import expected_clients
 from server.strategy import check_strategy
 
 READ_AT_START = 64  # with more clients than this, only the sizes of their files are looked at
@@ -42,6 +44,24 @@ def check(config: RunConfig) -> None:
     else:
         data_of(config, 0)
         check_sizes(config.data.name, roster(config))
+
+
+def check_without_data(config: RunConfig) -> None:
+    """Check what needs neither text nor model: those are on the devices.
+
+    Raises:
+        BadInput: what is wrong.
+    """
+    if config.data.test_clients or find_method(config.method).pooled:
+        key = "data.test_clients" if config.data.test_clients else "method"
+        value = config.data.test_clients or config.method
+        raise BadInput(f"{key} is {value!r}; with engine.name flower nobody has all clients' text")
+    connection(config.flower.superlink)
+    count = expected_clients(config) or 1
+    _check_devices(config)
+    experts = [experts_of(config, client) for client in range(count)]
+    _check_method(config, experts)
+    check_strategy(config, experts, max(1, round(config.participation * count)))
 
 
 def _check_devices(config: RunConfig) -> None:

@@ -25,6 +25,7 @@ def evaluate(
     journal: Journal,
 ) -> None:
     """Let the clients fetch the final tensors and test; write one `final` event per test stream."""
+    clients.look()
     ids = takers_of_the_test(config, clients.ids)
     journal.watch({"event": "evaluation started", "clients": len(ids)})
     chosen, unreachable = clients.meet(ids)
@@ -33,7 +34,7 @@ def evaluate(
     )
     messages = address(drafts, chosen, progress.client_rounds, sharer(config, progress))
     down = {m.metadata.dst_node_id: message_bytes(m) for m in messages}
-    for answer in chain(unreachable, collect(grid, messages, chosen)):
+    for answer in chain(unreachable, collect(grid, messages, chosen, config.server.round_timeout)):
         client = answer.client
         if answer.reply is None:
             journal.write("failure", client=client.id, name=client.name, reason=answer.reason)

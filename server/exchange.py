@@ -14,6 +14,9 @@ from torch import Tensor
 
 from comigs.config import RunConfig
 from comigs.configload import to_dict
+from server.grids.embedded import EmbeddedGrid
+
+PULL_SECONDS = 0.5  # between looks for replies at a SuperLink
 
 
 @dataclass(frozen=True)
@@ -71,10 +74,26 @@ def address(
     return messages
 
 
-def collect(grid: Grid, messages: Sequence[Message], clients: Iterable[Client]) -> Iterator[Answer]:
-    """Send `messages` and yield an answer to each, in order of arrival."""
+def collect(
+    grid: Grid,
+    messages: Sequence[Message],
+    clients: Iterable[Client],
+    timeout: float | None = None,
+) -> Iterator[Answer]:
+    """Send `messages` and yield an answer to each, in order of arrival.
+
+    Args:
+        timeout: seconds to wait behind a SuperLink; embedded grids know when a client hangs.
+    """
     by_node = {client.node: client for client in clients}
-    waiting = dict(zip(grid.push_messages(messages), messages, strict=True))
+    waiting: dict[str, Message] = {}
+    for key, message in zip(grid.push_messages(messages), messages, strict=True):
+        if key:
+            waiting[key] = message
+        else:
+            yield Answer(by_node[message.metadata.dst_node_id], None, "no such node any more")
+    remote = not isinstance(grid, EmbeddedGrid)
+    deadline = time.monotonic() + timeout if timeout and remote else math.inf
     while waiting:
         replies = list(grid.pull_messages(list(waiting)))
         for reply in replies:
@@ -84,8 +103,13 @@ def collect(grid: Grid, messages: Sequence[Message], clients: Iterable[Client]) 
                 yield Answer(client, None, reply.error.reason or "no reason given")
             else:
                 yield Answer(client, reply)
+        if time.monotonic() > deadline:
+            break
         if not replies:
-            time.sleep(0.002)
+            time.sleep(PULL_SECONDS if remote else 0.002)
+    for message in waiting.values():
+        client = by_node[message.metadata.dst_node_id]
+        yield Answer(client, None, f"no answer within {timeout:g} s")
 
 
 def unpack(arrays: ArrayRecord | None) -> dict[str, Tensor]:

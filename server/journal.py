@@ -10,6 +10,8 @@ from typing import Any
 from comigs.errors import ComigsError
 from comigs.report.table import events_of
 
+PASSING = ("round started", "evaluation started", "waiting")  # told, but not kept
+
 Event = dict[str, Any]
 Watcher = Callable[[Event], None]
 

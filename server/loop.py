@@ -28,8 +28,9 @@ def run_rounds(grid: Grid, config: RunConfig, folder: Path, journal: Journal) ->
         ComigsError: when fewer than `server.min_clients` answer; the last good round is saved.
     """
     clients = Registry(grid, config)
+    clients.wait(journal.watch)
     progress = resume_point(config, folder / "server", clients, journal)
-    names = list(clients.names)
+    names = [clients.names[i] for i in sorted(clients.names)]
     rounds = config.rounds if find_method(config.method).trains else 0
     journal.write("start", method=config.method, clients=names, rounds=rounds, round=progress.round)
     strategy = make_strategy(config)

@@ -1,8 +1,10 @@
 """Who the clients are: each is asked when it is first needed, so that idle ones cost nothing."""
 
 import json
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from functools import lru_cache
+from typing import Any
 
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
@@ -13,37 +15,62 @@ from comigs.local import training_clients
 from server.exchange import Answer, Client, collect, order
 from server.grids.embedded import EmbeddedGrid
 
+LOOK_SECONDS = 2.0  # between looks at the nodes of a SuperLink
+
 
 class Registry:
     """All clients of a federation, by id.
 
     An embedded grid has client i at node i + 1. Behind a SuperLink only the nodes themselves know
-    which client they are, so all of them are asked at once.
+    which client they are; they may come and go, and `look` asks those that are new.
 
     Attributes:
-        names: of every client, by id.
-
-    Raises:
-        ComigsError: when a node behind a SuperLink does not say who it is.
+        names: of every client that is known, by id.
     """
 
     def __init__(self, grid: Grid, config: RunConfig) -> None:
-        self.names = training_clients(config)
+        self._embedded = isinstance(grid, EmbeddedGrid)
+        self.names = dict(enumerate(training_clients(config))) if self._embedded else {}
         self._grid, self._config = grid, config
         self._known: dict[int, Client] = {}
-        if not isinstance(grid, EmbeddedGrid):
-            self._ask(grid.get_node_ids())
+        self._online: set[int] = set()
 
     @property
     def ids(self) -> list[int]:
-        """Every client's id, in order."""
-        embedded = isinstance(self._grid, EmbeddedGrid)
-        return list(range(len(self.names))) if embedded else sorted(self._known)
+        """Id of every client that can be reached, in order."""
+        if self._embedded:
+            return sorted(self.names)
+        return sorted(i for i, client in self._known.items() if client.node in self._online)
+
+    def look(self) -> list[Answer]:
+        """See which nodes of the SuperLink are there; return the answers of those that failed."""
+        if self._embedded:
+            return []
+        self._online = set(self._grid.get_node_ids())
+        return self._ask(self._online - {client.node for client in self._known.values()})
+
+    def wait(self, watch: Callable[[dict[str, Any]], None]) -> None:
+        """Wait until all clients that the configuration expects are there.
+
+        Raises:
+            ComigsError: when a node does not say who it is.
+        """
+        told, wanted = -1, expected_clients(self._config) or self._config.server.min_clients
+        while True:
+            for answer in self.look():
+                raise ComigsError(f"{answer.client.name} cannot start: {answer.reason}")
+            if self._embedded or len(self.ids) >= wanted:
+                return
+            if len(self.ids) != told:
+                told = len(self.ids)
+                watch({"event": "waiting", "clients": told, "of": wanted})
+            time.sleep(LOOK_SECONDS)
 
     def meet(self, ids: Iterable[int]) -> tuple[list[Client], list[Answer]]:
         """Return the clients with these ids, and the answers of those that cannot be reached."""
         wanted = list(ids)
-        failed = self._ask([i + 1 for i in wanted if i not in self._known])
+        missing = [i for i in wanted if i not in self._known]
+        failed = self._ask([i + 1 for i in missing]) if self._embedded else []
         return [self._known[i] for i in wanted if i in self._known], failed
 
     def require(self, ids: Iterable[int]) -> list[Client]:
@@ -52,9 +79,12 @@ class Registry:
         Raises:
             ComigsError: when one of them cannot be reached.
         """
-        clients, failed = self.meet(ids)
+        wanted = list(ids)
+        clients, failed = self.meet(wanted)
         for answer in failed:
             raise ComigsError(f"client {answer.client.name} cannot start: {answer.reason}")
+        if absent := sorted(set(wanted) - {client.id for client in clients}):
+            raise ComigsError(f"client {absent[0]} is not there, and its state is needed")
         return clients
 
     def _ask(self, nodes: Iterable[int]) -> list[Answer]:
@@ -68,6 +98,13 @@ class Registry:
                 continue
             about = json.loads(str(answer.reply.content.config_records["hello"]["json"]))
             client = int(about["client"])
+            other = self._known.get(client)
+            if other and other.node in self._online:
+                raise ComigsError(
+                    f"nodes {other.node} and {answer.client.node} both say that they are client "
+                    f"{client}; give each SuperNode a partition-id of its own"
+                )
+            self.names[client] = about["name"]
             self._known[client] = Client(
                 client,
                 answer.client.node,
@@ -75,14 +112,18 @@ class Registry:
                 frozenset(about["rounds"]),
                 _shapes(json.dumps(about["shapes"])),
             )
-        if failed and not isinstance(self._grid, EmbeddedGrid):
-            raise ComigsError(f"{failed[0].client.name} cannot start: {failed[0].reason}")
         return failed
 
     def _stranger(self, node: int) -> Client:
-        if isinstance(self._grid, EmbeddedGrid):
+        if self._embedded:
             return Client(node - 1, node, self.names[node - 1], frozenset(), {})
         return Client(node, node, f"node {node}", frozenset(), {})
+
+
+def expected_clients(config: RunConfig) -> int | None:
+    """How many clients the configuration speaks of; None: it does not."""
+    counts = [config.clients] if config.clients else [len(v) for v in config.per_client().values()]
+    return counts[0] if counts else None
 
 
 @lru_cache(maxsize=64)

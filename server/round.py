@@ -35,8 +35,9 @@ def train_round(
     Raises:
         ComigsError: when fewer than `server.min_clients` answer, or they cannot be combined.
     """
-    begin = time.perf_counter()
+    begin, timeout = time.perf_counter(), config.server.round_timeout
     number = progress.round + 1
+    strangers = clients.look()
     ids = participants(config, number, clients.ids)
     journal.watch({"event": "round started", "round": number, "clients": len(ids)})
     chosen, unreachable = clients.meet(ids)
@@ -53,7 +54,7 @@ def train_round(
     messages = [m for m in messages if m.metadata.dst_node_id in alive]
     good: dict[int, Message] = {}
     events: dict[int, Event] = {}
-    for answer in chain(unreachable, collect(grid, messages, chosen)):
+    for answer in chain(strangers, unreachable, collect(grid, messages, chosen, timeout)):
         fault, event = judge(answer, config)
         if not fault:
             event["bytes_down"] = down[answer.client.node]

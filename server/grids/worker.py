@@ -8,28 +8,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from flwr.app import Message
-from flwr.common.serde import message_from_proto, message_to_proto
-from flwr.proto.message_pb2 import Message as ProtoMessage
 
+from clients.wire import decode, encode
 from comigs.heap import keep_freed_memory
 from comigs.state import state_root
 from server.grids.client import client_context, failed_reply, one_line, run_client
 from server.grids.shipping import lay_out, new_state
-
-
-def encode(message: Message) -> bytes:
-    """A message as protobuf bytes.
-
-    Raises:
-        ValueError: more than 2 GiB, protobuf's limit.
-    """
-    encoded: bytes = message_to_proto(message).SerializeToString()
-    return encoded
-
-
-def decode(data: bytes) -> Message:
-    """The reverse of `encode`."""
-    return message_from_proto(ProtoMessage.FromString(data))
 
 
 class ClientWorker:

@@ -14,6 +14,7 @@ from pathlib import Path
 import ray
 from flwr.app import Message
 
+from clients.wire import decode, encode
 from comigs.configray import RayConfig
 from comigs.errors import BadInput, ComigsError
 from server.grids.client import dead_reply, failed_reply, late_reply, one_line
@@ -22,7 +23,6 @@ from server.grids.pools import make_pools, total
 from server.grids.ray.workforce import Worker, Workforce, living_nodes
 from server.grids.raystart import connect
 from server.grids.shipping import needed_state, save_state
-from server.grids.worker import decode, encode
 
 logger = logging.getLogger(__name__)
 

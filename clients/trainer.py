@@ -1,0 +1,53 @@
+"""The resident trainer of a device: it answers one message after the other, base model in hand.
+
+    python -m clients.trainer FOLDER
+
+It listens at FOLDER/trainer.sock, and ends when nothing has come for `IDLE_SECONDS`.
+"""
+
+import json
+import os
+import signal
+import sys
+from contextlib import suppress
+from multiprocessing.connection import Connection, Listener
+
+from flwr.app import Context, RecordDict
+from flwr.clientapp import ClientApp
+
+from clients.device import ANSWER, FAILURE, SOCKET
+from clients.wire import decode, encode
+from comigs.heap import keep_freed_memory
+
+IDLE_SECONDS = 600
+
+
+def serve(folder: str, app: ClientApp) -> None:
+    """Answer messages with `app` until none has come for a while."""
+    keep_freed_memory()
+    os.chdir(folder)
+    os.umask(0o077)
+    with Listener(SOCKET, "AF_UNIX") as listener:
+        while True:
+            signal.alarm(IDLE_SECONDS)  # ends this process
+            with listener.accept() as device:
+                signal.alarm(0)
+                with suppress(EOFError, OSError):  # the device went away
+                    _answer(device, app)
+
+
+def _answer(device: Connection, app: ClientApp) -> None:
+    node, message = json.loads(device.recv_bytes()), decode(device.recv_bytes())
+    context = Context(message.metadata.run_id, message.metadata.dst_node_id, node, RecordDict(), {})
+    try:
+        kind, body = ANSWER, encode(app(message, context))
+    except Exception as error:
+        kind, body = FAILURE, f"{type(error).__name__}: {' '.join(str(error).split())}".encode()
+    device.send_bytes(kind)
+    device.send_bytes(body)
+
+
+if __name__ == "__main__":
+    from clients.app import app
+
+    serve(sys.argv[1], app)

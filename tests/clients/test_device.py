@@ -1,0 +1,94 @@
+"""A device's ClientApp hands messages to a resident trainer, and outlives it."""
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+from contextlib import suppress
+
+import pytest
+from flwr.app import ConfigRecord, Context, Message, RecordDict
+from flwr.supercore.task_identity import TaskIdentity
+
+from clients import device
+from comigs.errors import BadInput, ComigsError
+
+
+@pytest.fixture
+def ask(tmp_path, monkeypatch):
+    """What the device answers to a message."""
+    monkeypatch.setattr(device, "TRAINER", "tests.clients.toy_trainer")
+    for name in ("_run_id", "_node_id", "_task_id"):
+        monkeypatch.setattr(TaskIdentity, name, 1)
+    node = {"partition-id": 2, "num-partitions": 3, "state-dir": str(tmp_path)}
+    seen = set()
+
+    def ask(do="", timeout=None, run="toy"):
+        config = {"flower": {"run": run}, "server": {"round_timeout": timeout}}
+        record = ConfigRecord({"config": json.dumps(config), "do": do})
+        message = Message(RecordDict({"config": record}), 1, "train")
+        reply = device.answer(message, Context(1, 1, node, RecordDict(), {}))
+        assert reply.metadata.reply_to_message_id == message.metadata.message_id
+        about = dict(reply.content.config_records["about"])
+        seen.add(about["pid"])
+        return about
+
+    yield ask
+    for pid in seen:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def test_one_trainer_answers_all_messages_of_a_run(ask):
+    first, second, other = ask(), ask(), ask(run="another")
+    assert first == second
+    assert first["client"] == 2
+    assert other["pid"] != first["pid"]
+
+
+def test_an_error_says_why_and_the_trainer_stays(ask):
+    before = ask()
+    with pytest.raises(ComigsError, match=r"RuntimeError: no text for this client"):
+        ask("raise")
+    assert ask() == before
+
+
+def test_a_trainer_that_dies_is_started_anew_and_the_message_redone(ask, tmp_path):
+    before = ask()
+    assert ask("die once")["pid"] != before["pid"]
+    with pytest.raises(ComigsError, match=r"died, twice; see .*trainer.log"):
+        ask("die")
+    assert ask()["client"] == 2
+
+
+def test_a_trainer_that_hangs_is_killed(ask):
+    before = ask()
+    with pytest.raises(ComigsError, match=r"no answer within server.round_timeout = 0.5 s"):
+        ask("hang", timeout=0.5)
+    assert ask()["pid"] != before["pid"]
+
+
+def test_a_trainer_that_cannot_start_says_why(ask, monkeypatch):
+    monkeypatch.setattr(device, "TRAINER", "tests.clients.no_such_trainer")
+    with pytest.raises(ComigsError, match=r"the trainer did not start: .*no_such_trainer"):
+        ask()
+
+
+@pytest.mark.parametrize("run", ["../elsewhere", "/tmp/x", "", "a/b", ".hidden"])
+def test_a_run_cannot_name_a_folder_elsewhere(ask, run, tmp_path):
+    with pytest.raises(BadInput, match=r"flower.run"):
+        ask(run=run)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_run_s_folder_is_nobody_else_s(ask, tmp_path):
+    ask()
+    assert stat.S_IMODE((tmp_path / "toy").stat().st_mode) == 0o700
+
+
+def test_the_device_imports_no_torch():
+    code = "import clients.device, sys; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
