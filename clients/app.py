@@ -1,7 +1,8 @@
 """The Flower ClientApp: the same in every engine.
 
 Messages carry the whole configuration, so a device needs nothing but its text and its state
-folder (`state-dir` in its node config).
+folder (`state-dir` in its node config). Where runs have a `run-folder`, each keeps its state in a
+folder of that name.
 """
 
 import json
@@ -14,7 +15,7 @@ from flwr.clientapp import ClientApp
 from clients.payload import build_payload, unpack
 from comigs.adapters import adapter_parameters
 from comigs.config import RunConfig
-from comigs.configload import load_config
+from comigs.configload import dump_yaml, load_config
 from comigs.errors import ComigsError
 from comigs.local import (
     Order,
@@ -40,8 +41,15 @@ def unwrap(message: Message, context: Context) -> tuple[RunConfig, int, Path, Co
     order = message.content.config_records["config"]
     config = _parse(str(order["config"]))
     client = int(context.node_config["partition-id"])
-    root = state_root(Path(str(context.node_config["state-dir"])), client)
+    root = state_root(_own_folder(context), client)
     return config, client, root, order
+
+
+def _own_folder(context: Context) -> Path:
+    run = Path(str(context.run_config.get("run-folder", ""))).name
+    if run == "..":
+        raise ComigsError(f"run-folder is {context.run_config['run-folder']!r}; it has no name")
+    return Path(str(context.node_config["state-dir"])) / run
 
 
 def _number(order: ConfigRecord, key: str) -> int:
@@ -107,6 +115,9 @@ def evaluate(message: Message, context: Context) -> Message:
     rows = final_evaluation(
         config, client, _number(order, "state-round"), unpack(_shared(message)), root
     )
+    about = _own_folder(context) / "config.yaml"
+    if context.run_config and not about.exists():  # makes it a run folder for `comigs generate`
+        about.write_text(dump_yaml(config), encoding="utf-8")
     metrics = MetricRecord({"num-examples": sum(int(row["test_tokens"]) for row in rows)})
     final = ConfigRecord({"json": json.dumps(rows)})
     return Message(RecordDict({"metrics": metrics, "final": final}), reply_to=message)
