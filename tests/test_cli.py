@@ -217,7 +217,22 @@ def test_methods_lists_every_method_with_its_paper():
 
 
 @pytest.mark.parametrize(
-    "command", ["", "run", "compare", "methods", "report", "generate", "export"]
+    "command",
+    [
+        "",
+        "run",
+        "compare",
+        "methods",
+        "report",
+        "generate",
+        "export",
+        "deploy",
+        "deploy init",
+        "deploy add-client",
+        "deploy register",
+        "deploy rotate",
+        "deploy check",
+    ],
 )
 def test_every_command_has_help(command):
     result = call(*command.split(), "--help")
@@ -229,7 +244,7 @@ def test_help_and_methods_do_not_wait_for_torch():
     script = """
         import sys
         from comigs.cli import main
-        for arguments in (["--help"], ["run", "--help"], ["methods"]):
+        for arguments in (["--help"], ["run", "--help"], ["methods"], ["deploy", "init", "--help"]):
             sys.argv = ["comigs", *arguments]
             try:
                 main()
