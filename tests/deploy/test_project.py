@@ -65,6 +65,11 @@ def project(texts, tmp_path):
     return folder
 
 
+@pytest.mark.parametrize("command", ["init", "add-client", "register", "rotate", "check"])
+def test_every_command_has_help(command):
+    assert "Usage:" in done(command, "--help")
+
+
 def test_a_device_holds_its_own_text_and_everybodys_name(project, texts):
     held = {path.name: set(files(path / "data")) for path in (project / "devices").iterdir()}
     assert held == {
