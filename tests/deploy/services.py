@@ -11,7 +11,7 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
-DEADLINE = 180  # seconds; only a hang takes that long
+DEADLINE = 600  # seconds; only a hang takes that long
 QUIET = {
     "FLWR_TELEMETRY_ENABLED": "0",
     "FLWR_DISABLE_UPDATE_CHECK": "1",
