@@ -22,12 +22,11 @@ from pathlib import Path
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
-from clients.place import run_folder
+from clients.place import run_folder, socket_of
 from clients.wire import decode, encode
 from comigs.errors import ComigsError
 
 TRAINER = "clients.trainer"  # module that a trainer's process runs
-SOCKET = "trainer.sock"
 LOG = "trainer.log"
 ANSWER, FAILURE = b"a", b"f"
 
@@ -92,19 +91,15 @@ def _connected(folder: Path, anew: bool) -> Iterator[Connection]:
 
 
 def _connect(folder: Path) -> Connection | None:
-    """The trainer that listens there, if any. A socket's path must be short: it is relative."""
-    here = Path.cwd()
-    os.chdir(folder)
+    """The trainer of this run, if there is one."""
     try:
-        return Client(SOCKET, "AF_UNIX")
+        return Client(str(socket_of(folder)), "AF_UNIX")
     except OSError:
         return None
-    finally:
-        os.chdir(here)
 
 
 def _start(folder: Path) -> Connection:
-    (folder / SOCKET).unlink(missing_ok=True)
+    socket_of(folder).unlink(missing_ok=True)
     with open(folder / LOG, "w") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", TRAINER, str(folder)],

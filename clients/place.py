@@ -1,8 +1,12 @@
 """Where a device keeps what belongs to a run."""
 
+import hashlib
+import os
+import tempfile
 from pathlib import Path
 
 from comigs.configflower import FlowerConfig
+from comigs.errors import ComigsError
 
 
 def run_folder(state_dir: str, run: str | None) -> Path:
@@ -20,3 +24,17 @@ def run_folder(state_dir: str, run: str | None) -> Path:
         folder = folder / str(FlowerConfig(run=run).run)
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     return folder
+
+
+def socket_of(folder: Path) -> Path:
+    """The Unix socket of the trainer that works in `folder`: a short path, on a local disk.
+
+    Raises:
+        ComigsError: another user has taken the place.
+    """
+    home = Path(tempfile.gettempdir()) / f"comigs-{os.getuid()}"
+    home.mkdir(mode=0o700, exist_ok=True)
+    about = home.lstat()
+    if home.is_symlink() or about.st_uid != os.getuid() or about.st_mode & 0o077:
+        raise ComigsError(f"{home} is not a folder of this user's alone; remove it")
+    return home / hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:20]

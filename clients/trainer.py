@@ -2,7 +2,7 @@
 
     python -m clients.trainer FOLDER
 
-It listens at FOLDER/trainer.sock, and ends when nothing has come for `IDLE_SECONDS`.
+It listens at `clients.place.socket_of(FOLDER)`, and ends when nothing has come for `IDLE_SECONDS`.
 """
 
 import json
@@ -11,11 +11,13 @@ import signal
 import sys
 from contextlib import suppress
 from multiprocessing.connection import Connection, Listener
+from pathlib import Path
 
 from flwr.app import Context, RecordDict
 from flwr.clientapp import ClientApp
 
-from clients.device import ANSWER, FAILURE, SOCKET
+from clients.device import ANSWER, FAILURE
+from clients.place import socket_of
 from clients.wire import decode, encode
 from comigs.heap import keep_freed_memory
 
@@ -25,11 +27,11 @@ IDLE_SECONDS = 600
 def serve(folder: str, app: ClientApp) -> None:
     """Answer messages with `app` until none has come for a while."""
     keep_freed_memory()
-    os.chdir(folder)
+    signal.signal(signal.SIGALRM, lambda *_: sys.exit())
     os.umask(0o077)
-    with Listener(SOCKET, "AF_UNIX") as listener:
+    with Listener(str(socket_of(Path(folder))), "AF_UNIX") as listener:
         while True:
-            signal.alarm(IDLE_SECONDS)  # ends this process
+            signal.alarm(IDLE_SECONDS)
             with listener.accept() as device:
                 signal.alarm(0)
                 with suppress(EOFError, OSError):  # the device went away

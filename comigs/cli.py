@@ -6,10 +6,13 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
+from comigs.clibase import Debug
+from comigs.clibase import fail as _fail
+from comigs.deploy.cli import app as deploy
 from comigs.errors import BadInput, ComigsError
 from comigs.heap import keep_freed_memory
 
@@ -23,7 +26,7 @@ app = typer.Typer(
     "experts.\n\nStart with: comigs run   (offline, under three minutes on two cores)",
 )
 
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+app.add_typer(deploy, name="deploy")
 
 
 @app.command()
@@ -230,13 +233,6 @@ def _split(settings: list[str]) -> tuple[str | None, list[str]]:
     if settings and "=" not in settings[0]:
         return settings[0], settings[1:]
     return None, settings
-
-
-def _fail(error: ComigsError, debug: bool) -> NoReturn:
-    if debug:
-        raise error
-    typer.echo(f"comigs: {error}", err=True)
-    raise typer.Exit(error.exit_code)
 
 
 def main() -> None:

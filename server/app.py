@@ -28,7 +28,7 @@ def main(grid: Grid, context: Context) -> None:
     """Run, or continue, the federation that the run config describes (`config`: JSON)."""
     config = load_config(json.loads(str(context.run_config["config"])))
     if config.flower.run is None:
-        raise ComigsError("flower.run is null; submit with: comigs run engine=flower")
+        raise ComigsError("flower.run is null; give the run a name of its own")
     folder = runs_folder() / config.flower.run
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     (folder / "config.yaml").write_text(dump_yaml(config), encoding="utf-8")

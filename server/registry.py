@@ -10,7 +10,7 @@ from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
 from comigs.config import RunConfig
-from comigs.errors import ComigsError
+from comigs.errors import BadInput, ComigsError
 from comigs.local import training_clients
 from server.exchange import Answer, Client, collect, order
 from server.grids.embedded import EmbeddedGrid
@@ -55,7 +55,7 @@ class Registry:
         Raises:
             ComigsError: when a node does not say who it is.
         """
-        told, wanted = -1, expected_clients(self._config) or self._config.server.min_clients
+        told, wanted = -1, _listed_clients(self._config)
         while True:
             for answer in self.look():
                 raise ComigsError(f"{answer.client.name} cannot start: {answer.reason}")
@@ -124,6 +124,14 @@ def expected_clients(config: RunConfig) -> int | None:
     """How many clients the configuration speaks of; None: it does not."""
     counts = [config.clients] if config.clients else [len(v) for v in config.per_client().values()]
     return counts[0] if counts else None
+
+
+def _listed_clients(config: RunConfig) -> int:
+    """How many clients there will be, as far as this machine can know."""
+    try:
+        return expected_clients(config) or len(training_clients(config))
+    except BadInput:  # the texts are on the devices, and there is no list of them here
+        return config.server.min_clients
 
 
 @lru_cache(maxsize=64)

@@ -1,8 +1,4 @@
-"""Submit a run to a SuperLink and follow it: its events come in its log.
-
-Only Flower's own command line is used. The app bundle holds no code: devices have comigs installed,
-and code in a bundle would shadow it.
-"""
+"""Submit a run to a SuperLink and follow it, by Flower's own commands: its log has its events."""
 
 import contextlib
 import json
@@ -18,28 +14,11 @@ from typing import Any
 from comigs.config import RunConfig
 from comigs.configload import to_dict
 from comigs.errors import ComigsError
+from comigs.flowerapp import BUNDLE
 from server.app import EVENT
 from server.connection import connection
 from server.journal import PASSING, Journal
 
-BUNDLE = """\
-[project]
-name = "comigs-app"
-version = "0.1.0"
-description = "comigs, as it is installed on the server and the devices"
-license = "Apache-2.0"
-dependencies = []
-
-[tool.flwr.app]
-publisher = "comigs"
-
-[tool.flwr.app.components]
-serverapp = "server.app:app"
-clientapp = "clients.device:app"
-
-[tool.flwr.app.config]
-config = ""
-"""
 QUIET = {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1"}
 LOOK_SECONDS = 3.0  # between looks at a SuperLink that is away, or a run that has not ended
 AWAY_SECONDS = 600.0  # a SuperLink may be away for so long

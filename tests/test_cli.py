@@ -229,7 +229,7 @@ def test_help_and_methods_do_not_wait_for_torch():
     script = """
         import sys
         from comigs.cli import main
-        for arguments in (["--help"], ["run", "--help"], ["methods"]):
+        for arguments in (["--help"], ["run", "--help"], ["methods"], ["deploy", "init", "--help"]):
             sys.argv = ["comigs", *arguments]
             try:
                 main()

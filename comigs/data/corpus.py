@@ -3,8 +3,12 @@
 Two layouts, each file optionally compressed with xz:
     <folder>/<client>.txt                          split here into consecutive blocks of lines
     <folder>/<client>/{train,valid,test}.txt       already split
+
+A device that holds its own text only has a clients.json beside it: the names of all clients, in
+the order of their numbers.
 """
 
+import json
 import lzma
 from collections.abc import Iterable
 from functools import lru_cache
@@ -13,6 +17,7 @@ from pathlib import Path
 from comigs.errors import BadInput
 
 BUNDLED = Path(__file__).parent / "bundled"
+ROSTER = "clients.json"
 SPLITS = ("train", "valid", "test")
 HELD_OUT = 0.1  # share of a client's characters in each of valid and test
 
@@ -34,12 +39,14 @@ def federation_folder(name: str) -> Path:
 
 @lru_cache
 def client_names(name: str) -> tuple[str, ...]:
-    """Names of a federation's clients, in sorted order.
+    """Names of a federation's clients: as clients.json lists them, or else in sorted order.
 
     Raises:
-        BadInput: when the folder holds no text files.
+        BadInput: when the folder holds no text files, or clients.json no names.
     """
     folder = federation_folder(name)
+    if (folder / ROSTER).is_file():
+        return _listed(folder / ROSTER)
     names = {p.name.removesuffix(".xz").removesuffix(".txt") for p in _text_files(folder)}
     names |= {p.name for p in folder.iterdir() if p.is_dir() and _text_files(p)}
     if not names:
@@ -48,6 +55,17 @@ def client_names(name: str) -> tuple[str, ...]:
             "or <client>/train.txt, valid.txt and test.txt"
         )
     return tuple(sorted(names))
+
+
+def _listed(path: Path) -> tuple[str, ...]:
+    try:
+        names = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise BadInput(f"{path} is not JSON ({error})") from None
+    named = isinstance(names, list) and names and all(isinstance(n, str) and n for n in names)
+    if not named or len(set(names)) != len(names):
+        raise BadInput(f"{path} does not hold a list of the clients' names, each once")
+    return tuple(names)
 
 
 def read_split(name: str, client: str, split: str) -> str:

@@ -73,3 +73,28 @@ def test_sizes_of_files_are_checked_without_opening_them(tmp_path, monkeypatch):
     (tmp_path / "b.txt").touch()
     with pytest.raises(BadInput, match=r"b\.txt is empty"):
         check_sizes(str(tmp_path), ["a", "b"])
+
+
+def test_a_roster_names_clients_whose_text_is_elsewhere_in_its_own_order(tmp_path):
+    (tmp_path / "ben.txt").write_text(PARAGRAPHS)
+    (tmp_path / "clients.json").write_text('["zoe", "ben", "anna"]')
+    assert client_names(str(tmp_path)) == ("zoe", "ben", "anna")
+    assert read_split(str(tmp_path), "ben", "train")
+    with pytest.raises(BadInput, match=r"zoe\.txt is missing"):
+        read_split(str(tmp_path), "zoe", "train")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[", "is not JSON"),
+        ("{}", "list of the clients' names"),
+        ("[]", "list of the clients' names"),
+        ("[1]", "list of the clients' names"),
+        ('["a", "a"]', "each once"),
+    ],
+)
+def test_a_damaged_roster_is_refused(tmp_path, text, words):
+    (tmp_path / "clients.json").write_text(text)
+    with pytest.raises(BadInput, match=words):
+        client_names(str(tmp_path))

@@ -1,0 +1,1 @@
+"""A compose project for a federation on Flower: certificates, keys, services, upkeep."""
