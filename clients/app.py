@@ -8,10 +8,10 @@ import json
 from functools import lru_cache
 from pathlib import Path
 
-from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message
 from flwr.clientapp import ClientApp
 
-from clients.payload import build_payload, unpack
+from clients.payload import build_payload, hello_reply, test_reply, train_reply, unpack
 from comigs.adapters import adapter_parameters
 from comigs.config import RunConfig
 from comigs.configload import load_config
@@ -67,9 +67,7 @@ def hello(message: Message, context: Context) -> Message:
         "rounds": intact_rounds(root),
         "shapes": {n: list(p.shape) for n, p in named.items() if method.shares(n)},
     }
-    return Message(
-        RecordDict({"hello": ConfigRecord({"json": json.dumps(about)})}), reply_to=message
-    )
+    return hello_reply(message, about)
 
 
 @app.train()
@@ -80,7 +78,7 @@ def train(message: Message, context: Context) -> Message:
         config, order.client, order.round, order.state_round, order.shared, order.root,
         order.proximal_mu,
     )  # fmt: skip
-    return trained_reply(message, config, trained)
+    return trained_reply(message, config, order.round, trained)
 
 
 def unwrap_order(message: Message, context: Context) -> tuple[RunConfig, Order]:
@@ -91,13 +89,11 @@ def unwrap_order(message: Message, context: Context) -> tuple[RunConfig, Order]:
     return config, Order(client, *numbers, unpack(_shared(message)), root, mu)
 
 
-def trained_reply(message: Message, config: RunConfig, trained: Trained) -> Message:
-    """The reply to a train message: the tensors that the share mask names, and metrics."""
+def trained_reply(message: Message, config: RunConfig, number: int, trained: Trained) -> Message:
+    """The reply to a train message of round `number`."""
     tensors, metrics = trained
-    arrays = build_payload(tensors, find_method(config.method).shares)
-    return Message(
-        RecordDict({"arrays": arrays, "metrics": MetricRecord(dict(metrics))}), reply_to=message
-    )
+    arrays = build_payload(tensors, find_method(config.method).shares, config.payload)
+    return train_reply(message, arrays, metrics, number)
 
 
 @app.evaluate()
@@ -107,6 +103,4 @@ def evaluate(message: Message, context: Context) -> Message:
     rows = final_evaluation(
         config, client, _number(order, "state-round"), unpack(_shared(message)), root
     )
-    metrics = MetricRecord({"num-examples": sum(int(row["test_tokens"]) for row in rows)})
-    final = ConfigRecord({"json": json.dumps(rows)})
-    return Message(RecordDict({"metrics": metrics, "final": final}), reply_to=message)
+    return test_reply(message, rows)

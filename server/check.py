@@ -8,6 +8,7 @@ from comigs.errors import BadInput
 from comigs.local import data_of, experts_of, training_clients
 from comigs.methods import find_method
 from server.aggregation import find_aggregator
+from server.checkprivacy import check_privacy
 from server.strategy import check_strategy
 
 READ_AT_START = 64  # with more clients than this, only the sizes of their files are looked at
@@ -33,6 +34,7 @@ def check(config: RunConfig) -> None:
     experts = [experts_of(config, client) for client in range(count)]
     _check_method(config, experts)
     check_strategy(config, experts, taking_part)
+    check_privacy(config, experts)
     for dtype in sorted({own(config.model.dtype, client) for client in range(count)}):
         load_base(config.model.name, dtype)
     clients = range(len(training_clients(config)))

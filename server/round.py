@@ -43,7 +43,8 @@ def train_round(
     drafts = strategy.configure_train(
         number, pack(progress.shared), order(config), nodes_of(chosen)
     )
-    messages = address(drafts, chosen, progress.client_rounds, sharer(config, progress))
+    share_of = sharer(config, progress)
+    messages = address(drafts, chosen, progress.client_rounds, share_of)
     down = {m.metadata.dst_node_id: message_bytes(m) for m in messages}
     lost = lost_devices(config, number, {c.id: down[c.node] for c in chosen})
     for one in (c for c in chosen if c.id in lost):
@@ -54,7 +55,7 @@ def train_round(
     good: dict[int, Message] = {}
     events: dict[int, Event] = {}
     for answer in chain(unreachable, collect(grid, messages, chosen)):
-        fault, event = judge(answer, config)
+        fault, event = judge(answer, config, number, share_of)
         if not fault:
             event["bytes_down"] = down[answer.client.node]
             event |= times_of(config, event)
