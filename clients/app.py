@@ -11,7 +11,7 @@ from pathlib import Path
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message
 from flwr.clientapp import ClientApp
 
-from clients.payload import build_payload, hello_reply, test_reply, train_reply, unpack
+from clients.payload import build_payload, final_reply, hello_reply, train_reply, unpack
 from comigs.adapters import adapter_parameters
 from comigs.config import RunConfig
 from comigs.configload import load_config
@@ -103,4 +103,4 @@ def evaluate(message: Message, context: Context) -> Message:
     rows = final_evaluation(
         config, client, _number(order, "state-round"), unpack(_shared(message)), root
     )
-    return test_reply(message, rows)
+    return final_reply(message, rows)

@@ -55,7 +55,7 @@ def train_reply(
     return Message(RecordDict({"arrays": arrays, "metrics": told}), reply_to=message)
 
 
-def test_reply(message: Message, rows: Iterable[Mapping[str, Any]]) -> Message:
+def final_reply(message: Message, rows: Iterable[Mapping[str, Any]]) -> Message:
     """The reply of the final evaluation: one row of numbers for each test stream.
 
     Raises:
