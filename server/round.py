@@ -9,6 +9,7 @@ from flwr.serverapp import Grid
 from flwr.serverapp.exception import AggregationError, InconsistentMessageReplies
 from flwr.serverapp.strategy import FedAvg
 
+from comigs.accountant import epsilon
 from comigs.config import RunConfig
 from comigs.errors import ComigsError
 from comigs.selection import participants, wanted
@@ -92,6 +93,8 @@ def train_round(
         total.seconds += event["seconds"]
     progress.round, progress.seconds = number, progress.seconds + wall
     summary = _summary(list(events.values()), failed, wall)
+    if config.privacy.mechanism == "client":
+        summary["epsilon"] = epsilon(config, number, clients.ids)
     if is_simulated(config):
         summary |= _simulated(events, lost, closing, progress) | {"abandoned": abandoned}
     journal.write("round", round=number, **summary)
