@@ -31,7 +31,7 @@ def train_fused(
         try:
             if isinstance(result, Exception):
                 raise result
-            answers.append(trained_reply(message, config, order.round, result))
+            answers.append(trained_reply(message, config, order, result))
         except Exception as error:
             answers.append(error)
     return answers

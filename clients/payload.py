@@ -1,14 +1,14 @@
 """The only functions that build what leaves a device: `Message`s are made here and nowhere else."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from torch import Tensor
 
-from comigs.codecs import encode
+from comigs.codecs import Arrays, encode
 from comigs.configprivacy import PayloadConfig
 from comigs.errors import ComigsError
 from comigs.replies import ABOUT, METRICS, ROW, unknown
@@ -20,6 +20,7 @@ def build_payload(
     tensors: Mapping[str, Tensor],
     shares: Callable[[str], bool],
     codec: PayloadConfig = AS_THEY_ARE,
+    mask: Callable[[Mapping[str, Tensor]], Arrays] | None = None,
 ) -> ArrayRecord:
     """Pack the tensors that the share mask names, and nothing else.
 
@@ -27,6 +28,7 @@ def build_payload(
         tensors: every adapter tensor of the client, fp32; see `comigs.outgoing`.
         shares: the method's share mask.
         codec: how they are packed.
+        mask: packs them instead, so that only a sum over clients can be read.
 
     Raises:
         ComigsError: for a tensor that is not fp32 or not finite.
@@ -40,7 +42,8 @@ def build_payload(
         if not torch.isfinite(tensor).all():
             raise ComigsError(f"tensor {name!r} holds NaN or infinity; it is not sent")
         payload[name] = tensor
-    return ArrayRecord({name: Array(array) for name, array in encode(codec, payload).items()})
+    arrays = mask(payload) if mask else encode(codec, payload)
+    return ArrayRecord({name: Array(array) for name, array in arrays.items()})
 
 
 def train_reply(
@@ -75,6 +78,12 @@ def hello_reply(message: Message, about: Mapping[str, Any]) -> Message:
     """
     hello = ConfigRecord({"json": json.dumps(_known(about, ABOUT))})
     return Message(RecordDict({"hello": hello}), reply_to=message)
+
+
+def secagg_reply(message: Message, clients: Sequence[int], values: Sequence[bytes]) -> Message:
+    """The reply of a stage of secure aggregation: keys or shares, of or for these clients."""
+    record = ConfigRecord({"clients": list(clients), "values": list(values)})
+    return Message(RecordDict({"secagg": record}), reply_to=message)
 
 
 def _known(values: Mapping[str, Any], known: frozenset[str]) -> dict[str, Any]:

@@ -19,17 +19,22 @@ class PayloadConfig:
 
 @dataclass(frozen=True)
 class PrivacyConfig:
-    """Differential privacy of the shared tensors, client by client (`server.privacy`)."""
+    """Differential privacy of the shared tensors, client by client, or a sum under masks."""
 
     mechanism: Literal["none", "client"] = "none"  # client: DP-FedAvg
     clip: float = 1.0  # L2 norm that a client's update is cut to
     noise: float = 1.0  # multiplier: the mean of n updates gets noise of std noise * clip / n
     delta: float = 1e-5  # at which epsilon is told
     where: Literal["server", "client"] = "server"  # client: the device clips before it sends, too
+    secure: Literal["none", "secagg"] = "none"  # secagg: the server learns only the sum of updates
+    range: float = 4.0  # of secagg: a client with an element beyond it in its update fails
+    threshold: int | None = None  # of secagg: clients that must stay; null: more than half
 
     def __post_init__(self) -> None:
         positive("privacy.clip", self.clip)
         at_least("privacy.noise", self.noise, 0)
+        positive("privacy.range", self.range)
+        at_least("privacy.threshold", self.threshold, 2)
         require(0 < self.delta < 1, "privacy.delta", self.delta, "between 0 and 1")
 
 

@@ -27,13 +27,14 @@ def outgoing(
         left: what earlier rounds did not send of their updates (`topk-int8`).
 
     Returns:
-        `tensors`, in which the shared ones are what to encode (with topk-int8 updates), and what is
-        left for the next round.
+        `tensors`, in which the shared ones are what to encode (with topk-int8 or secagg updates),
+        and what is left for the next round.
     """
     poisoned = client in (config.faults.poisoned or [])
     clips = config.privacy.mechanism != "none" and config.privacy.where == "client"
     sparse = config.payload.codec == "topk-int8"
-    if not (poisoned or clips or sparse):
+    as_update = sparse or config.privacy.secure != "none"
+    if not (poisoned or clips or as_update):
         return dict(tensors), {}
     shares = find_method(config.method).shares
     shared = {name: tensor for name, tensor in tensors.items() if shares(name)}
@@ -43,8 +44,10 @@ def outgoing(
         update = clipped(update, config.privacy.clip)
     if poisoned:
         update = poison(config.faults, update, config.seed, client, number)
-    if not sparse:
+    if not as_update:
         return {**tensors, **plus(update, start)}, {}
+    if not sparse:
+        return {**tensors, **update}, {}
     update = plus(update, left) if left else update
     return {**tensors, **update}, unsent(config.payload, update)
 

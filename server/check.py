@@ -34,7 +34,7 @@ def check(config: RunConfig) -> None:
     experts = [experts_of(config, client) for client in range(count)]
     _check_method(config, experts)
     check_strategy(config, experts, taking_part)
-    check_privacy(config, experts)
+    check_privacy(config, experts, taking_part)
     for dtype in sorted({own(config.model.dtype, client) for client in range(count)}):
         load_base(config.model.name, dtype)
     clients = range(len(training_clients(config)))

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from comigs.codecs import Wire, decode, wire
 from comigs.config import RunConfig
+from comigs.masking import MASKED
 from comigs.methods import find_method
 from comigs.replies import METRICS, unknown
 from comigs.update import minus, norm_of, plus, reference
@@ -45,8 +46,9 @@ def judge(
         fault = fault_of_metrics(metrics, number) or fault_of(arrays, client, config)
         if fault:
             return True, event | {"reason": fault}
-        update = _decoded(arrays, client, config, sent_to)
-        fault = fault_of_values(update, client, config, sent_to)
+        if config.privacy.secure == "none":
+            update = _decoded(arrays, client, config, sent_to)
+            fault = fault_of_values(update, client, config, sent_to)
     except (KeyError, TypeError, ValueError, EOFError, MemoryError) as error:
         reason = f"its reply cannot be used ({type(error).__name__}: {error})"
         return True, event | {"reason": reason}
@@ -68,7 +70,10 @@ def _parts(reply: Message) -> tuple[Arrays, dict[str, Any]]:
 
 def expected(arrays: Arrays, client: Client, config: RunConfig) -> dict[str, Wire]:
     """What a client should send; of its LoRA rank, where it may lower that, as far as it says."""
-    return wire(config.payload, shapes_of(arrays, client, config))
+    shapes = shapes_of(arrays, client, config)
+    if config.privacy.secure != "none":
+        return {MASKED: Wire((sum(map(math.prod, shapes.values())),), "uint32")}
+    return wire(config.payload, shapes)
 
 
 def shapes_of(arrays: Arrays, client: Client, config: RunConfig) -> Mapping[str, tuple[int, ...]]:

@@ -21,6 +21,7 @@ from server.judge import judge
 from server.late import due, postpone
 from server.registry import Registry
 from server.resume import Progress, Totals
+from server.secagg import agree, give, sum_up
 
 
 def train_round(
@@ -51,6 +52,10 @@ def train_round(
     for one in (c for c in chosen if c.id in lost):
         told = {"client": one.id, "name": one.name, "reason": lost[one.id].reason}
         journal.write("dropped", round=number, **told)
+    session = agree(grid, config, number, chosen) if config.privacy.secure != "none" else None
+    if session:
+        messages = give(session, messages, chosen)
+        unreachable = unreachable + session.failed
     alive = {c.node for c in chosen if c.id not in lost}
     messages = [m for m in messages if m.metadata.dst_node_id in alive]
     good: dict[int, Message] = {}
@@ -82,6 +87,8 @@ def train_round(
     updates = due(progress.late, closing) | {i: good[i] for i in closing.in_time}
     progress.late = postpone(config, progress.late, good, events, closing)
     abandoned = len(updates) < config.server.min_clients
+    if session and not abandoned:
+        updates = {0: sum_up(grid, config, session, updates, chosen, share_of)}
     if not abandoned:
         _aggregate(config, progress, strategy, number, updates)
     wall = time.perf_counter() - begin
