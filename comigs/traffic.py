@@ -1,7 +1,8 @@
 """Bytes that will travel in a run, known before it starts: tensor values, without framing.
 
-It follows each aggregator's rule of what goes back (`server/aggregation`) on shapes alone, round by
-round, with the participants and lost devices that the seed draws, and no failures.
+Keys and shares of secure aggregation are framing. It follows each aggregator's rule of what goes
+back (`server/aggregation`) on shapes alone, round by round, with the participants and lost devices
+that the seed draws, and no failures.
 """
 
 from collections import Counter

@@ -130,7 +130,11 @@ def _decoded(
 def fault_of_values(
     update: Mapping[str, Tensor], client: Client, config: RunConfig, sent_to: ShareOf
 ) -> str | None:
-    """Why decoded tensors cannot be averaged, or None."""
+    """Why decoded tensors cannot be averaged, or None.
+
+    Where a method sends back something else than it averages, an update is measured from the common
+    start.
+    """
     for name, tensor in update.items():
         if not torch.isfinite(tensor).all():
             return f"sent {name!r} with NaN or infinity"
