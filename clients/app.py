@@ -5,16 +5,28 @@ folder (`state-dir` in its node config).
 """
 
 import json
-from functools import lru_cache
+from collections.abc import Mapping
+from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 import torch
-from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message
 from flwr.clientapp import ClientApp
+from torch import Tensor
 
-from clients.payload import build_payload, unpack
+from clients.payload import (
+    build_payload,
+    final_reply,
+    hello_reply,
+    secagg_reply,
+    train_reply,
+    unpack,
+)
 from clients.place import run_folder
+from clients.secagg import make_keys, make_shares, masked, reveal
 from comigs.adapters import adapter_parameters
+from comigs.codecs import Arrays
 from comigs.config import RunConfig
 from comigs.configload import dump_yaml, load_config
 from comigs.errors import ComigsError
@@ -26,6 +38,7 @@ from comigs.local import (
     train_round,
     training_clients,
 )
+from comigs.masking import MASKED
 from comigs.methods import find_method
 from comigs.state import intact_rounds, state_root
 
@@ -73,9 +86,7 @@ def hello(message: Message, context: Context) -> Message:
         "rounds": intact_rounds(root),
         "shapes": {n: list(p.shape) for n, p in named.items() if method.shares(n)},
     }
-    return Message(
-        RecordDict({"hello": ConfigRecord({"json": json.dumps(about)})}), reply_to=message
-    )
+    return hello_reply(message, about)
 
 
 @app.train()
@@ -86,7 +97,7 @@ def train(message: Message, context: Context) -> Message:
         config, order.client, order.round, order.state_round, order.shared, order.root,
         order.proximal_mu,
     )  # fmt: skip
-    return trained_reply(message, config, trained)
+    return trained_reply(message, config, order, trained)
 
 
 def unwrap_order(message: Message, context: Context) -> tuple[RunConfig, Order]:
@@ -97,13 +108,51 @@ def unwrap_order(message: Message, context: Context) -> tuple[RunConfig, Order]:
     return config, Order(client, *numbers, unpack(_shared(message)), root, mu)
 
 
-def trained_reply(message: Message, config: RunConfig, trained: Trained) -> Message:
-    """The reply to a train message: the tensors that the share mask names, and metrics."""
+def trained_reply(message: Message, config: RunConfig, order: Order, trained: Trained) -> Message:
+    """The reply to a train message."""
     tensors, metrics = trained
-    arrays = build_payload(tensors, find_method(config.method).shares)
-    return Message(
-        RecordDict({"arrays": arrays, "metrics": MetricRecord(dict(metrics))}), reply_to=message
-    )
+    mask = partial(_masked, message, config, order) if config.privacy.secure != "none" else None
+    arrays = build_payload(tensors, find_method(config.method).shares, config.payload, mask)
+    return train_reply(message, arrays, metrics, order.round)
+
+
+def _masked(
+    message: Message, config: RunConfig, order: Order, update: Mapping[str, Tensor]
+) -> Arrays:
+    """The update as one array under masks."""
+    record: Any = message.content.config_records["secagg"]
+    inbox = dict(zip(record["clients"], record["values"], strict=True))
+    limit, count = config.privacy.range, record["count"]
+    return {MASKED: masked(order.root, order.round, order.client, update, inbox, limit, count)}
+
+
+@app.train("keys")
+def keys(message: Message, context: Context) -> Message:
+    """Secure aggregation: make keys for a round."""
+    _, client, root, order = unwrap(message, context)
+    return secagg_reply(message, [client], make_keys(root, _number(order, "server-round")))
+
+
+@app.train("shares")
+def shares(message: Message, context: Context) -> Message:
+    """Secure aggregation: split the secrets among the clients whose keys have come."""
+    _, client, root, order = unwrap(message, context)
+    record: Any = message.content.config_records["secagg"]
+    pairs = zip(record["values"][::2], record["values"][1::2], strict=True)
+    public = dict(zip(record["clients"], pairs, strict=True))
+    number = _number(order, "server-round")
+    boxes = make_shares(root, number, client, public, record["threshold"])
+    return secagg_reply(message, list(boxes), list(boxes.values()))
+
+
+@app.train("unmask")
+def unmask(message: Message, context: Context) -> Message:
+    """Secure aggregation: give the shares that remove the masks of the sum."""
+    _, _, root, order = unwrap(message, context)
+    record: Any = message.content.config_records["secagg"]
+    number = _number(order, "server-round")
+    told = reveal(root, number, record["clients"], record["lost"])
+    return secagg_reply(message, list(told), list(told.values()))
 
 
 @app.evaluate()
@@ -113,6 +162,4 @@ def evaluate(message: Message, context: Context) -> Message:
     rows = final_evaluation(
         config, client, _number(order, "state-round"), unpack(_shared(message)), root
     )
-    metrics = MetricRecord({"num-examples": sum(int(row["test_tokens"]) for row in rows)})
-    final = ConfigRecord({"json": json.dumps(rows)})
-    return Message(RecordDict({"metrics": metrics, "final": final}), reply_to=message)
+    return final_reply(message, rows)

@@ -35,6 +35,9 @@ app = ClientApp()
 
 @app.query()
 @app.train()
+@app.train("keys")
+@app.train("shares")
+@app.train("unmask")
 @app.evaluate()
 def answer(message: Message, context: Context) -> Message:
     """The trainer's reply; a trainer that dies at work is started anew, once.

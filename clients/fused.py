@@ -27,11 +27,11 @@ def train_fused(
     config = asked[0][0]
     answers: list[Message | Exception] = []
     results = train_together(config, [order for _, order in asked])
-    for message, result in zip(messages, results, strict=True):
+    for message, (_, order), result in zip(messages, asked, results, strict=True):
         try:
             if isinstance(result, Exception):
                 raise result
-            answers.append(trained_reply(message, config, result))
+            answers.append(trained_reply(message, config, order, result))
         except Exception as error:
             answers.append(error)
     return answers

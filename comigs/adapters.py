@@ -76,13 +76,23 @@ def init_adapters(
     Generalists and whatever else `shares` names start equal on every client; the others differ.
     """
     for name, parameter in adapter_parameters(model).items():
-        if ".lora_B." in name:
-            parameter.zero_()
-            continue
         owner = "everyone" if ".generalist_" in name or shares(name) else client
-        rng = generator(seed, owner, round_number, f"init {name}")
-        bound = 1 / math.sqrt(parameter.shape[1])
-        parameter.copy_((torch.rand(parameter.shape, generator=rng) * 2 - 1) * bound)
+        parameter.copy_(start_tensor(name, tuple(parameter.shape), seed, owner, round_number))
+
+
+def start_tensor(
+    name: str, shape: tuple[int, ...], seed: int, owner: int | str = "everyone", number: int = 0
+) -> Tensor:
+    """The start of one adapter tensor (see `init_adapters`), fp32.
+
+    Args:
+        owner: the client, or everyone for a tensor that all start equal.
+        number: the round that it starts in.
+    """
+    if ".lora_B." in name:
+        return torch.zeros(shape)
+    rng = generator(seed, owner, number, f"init {name}")
+    return (torch.rand(shape, generator=rng) * 2 - 1) * (1 / math.sqrt(shape[1]))
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from comigs.configdevices import DevicesConfig
 from comigs.configflower import FlowerConfig
+from comigs.configprivacy import FaultsConfig, PayloadConfig, PrivacyConfig
 from comigs.configray import RayConfig
 from comigs.configrules import at_least, positive, require
 from comigs.errors import BadInput
@@ -145,12 +146,14 @@ class ServerConfig:
     over_selection: float = 0.0  # extra share of clients asked; the first updates count
     deadline: float | None = None  # simulated seconds until a round closes; null: the slowest
     late: Literal["discard", "keep"] = "discard"  # late updates; keep: for the round they arrive in
+    max_norm: float | None = None  # a client whose update has a greater L2 norm fails; null: any
 
     def __post_init__(self) -> None:
         at_least("server.min_clients", self.min_clients, 1)
         positive("server.round_timeout", self.round_timeout)
         at_least("server.over_selection", self.over_selection, 0)
         positive("server.deadline", self.deadline)
+        positive("server.max_norm", self.max_norm)
 
 
 @dataclass(frozen=True)
@@ -193,6 +196,9 @@ class RunConfig:
     threads: int | None = None  # torch threads per client; null: what the engine uses best
     train: TrainConfig = TrainConfig()
     server: ServerConfig = ServerConfig()
+    payload: PayloadConfig = field(default_factory=PayloadConfig)
+    privacy: PrivacyConfig = field(default_factory=PrivacyConfig)
+    faults: FaultsConfig = field(default_factory=FaultsConfig)
     devices: DevicesConfig = field(default_factory=DevicesConfig)
     engine: EngineConfig = EngineConfig()
     ray: RayConfig = field(default_factory=RayConfig)

@@ -23,6 +23,7 @@ from comigs.data.tokens import ClientData, client_data, pooled_data, roster
 from comigs.deltas import clear_deltas
 from comigs.evaluate import evaluate
 from comigs.methods import find_method
+from comigs.outgoing import left_of, outgoing
 from comigs.ranks import cut
 from comigs.receive import Arrival, finish, receive
 from comigs.seeds import derive
@@ -124,7 +125,7 @@ class Begun:
     seconds: float
 
 
-Trained = tuple[dict[str, Tensor], dict[str, float]]  # all adapter tensors, and metrics
+Trained = tuple[dict[str, Tensor], dict[str, float]]  # adapter tensors (`outgoing`), and metrics
 
 
 def train_round(
@@ -204,7 +205,7 @@ def train_begun(
 def end_round(
     begun: Begun, moments: dict[str, Tensor], stats: LocalStats, seconds: float
 ) -> Trained:
-    """Save what `train_begun` left, and return it.
+    """Save what `train_begun` left, and return what may be sent of it.
 
     Args:
         seconds: that its training took.
@@ -218,8 +219,11 @@ def end_round(
         meta["rank"] = method.prune(begun.order.shared, tensors)
         tensors = cut(tensors, meta["rank"], config.experts)
         moments = cut(moments, meta["rank"])
-    state = {"tensors": tensors, "optimizer": moments}
-    write_state(begun.order.root, begun.order.round, state, meta)
+    order = begun.order
+    left = left_of(config, order.root, order.state_round)
+    sent, left = outgoing(config, order.client, order.round, tensors, order.shared, left)
+    state = {"tensors": tensors, "optimizer": moments} | ({"unsent": left} if left else {})
+    write_state(order.root, order.round, state, meta)
     metrics = begun.metrics | {
         "loss": sum(stats.losses) / len(stats.losses),
         "balance": sum(stats.balances) / len(stats.balances),
@@ -231,7 +235,7 @@ def end_round(
         "train_seconds": seconds,
         "seconds": begun.seconds + seconds + time.perf_counter() - begin,
     }
-    return tensors, metrics
+    return sent, metrics
 
 
 def final_evaluation(

@@ -143,6 +143,8 @@ def _notes(event: dict[str, Any]) -> Iterator[str]:
     if event["valid_ppl"] is not None:
         yield f"valid ppl {event['valid_ppl']:.1f}"
     yield f"{event['tokens_per_second']:,.0f} tokens/s"
+    if event.get("epsilon") is not None:
+        yield f"epsilon {event['epsilon']:.2f}"
     if "sim_clock" in event:
         yield f"simulated {event['sim_clock'] / 60:,.1f} min"
         yield from (f"{event[kind]} {kind}" for kind in ("late", "dropped") if event[kind])

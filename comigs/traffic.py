@@ -1,13 +1,15 @@
 """Bytes that will travel in a run, known before it starts: tensor values, without framing.
 
-It follows each aggregator's rule of what goes back (`server/aggregation`) on shapes alone, round by
-round, with the participants and lost devices that the seed draws, and no failures.
+Keys and shares of secure aggregation are framing. It follows each aggregator's rule of what goes
+back (`server/aggregation`) on shapes alone, round by round, with the participants and lost devices
+that the seed draws, and no failures.
 """
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from comigs.codecs import wire_bytes
 from comigs.config import ExpertsConfig, RunConfig
 from comigs.local import experts_of, training_clients
 from comigs.methods import find_method
@@ -15,7 +17,7 @@ from comigs.selection import answering, takers_of_the_test
 from comigs.shapes import adapter_shapes
 
 FROM_THE_START = ("FedAdam", "FedYogi", "FedAvgM")  # strategies that send tensors in round 1 too
-FLOAT = 4  # only float32 travels
+FLOAT = 4  # only float32 travels down; up as the codec packs it
 Shapes = Mapping[str, tuple[int, int]]
 Kind = ExpertsConfig  # clients with equal experts share tensors of equal shapes
 
@@ -49,7 +51,8 @@ def traffic(config: RunConfig) -> list[Traffic]:
         kind: {n: s for n, s in adapter_shapes(config, i).items() if method.shares(n)}
         for kind, i in examples.items()
     }
-    ups = {kind: _bytes(shapes) for kind, shapes in shared.items()}
+    ups = {kind: wire_bytes(config.payload, shapes) for kind, shapes in shared.items()}
+    models = {kind: _bytes(shapes) for kind, shapes in shared.items()}
     in_time = config.server.deadline is None and not config.server.over_selection
     exact = method.prune is None and in_time
     lines = [Traffic(ups[kind], exact=exact) for kind in kind_of]
@@ -64,7 +67,7 @@ def traffic(config: RunConfig) -> list[Traffic]:
             lines[i].up.append(ups[kind_of[i]] if i in chosen else 0)
             lines[i].down.append(down[kind_of[i], i in before] if i in chosen else 0)
         if len(chosen) >= config.server.min_clients:  # or the server leaves its tensors as they are
-            kept.add([kind_of[i] for i in chosen], {i: ups[kind_of[i]] for i in chosen})
+            kept.add([kind_of[i] for i in chosen], {i: models[kind_of[i]] for i in chosen})
         before = chosen
     down, tested = kept.delivered(), set(takers_of_the_test(config, clients))
     for i in clients:
@@ -77,7 +80,7 @@ class _Kept:
 
     Attributes:
         names: tensors that are averaged.
-        models: bytes of each client's whole update, where all get everybody's (`gather`).
+        models: bytes of each client's shared tensors, where all get everybody's (`gather`).
         stack, total: LoRA rank of the last round's stack and of the sum of all, by name of A
             (`flora`, `fedex`).
     """
@@ -90,7 +93,7 @@ class _Kept:
         self.total: dict[str, int] = {}
 
     def add(self, kinds: Sequence[Kind], models: Mapping[int, int]) -> None:
-        """Take in one round's updates: the kind of each, and its bytes by client."""
+        """Take in one round's updates: the kind of each, and its tensors' bytes by client."""
         self.models |= models
         counts = Counter(kinds)
         self.names |= {name for kind in counts for name in self.shared[kind]}

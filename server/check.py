@@ -8,6 +8,7 @@ from comigs.errors import BadInput
 from comigs.local import data_of, experts_of, training_clients
 from comigs.methods import find_method
 from server.aggregation import find_aggregator
+from server.checkprivacy import check_privacy
 from server.connection import connection
 from server.registry import expected_clients
 from server.strategy import check_strategy
@@ -35,6 +36,7 @@ def check(config: RunConfig) -> None:
     experts = [experts_of(config, client) for client in range(count)]
     _check_method(config, experts)
     check_strategy(config, experts, taking_part)
+    check_privacy(config, experts, taking_part)
     for dtype in sorted({own(config.model.dtype, client) for client in range(count)}):
         load_base(config.model.name, dtype)
     clients = range(len(training_clients(config)))
@@ -61,7 +63,9 @@ def check_without_data(config: RunConfig) -> None:
     _check_devices(config)
     experts = [experts_of(config, client) for client in range(count)]
     _check_method(config, experts)
-    check_strategy(config, experts, max(1, round(config.participation * count)))
+    taking_part = max(1, round(config.participation * count))
+    check_strategy(config, experts, taking_part)
+    check_privacy(config, experts, taking_part)
 
 
 def _check_devices(config: RunConfig) -> None:

@@ -1,74 +1,168 @@
-"""What the server accepts from a client: the same checks again that the payload promises."""
+"""What the server accepts from a client: the same checks again that the payload promises.
+
+Names, shapes and sizes are checked before anything is decoded, and every fault is one client's.
+"""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from io import BytesIO
 from typing import Any
 
 import torch
+from flwr.app import Array, Message
+from numpy.lib import format as npy
 from torch import Tensor
 
+from comigs.codecs import Wire, decode, wire
 from comigs.config import RunConfig
+from comigs.masking import MASKED
 from comigs.methods import find_method
-from server.exchange import Answer, Client, tensor_bytes, unpack
+from comigs.replies import METRICS, unknown
+from comigs.update import minus, norm_of, plus, reference
+from server.exchange import Answer, Client, pack
+
+HEADER = 1024  # bytes; a NumPy header is 128 or a little more
+ShareOf = Callable[[Client], Mapping[str, Tensor]]
+Arrays = Mapping[str, Array]
 
 
-def judge(answer: Answer, config: RunConfig) -> tuple[bool, dict[str, Any]]:
-    """Return whether an answer to a training message is a failure, and its event."""
+def judge(
+    answer: Answer, config: RunConfig, number: int, sent_to: ShareOf
+) -> tuple[bool, dict[str, Any]]:
+    """Return whether an answer to a training message is a failure, and its event.
+
+    An accepted reply's arrays are decoded in place: from then on they are what the client trained.
+
+    Args:
+        number: the round.
+        sent_to: what a client was sent for it.
+    """
     client = answer.client
     event: dict[str, Any] = {"client": client.id, "name": client.name}
     if answer.reply is None:
         return True, event | {"reason": answer.reason}
     try:
-        update = unpack(answer.reply.content.array_records["arrays"])
-        metrics = dict(answer.reply.content.metric_records["metrics"])
-    except (KeyError, TypeError, ValueError) as error:
+        arrays, metrics = _parts(answer.reply)
+        fault = fault_of_metrics(metrics, number) or fault_of(arrays, client, config)
+        if fault:
+            return True, event | {"reason": fault}
+        if config.privacy.secure == "none":
+            update = _decoded(arrays, client, config, sent_to)
+            fault = fault_of_values(update, client, config, sent_to)
+    except (KeyError, TypeError, ValueError, EOFError, MemoryError) as error:
         reason = f"its reply cannot be used ({type(error).__name__}: {error})"
         return True, event | {"reason": reason}
-    prunes = find_method(config.method).prune is not None
-    if fault := fault_of(update, client, prunes) or fault_of_metrics(metrics):
+    if fault:
         return True, event | {"reason": fault}
-    own = {"event": "", "round": 0} | event  # a client does not say who or when it is
-    said = {key: value for key, value in metrics.items() if key not in own}
-    return False, event | said | {"bytes_up": tensor_bytes(update)}
+    if config.payload.codec != "none":
+        answer.reply.content["arrays"] = pack(update)
+    said = {key: value for key, value in metrics.items() if key != "round"}
+    size = sum(one.bytes for one in expected(arrays, client, config).values())
+    return False, event | said | {"bytes_up": size}
 
 
-def fault_of(update: Mapping[str, Tensor], client: Client, prunes: bool = False) -> str | None:
-    """Why an update cannot be used, or None: the server checks what the payload promises.
-
-    Args:
-        prunes: whether the client may lower its LoRA rank.
-    """
-    shapes = _pruned(update, client.shapes) if prunes else client.shapes
-    if extra := sorted(set(update) - set(client.shapes)):
-        return f"sent {extra[0]!r}, which it does not share"
-    if missing := sorted(set(client.shapes) - set(update)):
-        return f"did not send {missing[0]!r}"
-    for name, tensor in update.items():
-        if tuple(tensor.shape) != shapes[name]:
-            return f"sent {name!r} with shape {tuple(tensor.shape)}, not {shapes[name]}"
-        if tensor.dtype != torch.float32:
-            return f"sent {name!r} as {tensor.dtype}, not float32"
-        if not torch.isfinite(tensor).all():
-            return f"sent {name!r} with NaN or infinity"
-    return None
+def _parts(reply: Message) -> tuple[Arrays, dict[str, Any]]:
+    if (stranger := unknown(reply.content, frozenset({"arrays", "metrics"}))) is not None:
+        raise ValueError(f"it holds {stranger!r}")
+    metrics = dict(reply.content.metric_records["metrics"])
+    return dict(reply.content.array_records["arrays"]), metrics
 
 
-def _pruned(
-    update: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]
-) -> Mapping[str, tuple[int, ...]]:
-    """`shapes` at the rank of the update's first pair, if that is lower."""
-    first = next((n for n in sorted(shapes) if ".lora_A." in n and n in update), None)
-    if first is None or update[first].ndim != 2:
+def expected(arrays: Arrays, client: Client, config: RunConfig) -> dict[str, Wire]:
+    """What a client should send; of its LoRA rank, where it may lower that, as far as it says."""
+    shapes = shapes_of(arrays, client, config)
+    if config.privacy.secure != "none":
+        return {MASKED: Wire((sum(map(math.prod, shapes.values())),), "uint32")}
+    return wire(config.payload, shapes)
+
+
+def shapes_of(arrays: Arrays, client: Client, config: RunConfig) -> Mapping[str, tuple[int, ...]]:
+    """The shapes of the client's tensors: at the rank of the first pair, if it may prune."""
+    shapes = client.shapes
+    if find_method(config.method).prune is None:
         return shapes
-    rank = max(1, min(update[first].shape[0], shapes[first][0]))
+    first = next((n for n in sorted(shapes) if ".lora_A." in n and n in arrays), None)
+    if first is None or len(arrays[first].shape) != 2:
+        return shapes
+    rank = max(1, min(arrays[first].shape[0], shapes[first][0]))
     return {n: (rank, s[1]) if ".lora_A." in n else (s[0], rank) for n, s in shapes.items()}
 
 
-def fault_of_metrics(metrics: Mapping[str, object]) -> str | None:
-    """Why the metrics of an update cannot be used, or None."""
+def fault_of(arrays: Arrays, client: Client, config: RunConfig) -> str | None:
+    """Why arrays cannot be what the client was asked for, or None; nothing is decoded."""
+    wanted = expected(arrays, client, config)
+    if (extra := unknown(arrays, frozenset(wanted))) is not None:
+        return f"sent {extra!r}, which it does not share"
+    if missing := sorted(set(wanted) - set(arrays)):
+        return f"did not send {missing[0]!r}"
+    for name, array in arrays.items():
+        want = wanted[name]
+        if len(array.data) > want.bytes + HEADER:
+            return f"sent {name!r} in {len(array.data)} bytes; {want.bytes} are enough"
+        shape, dtype = _header(array)
+        if not shape == tuple(array.shape) == want.shape:
+            return f"sent {name!r} with shape {shape}, not {want.shape}"
+        if not dtype == array.dtype == want.dtype:
+            return f"sent {name!r} as {dtype}, not {want.dtype}"
+    return None
+
+
+def _header(array: Array) -> tuple[tuple[int, ...], str]:
+    """Shape and dtype that NumPy will make of the data."""
+    file = BytesIO(array.data)
+    if npy.read_magic(file) != (1, 0):
+        raise ValueError("an array is not in NumPy's format 1.0")
+    shape, _, dtype = npy.read_array_header_1_0(file, max_header_size=HEADER)
+    return shape, str(dtype)
+
+
+def _decoded(
+    arrays: Arrays, client: Client, config: RunConfig, sent_to: ShareOf
+) -> dict[str, Tensor]:
+    shapes = shapes_of(arrays, client, config)
+    values = {name: array.numpy() for name, array in arrays.items()}
+    tensors = decode(config.payload, values, shapes)
+    if config.payload.codec != "topk-int8":
+        return tensors
+    return plus(tensors, reference(sent_to(client), shapes, config.seed))
+
+
+def fault_of_values(
+    update: Mapping[str, Tensor], client: Client, config: RunConfig, sent_to: ShareOf
+) -> str | None:
+    """Why decoded tensors cannot be averaged, or None.
+
+    Where a method sends back something else than it averages, an update is measured from the common
+    start.
+    """
+    for name, tensor in update.items():
+        if not torch.isfinite(tensor).all():
+            return f"sent {name!r} with NaN or infinity"
+    limit = config.server.max_norm
+    if limit is None:
+        return None
+    shapes = {name: tuple(tensor.shape) for name, tensor in update.items()}
+    norm = norm_of(minus(update, reference(sent_to(client), shapes, config.seed)))
+    if not norm <= limit:
+        return f"sent an update of norm {norm:.4g}; server.max_norm is {limit:g}"
+    return None
+
+
+def fault_of_metrics(metrics: Mapping[str, object], number: int) -> str | None:
+    """Why the metrics of an update cannot be used, or None.
+
+    Args:
+        number: the round that they should be of.
+    """
+    if metrics.get("round") != number:
+        return f"answered round {metrics.get('round')!r}; this is round {number}"
+    if (stranger := unknown(metrics, METRICS)) is not None:
+        return f"sent the metric {stranger!r}, which is unknown"
     counts = ("num-examples", "tokens", "router_tokens")
     for key in (*counts, "loss", "train_seconds", "eval_seconds", "seconds"):
         value, least = metrics.get(key), 1 if key == "num-examples" else 0
         if not isinstance(value, (int, float)) or not least <= value < math.inf:
             return f"sent {key} = {value!r}"
+    if several := [key for key, value in metrics.items() if isinstance(value, list)]:
+        return f"sent several values of {several[0]}"
     return None

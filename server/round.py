@@ -9,6 +9,7 @@ from flwr.serverapp import Grid
 from flwr.serverapp.exception import AggregationError, InconsistentMessageReplies
 from flwr.serverapp.strategy import FedAvg
 
+from comigs.accountant import epsilon
 from comigs.config import RunConfig
 from comigs.errors import ComigsError
 from comigs.selection import participants, wanted
@@ -20,6 +21,7 @@ from server.judge import judge
 from server.late import due, postpone
 from server.registry import Registry
 from server.resume import Progress, Totals
+from server.secagg import agree, give, sum_up
 
 
 def train_round(
@@ -44,18 +46,23 @@ def train_round(
     drafts = strategy.configure_train(
         number, pack(progress.shared), order(config), nodes_of(chosen)
     )
-    messages = address(drafts, chosen, progress.client_rounds, sharer(config, progress))
+    share_of = sharer(config, progress)
+    messages = address(drafts, chosen, progress.client_rounds, share_of)
     down = {m.metadata.dst_node_id: message_bytes(m) for m in messages}
     lost = lost_devices(config, number, {c.id: down[c.node] for c in chosen})
     for one in (c for c in chosen if c.id in lost):
         told = {"client": one.id, "name": one.name, "reason": lost[one.id].reason}
         journal.write("dropped", round=number, **told)
+    session = agree(grid, config, number, chosen) if config.privacy.secure != "none" else None
+    if session:
+        messages = give(session, messages, chosen)
+        unreachable = unreachable + session.failed
     alive = {c.node for c in chosen if c.id not in lost}
     messages = [m for m in messages if m.metadata.dst_node_id in alive]
     good: dict[int, Message] = {}
     events: dict[int, Event] = {}
     for answer in chain(strangers, unreachable, collect(grid, messages, chosen, timeout)):
-        fault, event = judge(answer, config)
+        fault, event = judge(answer, config, number, share_of)
         if not fault:
             event["bytes_down"] = down[answer.client.node]
             event |= times_of(config, event)
@@ -81,6 +88,8 @@ def train_round(
     updates = due(progress.late, closing) | {i: good[i] for i in closing.in_time}
     progress.late = postpone(config, progress.late, good, events, closing)
     abandoned = len(updates) < config.server.min_clients
+    if session and not abandoned:
+        updates = {0: sum_up(grid, config, session, updates, chosen, share_of)}
     if not abandoned:
         _aggregate(config, progress, strategy, number, updates)
     wall = time.perf_counter() - begin
@@ -92,6 +101,8 @@ def train_round(
         total.seconds += event["seconds"]
     progress.round, progress.seconds = number, progress.seconds + wall
     summary = _summary(list(events.values()), failed, wall)
+    if config.privacy.mechanism == "client":
+        summary["epsilon"] = epsilon(config, number, clients.ids)
     if is_simulated(config):
         summary |= _simulated(events, lost, closing, progress) | {"abandoned": abandoned}
     journal.write("round", round=number, **summary)

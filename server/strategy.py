@@ -15,6 +15,7 @@ from comigs.methods import find_method
 from comigs.ranks import lora_scale
 from server.aggregation import Aggregator, Scale, find_aggregator
 from server.exchange import pack, unpack
+from server.privacy import PrivateFedAvg
 
 OPTIONS = {  # of `server.options`; Flower's other parameters belong to the round loop
     "FedAvg": (),
@@ -68,6 +69,8 @@ class Aggregating(FedAvg):
 
 def make_strategy(config: RunConfig) -> FedAvg:
     """The strategy that `config` asks for (checked by `check_strategy`)."""
+    if config.privacy.mechanism == "client":
+        return PrivateFedAvg(config, **_LOOPS)
     if config.server.strategy == "FedAvg":
         aggregator = find_aggregator(find_method(config.method).aggregator)
         return Aggregating(aggregator, lambda rank: lora_scale(config.experts, rank))

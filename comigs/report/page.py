@@ -173,6 +173,7 @@ AS_RECEIVED = (
     "Lower is better."
 )
 TRAFFIC = "Traffic of all clients added up; what the final test fetches is not in it."
+SPENT = "Client-level epsilon of the shared tensors at the delta of the configuration."
 
 
 def _pictures(run: Run) -> list[Picture | None]:
@@ -192,10 +193,12 @@ def _pictures(run: Run) -> list[Picture | None]:
         Series("clients to server", _summed(rounds, "bytes_up"), 0),
         Series("server to clients", _summed(rounds, "bytes_down"), 1),
     ]
+    spent = [Series("epsilon", _points(rounds, "epsilon"), 0)]
     return [
         lines(series("valid_ppl"), "Validation perplexity", AS_RECEIVED, "perplexity", log=True),
         lines(series("loss"), "Training loss", "Mean over a round's local steps.", "loss"),
         lines(sent, "Bytes sent", TRAFFIC, "MB since the start"),
+        lines(spent, "Privacy spent", SPENT, "epsilon"),
         stacked(
             [e["round"] for e in rounds],
             [("compute", work), ("overhead", [a - b for a, b in zip(wall, work, strict=True)])],

@@ -92,3 +92,9 @@ def test_the_device_imports_no_torch():
     code = "import clients.device, sys; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_the_device_takes_every_message_that_the_clientapp_takes():
+    from clients.app import app
+
+    assert set(device.app._registered_funcs) == set(app._registered_funcs)

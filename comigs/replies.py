@@ -1,0 +1,24 @@
+"""Every number that a client tells: it sends nothing else, and the server takes nothing else."""
+
+from collections.abc import Iterable
+
+METRICS = frozenset(  # of a training round
+    {
+        "round", "loss", "balance", "valid_ppl", "tokens", "steps", "router_steps",
+        "router_tokens", "num-examples", "seconds", "train_seconds", "eval_seconds",
+        "peer_evaluations", "peer_evaluation_tokens",
+    }
+)  # fmt: skip
+ROW = frozenset(  # of a test stream in the final evaluation
+    {
+        "name", "test_tokens", "pretrained", "valid", "before", "after", "trainable",
+        "peer_evaluations", "peer_evaluation_tokens",
+        "fused_local", "fused_global", "fusion_evaluations",
+    }
+)  # fmt: skip
+ABOUT = frozenset({"client", "name", "rounds", "shapes"})  # of a client that introduces itself
+
+
+def unknown(keys: Iterable[str], known: frozenset[str]) -> str | None:
+    """The first of `keys` that is not `known`, or None."""
+    return next((key for key in sorted(keys) if key not in known), None)

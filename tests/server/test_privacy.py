@@ -1,0 +1,159 @@
+"""Client-level differential privacy: sensitivity, noise, epsilon, and what is refused."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import comigs
+from comigs.accountant import epsilon
+from comigs.configload import load_config
+from comigs.errors import BadInput
+from comigs.state import read_state
+from comigs.update import clipped, minus, norm_of, reference
+from server.privacy import private_mean
+from tests.helpers import assert_same_numbers, events
+
+pytest_plugins = ("tests.fixtures",)
+
+SHAPES = {"l.lora_A.generalist_0.weight": (2, 3), "l.lora_B.generalist_0.weight": (4, 2)}
+
+
+def config_of(**privacy):
+    return load_config({"privacy": {"mechanism": "client"} | privacy})
+
+
+def drawn(seed, scale=1.0):
+    rng = torch.Generator().manual_seed(seed)
+    return {name: torch.randn(shape, generator=rng) * scale for name, shape in SHAPES.items()}
+
+
+@given(st.integers(0, 99), st.floats(0.0, 100.0), st.floats(0.01, 10.0))
+def test_a_clipped_update_is_no_longer_than_the_limit_and_points_the_same_way(seed, scale, limit):
+    update = drawn(seed, scale)
+    short = clipped(update, limit)
+    assert norm_of(short) <= limit * (1 + 1e-6)
+    if norm_of(update) <= limit:
+        assert all(torch.equal(short[name], update[name]) for name in update)
+    else:
+        ratio = limit / norm_of(update)
+        for name in update:
+            torch.testing.assert_close(short[name], update[name] * ratio)
+
+
+@given(st.integers(1, 6), st.floats(0.1, 5.0), st.integers(0, 99))
+def test_one_client_moves_the_mean_by_at_most_two_clips_over_n(count, clip, seed):
+    config = config_of(clip=clip, noise=0.0)
+    sent = {i: drawn(seed + i, 10.0) for i in range(count)}
+    other = sent | {0: drawn(seed + 1000, 1e4)}
+    kept = drawn(7)
+    one, two = (private_mean(config, 1, each, kept) for each in (sent, other))
+    assert norm_of(minus(one, two)) <= 2 * clip / count * (1 + 1e-4)
+
+
+def test_without_noise_and_with_a_wide_clip_it_is_the_mean():
+    sent = {i: drawn(i) for i in (2, 5, 9)}
+    mean = private_mean(config_of(clip=1e6, noise=0.0), 1, sent, {})
+    for name in SHAPES:
+        torch.testing.assert_close(mean[name], sum(s[name] for s in sent.values()) / 3)
+
+
+def test_noise_has_the_promised_size_and_its_own_stream_for_each_round():
+    shape = {"l.lora_B.generalist_0.weight": (300, 200)}
+    zero = {i: {name: torch.zeros(s) for name, s in shape.items()} for i in range(4)}
+    config = config_of(clip=0.5, noise=3.0)
+    [one] = private_mean(config, 1, zero, {}).values()
+    assert float(one.std()) == pytest.approx(3.0 * 0.5 / 4, rel=0.02)
+    assert abs(float(one.mean())) < 0.01
+    [again] = private_mean(config, 1, zero, {}).values()
+    [other] = private_mean(config, 2, zero, {}).values()
+    assert torch.equal(one, again)
+    assert abs(float((one * other).mean())) < 0.01
+
+
+def test_epsilon_is_that_of_the_gaussian_mechanism_and_grows_with_the_rounds():
+    """Against the closed form of RDP: multiplier noise / 2, eps = min over orders."""
+    config = config_of(noise=8.0)
+    values = [epsilon(config, number, range(10)) for number in range(1, 6)]
+    assert values == sorted(values)
+    for number, value in enumerate(values, 1):
+        rho = number / (2 * 4.0**2)
+        simple = rho + 2 * math.sqrt(rho * math.log(1 / 1e-5))  # of zCDP: a looser bound
+        assert 0.5 * simple < value < simple
+    assert epsilon(config_of(noise=16.0), 5, range(10)) < values[-1]
+    assert epsilon(config_of(noise=0.0), 5, range(10)) is None
+    assert epsilon(config_of(noise=8.0, delta=1e-3), 5, range(10)) < values[-1]
+
+
+def test_drawing_few_of_many_clients_costs_less_and_never_more():
+    def of(participation):
+        tree = {"privacy": {"mechanism": "client", "noise": 8.0}, "participation": participation}
+        return epsilon(load_config(tree), 5, range(1000))
+
+    assert of(0.001) < 0.5 * of(1.0)
+    assert of(0.5) <= of(0.9) <= of(1.0)
+
+
+@pytest.mark.parametrize("where", ["server", "client"])
+def test_a_private_run_tells_epsilon_and_resumes_bit_identical(tree, tmp_path, where):
+    privacy = {"mechanism": "client", "clip": 0.05, "noise": 1.0, "where": where}
+    tree = tree | {"privacy": privacy}
+
+    def stop(event):
+        if event["event"] == "round" and event["round"] == 2:
+            raise KeyboardInterrupt
+
+    whole = comigs.run(tree, out=tmp_path / "whole").folder
+    with pytest.raises(KeyboardInterrupt):
+        comigs.run(tree, out=tmp_path / "run", watch=stop)
+    comigs.api.resume(tmp_path / "run")
+    assert_same_numbers(tmp_path / "run", whole)
+    told = [event["epsilon"] for event in events(whole, "round")]
+    config = load_config(tree)
+    assert told == [epsilon(config, number, range(3)) for number in (1, 2, 3)]
+
+
+def test_a_device_that_clips_sends_no_more_than_the_limit(tree, tmp_path):
+    """`server.max_norm` at the clip accepts every update; below it, none."""
+    privacy = {"mechanism": "client", "clip": 0.05, "noise": 0.0, "where": "client"}
+    tree = tree | {"privacy": privacy, "rounds": 2}
+    comigs.run(tree | {"server": {"max_norm": 0.0501}}, out=tmp_path / "all")
+    assert not events(tmp_path / "all", "failure")
+    assert [e["epsilon"] for e in events(tmp_path / "all", "round")] == [None, None]
+    with pytest.raises(comigs.ComigsError, match="0 of 3 clients answered"):
+        comigs.run(tree | {"server": {"max_norm": 0.0499}}, out=tmp_path / "none")
+    assert "update of norm 0.05" in events(tmp_path / "none", "failure")[0]["reason"]
+
+
+def test_a_round_moves_the_shared_tensors_by_the_clip_at_most(tree, tmp_path):
+    privacy = {"mechanism": "client", "clip": 0.03, "noise": 0.0}
+    folder = comigs.run(tree | {"privacy": privacy}, out=tmp_path).folder
+    one, two, three = (read_state(folder / "server", n)[0]["shared"] for n in (1, 2, 3))
+    start = reference({}, {name: tuple(t.shape) for name, t in one.items()}, 7)
+    for before, after in ((start, one), (one, two), (two, three)):
+        assert 0.003 < norm_of(minus(after, before)) <= 0.0301
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"method": "flora"}, "a method that averages; method 'flora' does not"),
+        ({"method": "local"}, "a method that averages; method 'local' does not"),
+        ({"method": "pretrained"}, "a method that averages"),
+        ({"server": {"strategy": "FedMedian"}}, "server.strategy FedAvg; it is 'FedMedian'"),
+        ({"server": {"weighting": "samples"}}, "server.weighting uniform; it is 'samples'"),
+        ({"method": "comigs-2g", "experts": {"specialists": [0, 1, 3]}}, "clients that share"),
+        ({"privacy": {"clip": 0}}, "privacy.clip is 0"),
+        ({"privacy": {"noise": -1}}, "privacy.noise is -1"),
+        ({"privacy": {"delta": 1}}, "privacy.delta is 1"),
+        ({"privacy": {"mechanism": "record"}}, "privacy.mechanism is 'record'; expected none or"),
+    ],
+)
+def test_what_makes_no_sense_with_privacy_is_refused(settings, reason, tree, tmp_path):
+    tree = tree | {"experts": {"specialists": 1, "rank": 2}} | settings
+    tree["privacy"] = {"mechanism": "client"} | settings.get("privacy", {})
+    with pytest.raises(BadInput, match=reason):
+        comigs.run(tree, out=tmp_path)
+    assert not list(tmp_path.iterdir())
