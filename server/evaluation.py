@@ -15,6 +15,8 @@ from server.journal import Journal
 from server.registry import Registry
 from server.resume import Progress, Totals
 
+ABSENT_SECONDS = 60.0  # for clients behind a SuperLink that are away when the test begins
+
 
 def evaluate(
     grid: Grid,
@@ -25,7 +27,8 @@ def evaluate(
     journal: Journal,
 ) -> None:
     """Let the clients fetch the final tensors and test; write one `final` event per test stream."""
-    clients.look()
+    for client in clients.absent(ABSENT_SECONDS):
+        journal.write("failure", client=client.id, name=client.name, reason="it is not there")
     ids = takers_of_the_test(config, clients.ids)
     journal.watch({"event": "evaluation started", "clients": len(ids)})
     chosen, unreachable = clients.meet(ids)

@@ -66,6 +66,16 @@ class Registry:
                 watch({"event": "waiting", "clients": told, "of": wanted})
             time.sleep(LOOK_SECONDS)
 
+    def absent(self, seconds: float) -> list[Client]:
+        """Known clients whose nodes are away, and still are after so many seconds."""
+        end = time.monotonic() + seconds
+        while True:
+            self.look()
+            away = [c for c in self._known.values() if c.node not in self._online]
+            if self._embedded or not away or time.monotonic() > end:
+                return [] if self._embedded else away
+            time.sleep(LOOK_SECONDS)
+
     def meet(self, ids: Iterable[int]) -> tuple[list[Client], list[Answer]]:
         """Return the clients with these ids, and the answers of those that cannot be reached."""
         wanted = list(ids)

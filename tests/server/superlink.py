@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from cryptography import x509
@@ -85,23 +86,24 @@ class Deployment:
             *("--root-certificates", "ca.crt", "--superexec-auth-secret-file", "superlink.secret"),
         )
 
-    def start_node(self, i: int, key: str | None = None) -> None:
-        """Start SuperNode `i` and its executor."""
-        port = self.node_ports[i]
+    def start_node(self, i: int, key=None, name=None, authority="ca.crt") -> None:
+        """Start SuperNode `i` and its executor; one of another name has no executor."""
+        port = free_ports(1)[0] if name else self.node_ports[i]
         state = json.dumps(str(self.folder / f"state{i}"))
         self.start(
-            f"node{i}",
+            name or f"node{i}",
             *("flower-supernode", "--superlink", f"127.0.0.1:{self.port}"),
-            *("--root-certificates", "ca.crt", "--auth-supernode-private-key", key or f"node{i}"),
+            *("--root-certificates", authority, "--auth-supernode-private-key", key or f"node{i}"),
             *("--isolation", "process", "--host", "127.0.0.1", "--port", str(port)),
             *("--superexec-auth-secret-file", "node.secret", "--node-config"),
             f"partition-id={i} num-partitions={self.clients} state-dir={state}",
         )
-        self.start(
-            f"clientapp{i}",
-            *("flower-superexec", "--runtime-api-address", f"127.0.0.1:{port}", "--insecure"),
-            *("--superexec-auth-secret-file", "node.secret"),
-        )
+        if not name:
+            self.start(
+                f"clientapp{i}",
+                *("flower-superexec", "--runtime-api-address", f"127.0.0.1:{port}", "--insecure"),
+                *("--superexec-auth-secret-file", "node.secret"),
+            )
 
     def start(self, name: str, program: str, *arguments: str) -> None:
         own = {"FLWR_HOME": str(self.folder / f"home-{name}")}
@@ -118,7 +120,8 @@ class Deployment:
     def kill(self, name: str) -> None:
         """SIGKILL for the process and all that it has started."""
         process = self.running.pop(name)
-        os.killpg(process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
     def flwr(self, *arguments: str) -> dict:

@@ -43,7 +43,7 @@ def test_a_client_that_skips_rounds_is_the_same_in_every_engine(tree, tmp_path):
     assert drawn[0] == drawn[1]
 
 
-@pytest.mark.parametrize("method", ["flora", "hetlora", "fdlora"])
+@pytest.mark.parametrize("method", ["hetlora", "fdlora"])
 def test_a_method_with_a_way_of_its_own_is_the_same_in_every_engine(tree, tmp_path, method):
     """Corrections of the base, mixed ranks, a search at the end; half of the clients a round."""
     experts = {"specialists": 1, "rank": [1, 2, 3]} if method == "hetlora" else {"rank": 2}

@@ -7,7 +7,7 @@ import pytest
 import comigs
 from comigs.api import resume
 from tests.helpers import assert_same_numbers
-from tests.server.superlink import Deployment
+from tests.server.superlink import Deployment, certificate, node_key, wait_for
 
 pytest_plugins = ("tests.fixtures",)
 pytestmark = pytest.mark.slow
@@ -40,34 +40,38 @@ def gather(deployment, result):
 def test_nothing_is_lost_with_the_superlink_or_the_serverapp(
     deployment, remote, finished, tmp_path
 ):
-    def kill_superlink(event):
-        if event["event"] == "client" and event["round"] == 1 and "superlink" in unharmed:
-            unharmed.remove("superlink")
-            deployment.kill("superlink")
-            deployment.start_superlink()
+    def kill(event):
+        match event["event"], event.get("round"):
+            case "client", 1 if "superlink" in unharmed:
+                unharmed.remove("superlink")
+                deployment.kill("superlink")
+                deployment.start_superlink()
+            case "round", 2:
+                deployment.kill("serverapp")
+                deployment.start_server_executor()
 
-    def kill_serverapp(event):
-        kill_superlink(event)
-        if event["event"] == "round" and event["round"] == 2:
-            deployment.kill("serverapp")
-            deployment.start_server_executor()
-
-    unharmed = ["superlink"]
-    folder = tmp_path / "run"
+    unharmed, folder = ["superlink"], tmp_path / "run"
     with pytest.raises(comigs.ComigsError, match=r"the run ended as finished:failed"):
-        comigs.run(remote, out=folder, watch=kill_serverapp)
+        comigs.run(remote, out=folder, watch=kill)
     result = resume(folder)
     assert not unharmed
     gather(deployment, result)
     assert_same_numbers(folder, finished)
 
 
-def test_the_run_goes_on_without_a_killed_node_and_takes_it_back(deployment, remote, tmp_path):
-    def kill(event):
-        if event["event"] == "round started" and event["round"] == 2:
-            deployment.kill("node1")
-            deployment.kill("clientapp1")
-            deployment.start_node(1)
+def test_a_node_with_a_key_that_is_not_registered_is_refused(deployment):
+    node_key(deployment.folder / "stranger")
+    deployment.start_node(0, "stranger", name="stranger")
+    wait_for(lambda: deployment.running["stranger"].poll() is not None, "the stranger ends")
+    assert "register" in deployment.log("stranger").lower()
+    assert "SuperNode ID" not in deployment.log("stranger")
+    deployment.kill("stranger")
 
-    result = comigs.run(remote, out=tmp_path / "run", watch=kill)
-    assert [row["client"] for row in result.table] == [0, 1, 2]
+
+def test_a_server_with_another_certificate_is_refused(deployment, tmp_path):
+    certificate(tmp_path)
+    (deployment.folder / "other.crt").write_bytes((tmp_path / "ca.crt").read_bytes())
+    deployment.start_node(0, name="wary", authority="other.crt")
+    wait_for(lambda: "certificate" in deployment.log("wary").lower(), "the node tells")
+    assert "SuperNode ID" not in deployment.log("wary")
+    deployment.kill("wary")

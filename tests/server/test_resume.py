@@ -44,7 +44,7 @@ def test_a_run_killed_again_and_again_ends_bit_identical(yaml_file, tmp_path):
 
     seed = secrets.randbits(32)
     rng, killed, command = random.Random(seed), 0, ("run", yaml_file, "rounds=8", "--out", out)
-    for _ in range(4):
+    for _ in range(3):
         process = start_cli(*command)
         command = ("run", "--resume", out)
         read_until(process, "comigs on")
