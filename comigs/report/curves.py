@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from comigs.report.cells import Result
-from comigs.report.plots import PALETTE, STYLE, to_svg
+from comigs.report.plots import PALETTE, STYLE, ticks, to_svg
 
 AXES = {"round": "rounds", "megabytes": "MB up and down, all clients", "seconds": "simulated s"}
 
@@ -74,6 +74,7 @@ def draw_curves(
                     if line and line[-1][0] > 0:
                         _line(axes, line, index, row)
                 axes.set_yscale("log")
+                ticks(axes, log=True)
                 axes.set_xlabel(AXES[kind])
             strip[0].set_title(column.replace("_", " "), fontsize="medium", loc="left")
             strip[0].set_ylabel("validation perplexity")

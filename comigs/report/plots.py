@@ -81,7 +81,7 @@ def lines(
                 *zip(*s.finite, strict=True), color=PALETTE[s.index % len(PALETTE)], lw=1.8,
                 marker=marker, ms=4, ls="--" if s.index >= len(PALETTE) else "-",
             )  # fmt: skip
-        _ticks(axes, log)
+        ticks(axes, log)
         svg = to_svg(figure, title)
     legend = [(s.label, s.index) for s in drawn]
     return Picture(title, caption, svg, legend if len(series) > 1 else ())
@@ -101,7 +101,7 @@ def stacked(
             floor = [a + b for a, b in zip(floor, values, strict=True)]
         axes.set_xlim(min(rounds) - 0.7, max(rounds) + 0.7)
         axes.grid(False, axis="x")
-        _ticks(axes, log=False)
+        ticks(axes, log=False)
         svg = to_svg(figure, title)
     return Picture(title, caption, svg, [(label, i) for i, (label, _) in enumerate(parts)])
 
@@ -133,7 +133,7 @@ def _canvas(unit: str) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _ticks(axes: Axes, log: bool) -> None:
+def ticks(axes: Axes, log: bool) -> None:
     low, high = axes.get_ylim()
     if log:
         wide = high > 8 * low
