@@ -28,7 +28,7 @@ from clients.secagg import make_keys, make_shares, masked, reveal
 from comigs.adapters import adapter_parameters
 from comigs.codecs import Arrays
 from comigs.config import RunConfig
-from comigs.configload import dump_yaml, load_config
+from comigs.configload import load_config, write_config
 from comigs.errors import ComigsError
 from comigs.local import (
     Order,
@@ -58,7 +58,8 @@ def unwrap(message: Message, context: Context) -> tuple[RunConfig, int, Path, Co
     folder = run_folder(str(context.node_config["state-dir"]), config.flower.run)
     if config.flower.run:  # a process of its own
         torch.set_num_threads(config.threads or 1)
-        (folder / "config.yaml").write_text(dump_yaml(config), encoding="utf-8")
+        if not (folder / "config.yaml").exists():
+            write_config(config, folder)
     root = state_root(folder, client)
     return config, client, root, order
 

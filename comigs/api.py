@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from comigs import __version__
 from comigs.config import RunConfig
-from comigs.configload import changed_keys, dump_yaml, load_config
+from comigs.configload import changed_keys, load_config, write_config
 from comigs.errors import BadInput
 from comigs.methods import find_method
 
@@ -106,9 +106,7 @@ def run(
         )
     _check(config)
     folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / "config.yaml.tmp"  # cut short, it would still be a valid configuration
-    partial.write_text(dump_yaml(config), encoding="utf-8")
-    partial.replace(folder / "config.yaml")
+    write_config(config, folder)
     return _launch(config, folder, watch)
 
 

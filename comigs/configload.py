@@ -77,6 +77,13 @@ def dump_yaml(config: RunConfig) -> str:
     return yaml.safe_dump(to_dict(config), sort_keys=False)
 
 
+def write_config(config: RunConfig, folder: Path) -> None:
+    """Write config.yaml into a run folder, whole: cut short, it would still be valid."""
+    partial = folder / "config.yaml.tmp"
+    partial.write_text(dump_yaml(config), encoding="utf-8")
+    partial.replace(folder / "config.yaml")
+
+
 def identity(config: RunConfig) -> dict[str, Any]:
     """Everything that decides the numbers, by dotted key."""
     flat = _flat(to_dict(config)).items()

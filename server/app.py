@@ -12,7 +12,7 @@ from typing import Any
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from comigs.configload import dump_yaml, load_config
+from comigs.configload import load_config, write_config
 from comigs.errors import ComigsError
 from comigs.progress import Progress
 from server.journal import Journal
@@ -31,7 +31,7 @@ def main(grid: Grid, context: Context) -> None:
         raise ComigsError("flower.run is null; give the run a name of its own")
     folder = runs_folder() / config.flower.run
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    (folder / "config.yaml").write_text(dump_yaml(config), encoding="utf-8")
+    write_config(config, folder)
     show = Progress()
 
     def tell(event: dict[str, Any]) -> None:

@@ -32,11 +32,7 @@ def check(config: RunConfig) -> None:
             f"server.min_clients is {config.server.min_clients}; only {taking_part} clients "
             "take part in a round"
         )
-    _check_devices(config)
-    experts = [experts_of(config, client) for client in range(count)]
-    _check_method(config, experts)
-    check_strategy(config, experts, taking_part)
-    check_privacy(config, experts, taking_part)
+    _check_settings(config, count, taking_part)
     for dtype in sorted({own(config.model.dtype, client) for client in range(count)}):
         load_base(config.model.name, dtype)
     clients = range(len(training_clients(config)))
@@ -60,10 +56,14 @@ def check_without_data(config: RunConfig) -> None:
         raise BadInput(f"{key} is {value!r}; with engine.name flower nobody has all clients' text")
     connection(config.flower.superlink)
     count = expected_clients(config) or 1
+    _check_settings(config, count, max(1, round(config.participation * count)))
+
+
+def _check_settings(config: RunConfig, count: int, taking_part: int) -> None:
+    """Whether the settings suit each other, for `count` clients of which some train in a round."""
     _check_devices(config)
     experts = [experts_of(config, client) for client in range(count)]
     _check_method(config, experts)
-    taking_part = max(1, round(config.participation * count))
     check_strategy(config, experts, taking_part)
     check_privacy(config, experts, taking_part)
 

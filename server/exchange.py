@@ -15,8 +15,7 @@ from torch import Tensor
 from comigs.config import RunConfig
 from comigs.configload import to_dict
 from server.grids.embedded import EmbeddedGrid
-
-PULL_SECONDS = 0.5  # between looks for replies at a SuperLink
+from server.post import Outcome, Post
 
 
 @dataclass(frozen=True)
@@ -86,30 +85,26 @@ def collect(
         timeout: seconds to wait behind a SuperLink; embedded grids know when a client hangs.
     """
     by_node = {client.node: client for client in clients}
-    waiting: dict[str, Message] = {}
-    for key, message in zip(grid.push_messages(messages), messages, strict=True):
-        if key:
-            waiting[key] = message
-        else:
-            yield Answer(by_node[message.metadata.dst_node_id], None, "no such node any more")
-    remote = not isinstance(grid, EmbeddedGrid)
-    deadline = time.monotonic() + timeout if timeout and remote else math.inf
+    if not isinstance(grid, EmbeddedGrid):
+        for node, outcome in Post(grid).exchange(messages, timeout):
+            yield _answer(by_node[node], outcome)
+        return
+    waiting = dict(zip(grid.push_messages(messages), messages, strict=True))
     while waiting:
         replies = list(grid.pull_messages(list(waiting)))
         for reply in replies:
             asked = waiting.pop(reply.metadata.reply_to_message_id)
-            client = by_node[asked.metadata.dst_node_id]
-            if reply.has_error():
-                yield Answer(client, None, reply.error.reason or "no reason given")
-            else:
-                yield Answer(client, reply)
-        if time.monotonic() > deadline:
-            break
+            yield _answer(by_node[asked.metadata.dst_node_id], reply)
         if not replies:
-            time.sleep(PULL_SECONDS if remote else 0.002)
-    for message in waiting.values():
-        client = by_node[message.metadata.dst_node_id]
-        yield Answer(client, None, f"no answer within {timeout:g} s")
+            time.sleep(0.002)
+
+
+def _answer(client: Client, outcome: Outcome) -> Answer:
+    if isinstance(outcome, str):
+        return Answer(client, None, outcome)
+    if outcome.has_error():
+        return Answer(client, None, outcome.error.reason or "no reason given")
+    return Answer(client, outcome)
 
 
 def unpack(arrays: ArrayRecord | None) -> dict[str, Tensor]:

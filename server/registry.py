@@ -68,12 +68,14 @@ class Registry:
 
     def absent(self, seconds: float) -> list[Client]:
         """Known clients whose nodes are away, and still are after so many seconds."""
+        if self._embedded:
+            return []
         end = time.monotonic() + seconds
         while True:
             self.look()
             away = [c for c in self._known.values() if c.node not in self._online]
-            if self._embedded or not away or time.monotonic() > end:
-                return [] if self._embedded else away
+            if not away or time.monotonic() > end:
+                return away
             time.sleep(LOOK_SECONDS)
 
     def meet(self, ids: Iterable[int]) -> tuple[list[Client], list[Answer]]:
@@ -102,7 +104,8 @@ class Registry:
         strangers = [self._stranger(node) for node in nodes]
         messages = [Message(content, dst_node_id=s.node, message_type="query") for s in strangers]
         failed = []
-        for answer in collect(self._grid, messages, strangers):
+        timeout = self._config.server.round_timeout
+        for answer in collect(self._grid, messages, strangers, timeout):
             if answer.reply is None:
                 failed.append(answer)
                 continue

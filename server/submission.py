@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -15,11 +14,11 @@ from comigs.config import RunConfig
 from comigs.configload import to_dict
 from comigs.errors import ComigsError
 from comigs.flowerapp import BUNDLE
+from comigs.flowercli import QUIET, ask_flwr, program
 from server.app import EVENT
 from server.connection import connection
 from server.journal import PASSING, Journal
 
-QUIET = {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1"}
 LOOK_SECONDS = 3.0  # between looks at a SuperLink that is away, or a run that has not ended
 AWAY_SECONDS = 600.0  # a SuperLink may be away for so long
 
@@ -94,9 +93,13 @@ def _follow(run: str, link: str, journal: Journal) -> None:
 
 def _events(run: str, link: str) -> Iterator[dict[str, Any]]:
     """Events in the log of the run, from its start until the log ends or breaks off."""
-    command = [_program(), "log", run, link, "--stream"]
+    command = [program(), "log", run, link, "--stream"]
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=_environment()
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=os.environ | QUIET,
     ) as process:
         assert process.stdout
         try:
@@ -114,23 +117,7 @@ def _flwr(*arguments: str) -> dict[str, Any]:
     Raises:
         ComigsError: with Flower's reason, when the command did not succeed.
     """
-    command = [_program(), *arguments, "--format", "json"]
-    done = subprocess.run(command, capture_output=True, text=True, env=_environment(), check=False)
-    start = done.stdout.find("{")
-    try:
-        answer = json.loads(done.stdout[start:]) if start >= 0 else {}
-    except json.JSONDecodeError:
-        answer = {}
+    answer = ask_flwr(*arguments)
     if not answer.get("success"):
-        reason = answer.get("error-message") or done.stderr or done.stdout
-        raise ComigsError(f"flwr {arguments[0]}: {' '.join(str(reason).split())}")
-    return dict(answer)
-
-
-def _program() -> str:
-    """Flower's command of this Python environment."""
-    return str(Path(sys.executable).parent / "flwr")
-
-
-def _environment() -> dict[str, str]:
-    return os.environ | QUIET | {"COLUMNS": "1000"}
+        raise ComigsError(f"flwr {arguments[0]}: {answer['error-message']}")
+    return answer

@@ -63,7 +63,8 @@ def assert_same_numbers(folder, other):
     for one, two in zip(numbers(folder), numbers(other), strict=True):
         assert sorted(one) == sorted(two)
         assert one, "nothing to compare"
-        assert [key for key in one if one[key] != two[key]] == []
+        differ = {key: (one[key], two[key]) for key in one if one[key] != two[key]}
+        assert not differ, f"{differ!r:.2000}"
 
 
 def damage(path, how):

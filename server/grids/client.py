@@ -8,6 +8,8 @@ from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.common.constant import ErrorCode
 
+from comigs.errors import one_line
+
 logger = logging.getLogger(__name__)
 
 RUN_ID = 1
@@ -26,11 +28,6 @@ def client_context(node_id: int, num_clients: int, state_dir: str) -> Context:
         state=RecordDict(),
         run_config={},
     )
-
-
-def one_line(error: BaseException) -> str:
-    """`TypeName: message`, whatever line breaks the message holds."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def run_client(app: ClientApp, message: Message, context: Context) -> Message:

@@ -11,8 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
-from comigs.errors import ComigsError
-from server.grids.client import one_line
+from comigs.errors import ComigsError, one_line
 
 
 def connect(

@@ -10,9 +10,10 @@ from tempfile import TemporaryDirectory
 from flwr.app import Message
 
 from clients.wire import decode, encode
+from comigs.errors import one_line
 from comigs.heap import keep_freed_memory
 from comigs.state import state_root
-from server.grids.client import client_context, failed_reply, one_line, run_client
+from server.grids.client import client_context, failed_reply, run_client
 from server.grids.shipping import lay_out, new_state
 
 

@@ -239,7 +239,7 @@ def flwr(project, monkeypatch):
         assert options["env"]["FLWR_HOME"] == str(project / "flwr")
         return subprocess.CompletedProcess(command, 0, stdout=replies.pop(0), stderr="")
 
-    monkeypatch.setattr("comigs.deploy.register.subprocess.run", run)
+    monkeypatch.setattr("comigs.flowercli.subprocess.run", run)
     return asked, replies
 
 

@@ -28,6 +28,7 @@ QUIET = {
     "PYTHONPATH": str(ROOT),
     "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",  # executors look for flwr-serverapp there
 }
+CONNECTED = "SuperNode ID"  # a node says so when the SuperLink has taken it
 PEM = serialization.Encoding.PEM
 PLAIN = serialization.NoEncryption()
 
@@ -123,6 +124,27 @@ class Deployment:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+    def kill_device(self, i: int) -> None:
+        """SIGKILL for all of device `i`: its SuperNode, its executor and its trainer."""
+        for name in (f"node{i}", f"clientapp{i}"):
+            self.kill(name)
+        trainer = f"clients.trainer {self.folder}/state{i}/"
+        subprocess.run(["pkill", "-KILL", "-f", trainer], check=False)
+
+    def bring_back_device(self, i: int) -> None:
+        """Start device `i` until it stays: a SuperLink refuses a node that it takes to be there."""
+        before = self.log(f"node{i}").count(CONNECTED)
+        self.start_node(i)
+
+        def is_back() -> bool:
+            if self.running[f"node{i}"].poll() is not None:
+                time.sleep(10)
+                self.kill(f"clientapp{i}")
+                self.start_node(i)
+            return self.log(f"node{i}").count(CONNECTED) > before
+
+        wait_for(is_back, "the device is back")
 
     def flwr(self, *arguments: str) -> dict:
         done = subprocess.run(

@@ -7,7 +7,7 @@ import pytest
 import comigs
 from comigs.api import resume
 from tests.helpers import assert_same_numbers
-from tests.server.superlink import Deployment, certificate, node_key, wait_for
+from tests.server.superlink import CONNECTED, Deployment, certificate, node_key, wait_for
 
 pytest_plugins = ("tests.fixtures",)
 pytestmark = pytest.mark.slow
@@ -37,7 +37,7 @@ def gather(deployment, result):
         shutil.copytree(kept, result.folder / "clients" / str(i))
 
 
-def test_nothing_is_lost_with_the_superlink_or_the_serverapp(
+def test_nothing_is_lost_with_the_superlink_a_device_or_the_serverapp(
     deployment, remote, finished, tmp_path
 ):
     def kill(event):
@@ -46,11 +46,19 @@ def test_nothing_is_lost_with_the_superlink_or_the_serverapp(
                 unharmed.remove("superlink")
                 deployment.kill("superlink")
                 deployment.start_superlink()
+            case "round started", 2 if "device" in unharmed:
+                unharmed.remove("device")
+                wait_for(
+                    lambda: deployment.log("node1").count("Receiving: train message") == 2,
+                    "the device takes its message",
+                )
+                deployment.kill_device(1)
+                deployment.bring_back_device(1)
             case "round", 2:
                 deployment.kill("serverapp")
                 deployment.start_server_executor()
 
-    unharmed, folder = ["superlink"], tmp_path / "run"
+    unharmed, folder = ["superlink", "device"], tmp_path / "run"
     with pytest.raises(comigs.ComigsError, match=r"the run ended as finished:failed"):
         comigs.run(remote, out=folder, watch=kill)
     result = resume(folder)
@@ -63,7 +71,7 @@ def test_a_node_with_a_key_that_is_not_registered_is_refused(deployment):
     node_key(deployment.folder / "stranger")
     deployment.start_node(0, "stranger", name="stranger")
     wait_for(lambda: deployment.running["stranger"].poll() is not None, "the stranger ends")
-    assert "SuperNode ID" not in deployment.log("stranger")
+    assert CONNECTED not in deployment.log("stranger")
     deployment.kill("stranger")
 
 
@@ -72,5 +80,5 @@ def test_a_server_with_another_certificate_is_refused(deployment, tmp_path):
     (deployment.folder / "other.crt").write_bytes((tmp_path / "ca.crt").read_bytes())
     deployment.start_node(0, name="wary", authority="other.crt")
     wait_for(lambda: "certificate" in deployment.log("wary").lower(), "the node tells")
-    assert "SuperNode ID" not in deployment.log("wary")
+    assert CONNECTED not in deployment.log("wary")
     deployment.kill("wary")

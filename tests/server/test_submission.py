@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from comigs import flowercli
 from comigs.config import RunConfig
 from comigs.errors import BadInput, ComigsError
 from comigs.report.table import events_of
@@ -49,7 +50,8 @@ def flwr(tmp_path, monkeypatch):
     links = '[superlink]\ndefault = "mine"\n[superlink.mine]\naddress = "127.0.0.1:1"\n'
     (home / "config.toml").write_text(links + '[superlink.here]\naddress = ":local:"\n')
     monkeypatch.setenv("FLWR_HOME", str(home))
-    monkeypatch.setattr(submission, "_program", lambda: str(program))
+    for module in (flowercli, submission):
+        monkeypatch.setattr(module, "program", lambda: str(program))
     monkeypatch.setattr(submission, "LOOK_SECONDS", 0.0)
 
     def answers(**given):

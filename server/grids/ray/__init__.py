@@ -16,8 +16,8 @@ from flwr.app import Message
 
 from clients.wire import decode, encode
 from comigs.configray import RayConfig
-from comigs.errors import BadInput, ComigsError
-from server.grids.client import dead_reply, failed_reply, late_reply, one_line
+from comigs.errors import BadInput, ComigsError, one_line
+from server.grids.client import dead_reply, failed_reply, late_reply
 from server.grids.embedded import EmbeddedGrid
 from server.grids.pools import make_pools, total
 from server.grids.ray.workforce import Worker, Workforce, living_nodes
