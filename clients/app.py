@@ -47,6 +47,8 @@ app = ClientApp()
 
 @lru_cache(maxsize=4)
 def _parse(text: str) -> RunConfig:
+    if "${" in text:  # it would be filled in with this device's environment
+        raise ComigsError("the server's configuration holds ${...}; a device does not fill it in")
     return load_config(json.loads(text))
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from comigs import __version__
 from comigs.config import RunConfig
-from comigs.configload import changed_keys, load_config, write_config
+from comigs.configload import changed_keys, load_config, read_config, write_config
 from comigs.errors import BadInput
 from comigs.methods import find_method
 
@@ -60,7 +60,7 @@ class RunResult:
 
     @property
     def config(self) -> RunConfig:
-        return load_config(self.folder / "config.yaml")
+        return read_config(self.folder)
 
     def client(self, number: int) -> RunClient:
         """Client `number` (0-based)."""
@@ -151,10 +151,7 @@ def resume(
         BadInput: when the folder is not a run, or a setting that matters differs.
     """
     folder = Path(folder)
-    if not (folder / "config.yaml").is_file():
-        raise BadInput(f"{folder} holds no config.yaml; it is not a run folder")
-    before = load_config(folder / "config.yaml")
-    config = load_config(folder / "config.yaml", overrides)
+    before, config = read_config(folder), read_config(folder, overrides)
     if changed := changed_keys(before, config):
         raise BadInput(
             f"{changed[0]} differs from the run in {folder}; start a new run to change it"

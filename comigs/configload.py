@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from comigs.config import RunConfig
 from comigs.configbuild import Origin, build, suggest
 from comigs.errors import BadInput
+from comigs.plainfile import MIB, check_plain
 
 _NOT_IDENTITY = ("name", "engine.", "ray.", "flower.", "log.", "server.round_timeout")
 _IDENTITY = ("engine.fuse",)  # all the same: sums in another order
@@ -75,6 +76,19 @@ def to_dict(config: RunConfig) -> dict[str, Any]:
 def dump_yaml(config: RunConfig) -> str:
     """The configuration as YAML that `load_config` reads back."""
     return yaml.safe_dump(to_dict(config), sort_keys=False)
+
+
+def read_config(folder: Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """The configuration of a run folder.
+
+    Raises:
+        BadInput: when the folder is not one, or as `load_config`.
+    """
+    path = folder / "config.yaml"
+    if not path.is_file():
+        raise BadInput(f"{folder} holds no config.yaml; it is not a run folder")
+    check_plain(path, folder, MIB)
+    return load_config(path, overrides)
 
 
 def write_config(config: RunConfig, folder: Path) -> None:

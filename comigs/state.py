@@ -17,9 +17,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 from torch import Tensor
 
-from comigs.errors import ComigsError
+from comigs.errors import BadInput, ComigsError
+from comigs.plainfile import MIB, read_plain
 
 KEEP = 3  # a round being redone after a damaged server checkpoint still finds what it reads
+MAX_JSON, MAX_TENSORS = 64 * MIB, 16 * 1024 * MIB  # bytes of one file
 
 
 class DamagedState(ComigsError):
@@ -107,15 +109,17 @@ def read_state(
     """
     folder = round_folder(root, round_number)
     try:
-        body = json.loads((folder / "state.json").read_bytes())
+        body = json.loads(read_plain(folder / "state.json", root, MAX_JSON))
         if body.pop("self") != _digest(body):
             raise DamagedState(f"{folder / 'state.json'} is damaged (checksum)")
         tensors = {}
         for name, digest in body["sha256"].items():
-            data = (folder / name).read_bytes()
+            data = read_plain(folder / name, folder, MAX_TENSORS)
             if hashlib.sha256(data).hexdigest() != digest:
                 raise DamagedState(f"{folder / name} is damaged (checksum)")
             tensors[name.removesuffix(".safetensors")] = load(data)
+    except BadInput as error:
+        raise DamagedState(str(error)) from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DamagedState(f"{folder} is damaged ({type(error).__name__})") from error
     return tensors, body["meta"]

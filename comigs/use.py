@@ -8,7 +8,7 @@ from peft import PeftModel
 from comigs.adapters import save_experts
 from comigs.base import load_tokenizer
 from comigs.config import RunConfig
-from comigs.configload import load_config
+from comigs.configload import read_config
 from comigs.errors import BadInput
 from comigs.final import final_model
 from comigs.local import training_clients
@@ -16,9 +16,7 @@ from comigs.seeds import derive
 
 
 def _open(folder: Path, client: int) -> tuple[RunConfig, PeftModel]:
-    if not (folder / "config.yaml").is_file():
-        raise BadInput(f"{folder} holds no config.yaml; it is not a run folder")
-    config = load_config(folder / "config.yaml")
+    config = read_config(folder)
     count = len(training_clients(config))
     if not 0 <= client < count:
         raise BadInput(f"--client is {client}; this run has clients 0 to {count - 1}")
@@ -65,7 +63,7 @@ def export_experts(folder: Path, client: int, to: Path, generalist_only: bool) -
     Raises:
         BadInput: when `to` exists or the client has no generalist to export.
     """
-    if to.exists():
+    if to.exists() or to.is_symlink():
         raise BadInput(f"{to} exists already; give a new folder")
     _, model = _open(folder, client)
     if not generalist_only:

@@ -15,10 +15,12 @@ from functools import lru_cache
 from pathlib import Path
 
 from comigs.errors import BadInput
+from comigs.plainfile import MIB, check_plain, read_plain
 
 BUNDLED = Path(__file__).parent / "bundled"
 ROSTER = "clients.json"
 SPLITS = ("train", "valid", "test")
+LIMIT = 1024 * MIB  # most bytes of a text
 HELD_OUT = 0.1  # share of a client's characters in each of valid and test
 
 
@@ -59,26 +61,31 @@ def client_names(name: str) -> tuple[str, ...]:
 
 def _listed(path: Path) -> tuple[str, ...]:
     try:
-        names = json.loads(path.read_text(encoding="utf-8"))
+        names = json.loads(read_plain(path, path.parent, MIB))
     except ValueError as error:
         raise BadInput(f"{path} is not JSON ({error})") from None
-    named = isinstance(names, list) and names and all(isinstance(n, str) and n for n in names)
+    named = isinstance(names, list) and names and all(map(_is_name, names))
     if not named or len(set(names)) != len(names):
         raise BadInput(f"{path} does not hold a list of the clients' names, each once")
     return tuple(names)
+
+
+def _is_name(name: object) -> bool:
+    """Whether it can be the name of a file; a path is not."""
+    return isinstance(name, str) and name == Path(name).name != "" and name not in (".", "..")
 
 
 def read_split(name: str, client: str, split: str) -> str:
     """Return the text of one split of one client.
 
     Raises:
-        BadInput: when the file is missing, empty or not UTF-8.
+        BadInput: when the file is missing, empty, too large, not UTF-8, or a link to elsewhere.
     """
     folder = federation_folder(name)
     if (folder / client).is_dir():
-        text = _read(folder / client, split)
+        text = _read(folder / client, split, folder)
     else:
-        text = _blocks(_read(folder, client))[SPLITS.index(split)]
+        text = _blocks(_read(folder, client, folder))[SPLITS.index(split)]
     if not text.strip():
         raise BadInput(f"client {client!r} of {name!r} has no text in its {split} split")
     return text
@@ -88,14 +95,17 @@ def check_sizes(name: str, clients: Iterable[str]) -> None:
     """Look at the sizes of the clients' files, without opening them.
 
     Raises:
-        BadInput: when one is missing or empty.
+        BadInput: when one is missing, empty, too large, or a link to somewhere else.
     """
     folder = federation_folder(name)
     for client in clients:
         whole = not (folder / client).is_dir()
         stems = [folder / client] if whole else [folder / client / split for split in SPLITS]
         for stem in stems:
-            sizes = [p.stat().st_size for p in _paths(stem) if p.is_file()]
+            found = [p for p in _paths(stem) if p.is_file()]
+            for path in found:
+                check_plain(path, folder, LIMIT)
+            sizes = [p.stat().st_size for p in found]
             if not any(sizes):
                 raise BadInput(f"{stem}.txt is {'empty' if sizes else 'missing'}")
 
@@ -109,20 +119,19 @@ def _text_files(folder: Path) -> list[Path]:
     return [p for p in folder.iterdir() if p.name.endswith((".txt", ".txt.xz")) and p.is_file()]
 
 
-def _read(folder: Path, stem: str) -> str:
+def _read(folder: Path, stem: str, root: Path) -> str:
     for path in _paths(folder / stem):
         if path.is_file():
             break
     else:
         raise BadInput(f"{folder / stem}.txt is missing")
     try:
-        raw = path.read_bytes()
-        return (lzma.decompress(raw) if path.suffix == ".xz" else raw).decode("utf-8")
+        return read_plain(path, root, LIMIT).decode("utf-8")
     except UnicodeDecodeError as error:
         raise BadInput(
             f"{path} is not UTF-8 (byte {error.start}); convert it, e.g. with iconv"
         ) from None
-    except lzma.LZMAError as error:
+    except (lzma.LZMAError, EOFError) as error:
         raise BadInput(f"{path} is not a readable xz file: {error}") from None
 
 

@@ -108,6 +108,16 @@ def test_an_order_that_cannot_be_followed_is_an_error_reply(
     assert not (tmp_path / "clients").exists()
 
 
+def test_a_device_puts_nothing_of_its_environment_into_a_configuration(grid, config, monkeypatch):
+    monkeypatch.setenv("PASSWORD", "swordfish")
+    record = order(config)
+    record["config"] = str(record["config"]).replace(config.name, "${oc.env:PASSWORD}", 1)
+    message = Message(RecordDict({"config": record, "arrays": ArrayRecord()}), 1, "query")
+    [reply] = grid.send_and_receive([message])
+    assert "does not fill it in" in reply.error.reason
+    assert "swordfish" not in reply.error.reason
+
+
 def test_tensors_that_do_not_fit_are_an_error_reply(grid, config, tmp_path):
     first = train(grid, config, 0, 1)
     arrays = first.content.array_records["arrays"]

@@ -1,17 +1,29 @@
-"""The command lines of a generated compose file, run as processes: TLS, keys, health checks."""
+"""A generated project, its command lines run as processes: whatever happens, it trains the same.
+
+TLS and node keys are on; each device has its own text only. One device is in a network of its own,
+the clock of another is slow.
+"""
 
 import json
 import os
+import shutil
 import subprocess
 
 import pytest
 from typer.testing import CliRunner
 
+import comigs
+from comigs.api import resume
 from comigs.cli import app
-from tests.deploy.services import BIN, QUIET, Services, free_port, wait_for
+from comigs.deploy.keys import write_certificates, write_node_key
+from comigs.deploy.project import HOSTS
+from tests.deploy.network import Network
+from tests.deploy.services import BIN, CONNECTED, QUIET, Services, free_port, wait_for
+from tests.helpers import assert_same_numbers
 
+pytest_plugins = ("tests.fixtures",)
 pytestmark = pytest.mark.slow
-CLIENTS = ("de", "fr")
+NAMES = ("ana", "bo", "cy")
 
 
 def call(*arguments):
@@ -21,17 +33,28 @@ def call(*arguments):
 
 
 @pytest.fixture(scope="module")
-def services(tmp_path_factory):
+def network():
+    with Network() as network:
+        yield network
+
+
+@pytest.fixture(scope="module")
+def services(tmp_path_factory, federation, network):
     """All services of a project; its devices are registered."""
     port, folder = free_port(), tmp_path_factory.mktemp("deploy") / "project"
-    call("deploy", "init", folder, "--clients", len(CLIENTS), "--port", port)
-    services = Services(folder, tmp_path_factory.mktemp("logs"), port)
+    size = ("--clients", len(NAMES), "--port", port)
+    call("deploy", "init", folder, *size, "--data", federation)
+    hosts = [*HOSTS, network.host]
+    write_certificates(folder / "ca", folder / "server" / "keys", hosts, days=1)
+    services = Services(
+        folder, tmp_path_factory.mktemp("logs"), port, {"cy": network}, {"ana": -200.0}
+    )
     try:
         services.start("superlink")
         wait_for(lambda: services.healthy("superlink"), "the SuperLink")
         registered = call("deploy", "register", folder).splitlines()
         assert [line.rpartition(" ")[0] for line in registered] == [
-            f"{name}: registered as node" for name in CLIENTS
+            f"{name}: registered as node" for name in NAMES
         ]
         for name in services.services:
             if name != "superlink":
@@ -52,10 +75,10 @@ def nodes(services):
 def test_every_service_starts_and_every_device_comes_online(services):
     for name in services.services:
         wait_for(lambda name=name: services.healthy(name), name)
-    known = {(services.folder / f"devices/{c}/keys/node.id").read_text().strip() for c in CLIENTS}
+    known = {(services.folder / f"devices/{c}/keys/node.id").read_text().strip() for c in NAMES}
     wait_for(
         lambda: {n["node-id"] for n in nodes(services) if n["status"] == "online"} == known,
-        "both devices",
+        "all devices",
     )
     assert {name: process.poll() for name, process in services.running.items()} == dict.fromkeys(
         services.services
@@ -64,4 +87,86 @@ def test_every_service_starts_and_every_device_comes_online(services):
 
 def test_registering_again_changes_nothing(services):
     again = call("deploy", "register", services.folder)
-    assert again.splitlines() == [f"{name}: was registered before" for name in CLIENTS]
+    assert again.splitlines() == [f"{name}: was registered before" for name in NAMES]
+
+
+def gather(services, result):
+    """Put what server and devices have kept of a run where the inline engine would have it."""
+    run = result.config.flower.run
+    shutil.copytree(services.folder / "server" / "runs" / run / "server", result.folder / "server")
+    for i, name in enumerate(NAMES):
+        kept = services.folder / "devices" / name / "state" / run / "clients" / str(i)
+        shutil.copytree(kept, result.folder / "clients" / str(i))
+
+
+def test_nothing_is_lost_with_the_superlink_a_device_a_cable_or_the_serverapp(
+    services, network, tree, finished, tmp_path, monkeypatch
+):
+    for key, value in (QUIET | {"FLWR_HOME": str(services.folder / "flwr")}).items():
+        monkeypatch.setenv(key, value)
+    remote = tree | {"engine": {"name": "flower"}, "data": tree["data"] | {"name": "data"}}
+
+    def has_the_message_of_round_2(name):
+        return services.log(f"supernode-{name}").count("Receiving: train message") == 2
+
+    def trouble(event):
+        match event["event"], event.get("round"):
+            case "client", 1 if "superlink" in unharmed:
+                unharmed.remove("superlink")
+                services.kill("superlink")
+                services.start("superlink")
+            case "round started", 2 if "devices" in unharmed:
+                unharmed.remove("devices")
+                for name in ("bo", "cy"):
+                    wait_for(lambda name=name: has_the_message_of_round_2(name), "round 2")
+                network.pull_the_cable()
+                services.kill_device("bo")
+                services.bring_back("bo")
+                network.plug_it_in()
+            case "round", 2:
+                services.kill("serverapp")
+                services.start("serverapp")
+
+    unharmed, folder = ["superlink", "devices"], tmp_path / "run"
+    with pytest.raises(comigs.ComigsError, match=r"the run ended as finished:failed"):
+        comigs.run(remote, out=folder, watch=trouble)
+    result = resume(folder)
+    assert not unharmed
+    gather(services, result)
+    assert_same_numbers(folder, finished)
+    for name in NAMES:
+        texts = [path.name for path in (services.folder / "devices" / name / "data").iterdir()]
+        assert sorted(texts) == [f"{name}.txt", "clients.json"]
+
+
+def start_another(services, name, *changes, **options):
+    """Start one more SuperNode by the name of `name`."""
+    port = str(services.ports["supernode-ana", 9094])
+    services.start("supernode-ana", name, [(port, str(free_port())), *changes], **options)
+
+
+def refused(services, name, *more, **options):
+    """The log of a SuperNode that must not get in."""
+    start_another(services, name, *more, **options)
+    wait_for(lambda: services.running[name].poll() is not None, f"{name} to end")
+    assert CONNECTED not in services.log(name)
+    return services.log(name)
+
+
+def test_a_key_that_is_not_registered_is_refused(services, tmp_path):
+    write_node_key(tmp_path)
+    own = str(services.folder / "devices" / "ana" / "keys" / "node.key")
+    refused(services, "stranger", (own, str(tmp_path / "node.key")), skew=0)
+
+
+def test_a_clock_that_is_fast_is_refused(services):
+    assert "activate" in refused(services, "hasty", skew=60)
+
+
+def test_a_server_with_another_certificate_is_refused(services, tmp_path):
+    write_certificates(tmp_path, tmp_path, HOSTS, days=1)
+    own = str(services.folder / "ca" / "ca.crt")
+    start_another(services, "wary", (own, str(tmp_path / "ca.crt")))
+    wait_for(lambda: "certificate" in services.log("wary").lower(), "the node tells")
+    assert CONNECTED not in services.log("wary")
+    services.kill("wary")

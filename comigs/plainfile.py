@@ -1,0 +1,44 @@
+"""Reading files that may come from somebody else: no way out of their folder, no endless ones."""
+
+import lzma
+from pathlib import Path
+
+from comigs.errors import BadInput
+
+MIB = 2**20
+
+
+def read_plain(path: Path, root: Path, limit: int) -> bytes:
+    """The content of a file, unpacked if its name ends with .xz.
+
+    Args:
+        root: the folder that it must be in, links followed.
+        limit: most bytes, also after unpacking.
+
+    Raises:
+        BadInput: the path or a link leads out of `root`, it is no file, or it is too large.
+        LZMAError, EOFError: it cannot be unpacked.
+        OSError: it cannot be read.
+    """
+    check_plain(path, root, limit)
+    if path.suffix != ".xz":
+        return path.read_bytes()
+    with lzma.open(path) as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise _too_large(path, limit)
+    return data
+
+
+def check_plain(path: Path, root: Path, limit: int) -> None:
+    """Raise what `read_plain` would, as far as can be told without reading."""
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise BadInput(f"{path} leads out of {root}, to {path.resolve()}; put a copy there instead")
+    if path.exists() and not path.is_file():
+        raise BadInput(f"{path} is not a file")
+    if path.stat().st_size > limit:
+        raise _too_large(path, limit)
+
+
+def _too_large(path: Path, limit: int) -> BadInput:
+    return BadInput(f"{path} is larger than {limit // MIB} MiB; that is more than is read")
