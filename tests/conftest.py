@@ -7,6 +7,7 @@ os.environ.update(
     TOKENIZERS_PARALLELISM="false",
     FLWR_TELEMETRY_ENABLED="0",
     RAY_USAGE_STATS_ENABLED="0",
+    TORCHINDUCTOR_COMPILE_THREADS="1",  # no processes of its own for two small models
 )
 
 import torch

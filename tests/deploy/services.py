@@ -80,7 +80,10 @@ class Services:
         return word
 
     def _mounts(self, name):
-        mounts = [volume.split(":")[:2] for volume in self.services[name]["volumes"]]
+        """Folders here and there; a SuperNode names some that its ClientApp has."""
+        both = (name, name.replace("supernode-", "clientapp-"))
+        volumes = [volume for one in both for volume in self.services[one]["volumes"]]
+        mounts = [volume.split(":")[:2] for volume in volumes]
         mounts.sort(key=lambda mount: -len(mount[1]))
         return [(str(self.folder / source), target) for source, target in mounts]
 

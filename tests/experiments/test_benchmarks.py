@@ -83,7 +83,7 @@ def test_ray(call, monkeypatch):
 def test_ondevice(call, monkeypatch):
     small = GPT2Config(vocab_size=2048, n_embd=16, n_layer=2, n_head=2, n_positions=32)
     monkeypatch.setattr(ondevice, "SHAPE", small)
-    monkeypatch.setattr(ondevice, "STEP", 100_000_000)
+    monkeypatch.setattr(ondevice, "STEP", 400_000_000)
     body, shown = call(ondevice, "--quick")
     (row,) = body["rows"]
     assert 0 < row["smallest_limit"] <= row["resident"] + 2 * ondevice.STEP

@@ -89,8 +89,9 @@ def test_a_run_interrupted_after_every_few_events_ends_bit_identical(tree, tmp_p
     assert len(events(out, "final")) == 3
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("at", ["comigs on", "round 2:"])
+@pytest.mark.parametrize(
+    ("at", "number"), [("comigs on", signal.SIGTERM), ("round 2:", signal.SIGINT)]
+)
 def test_ctrl_c_loses_nothing_and_says_how_to_go_on(yaml_file, finished, tmp_path, at, number):
     out = tmp_path / "run"
     process = start_cli("run", yaml_file, "--out", out)
