@@ -20,11 +20,11 @@ LOST = (
     ErrorCode.CLIENT_APP_CRASHED,
 )
 Outcome = Message | str  # a reply, or the reason why there is none
-TRIES = 3  # times that a message is sent
+LOSSES = 3  # of one message, and its node is given up
 AWAY_SECONDS = 60.0  # until a node that has gone is given up; Flower took as long to notice
 PULL_SECONDS = 0.5  # between looks for replies
 LOOK_SECONDS = 2.0  # between looks at the nodes
-OUTAGE_SECONDS = 3.0  # a SuperLink that answers later than this may have been started anew
+OUTAGE_SECONDS = 5.0  # a SuperLink that answers later than this may have been started anew
 
 
 class Post:
@@ -34,7 +34,7 @@ class Post:
         self._grid = grid
         self._drafts: dict[int, Message] = {}  # by node: what waits for an answer
         self._nodes_of: dict[str, int] = {}  # by id of each message sent
-        self._tries: dict[int, int] = {}
+        self._losses: dict[int, int] = {}
         self._lost: dict[int, tuple[float, str]] = {}  # by node: since when, and why
         self._activated: dict[int, str] = {}
 
@@ -72,7 +72,6 @@ class Post:
         keys = list(self._grid.push_messages(copies)) or [""] * len(copies)
         for node, key in zip(nodes, keys, strict=True):
             self._lost.pop(node, None)
-            self._tries[node] = self._tries.get(node, 0) + 1
             if key:
                 self._nodes_of[key] = node
             else:
@@ -87,7 +86,7 @@ class Post:
             again = reply.has_error() and reply.error.code in LOST
             if again and node in self._nodes_of.values():
                 continue  # another sending is still on its way
-            if again and self._tries[node] < TRIES:
+            if again and self._count_loss(node) < LOSSES:
                 self._lost[node] = (time.monotonic(), reply.error.reason or "the message was lost")
             else:
                 yield self._settle(node, reply)
@@ -95,15 +94,22 @@ class Post:
     def _mend(self, outage: bool) -> Iterator[tuple[int, Outcome]]:
         """Send again what is lost: to nodes that are there, or that have been started anew."""
         online, now = self._online(), time.monotonic()
-        anew = [n for n in self._drafts if n in online and online[n] != self._activated.get(n)]
-        self._activated |= online
         for node, (since, reason) in list(self._lost.items()):
             if node not in online and now - since > AWAY_SECONDS:
                 yield self._settle(node, reason)
-        lost = {*anew, *self._lost, *(self._drafts if outage else ())}
-        again = sorted(n for n in lost if n in online and self._tries[n] < TRIES)
+        anew = {n for n in self._drafts if n in online and online[n] != self._activated.get(n)}
+        self._activated |= online
+        for node in anew - set(self._lost):
+            if self._count_loss(node) >= LOSSES:
+                yield self._settle(node, "its device was started anew again and again")
+        lost = self._drafts if outage else anew | set(self._lost)
+        again = set(lost) & set(self._drafts) & set(online)
         if again:
-            yield from self._push(again)
+            yield from self._push(sorted(again))
+
+    def _count_loss(self, node: int) -> int:
+        self._losses[node] = self._losses.get(node, 0) + 1
+        return self._losses[node]
 
     def _settle(self, node: int, answer: Outcome) -> tuple[int, Outcome]:
         del self._drafts[node]

@@ -17,8 +17,8 @@ from comigs.api import resume
 from comigs.cli import app
 from comigs.deploy.keys import write_certificates, write_node_key
 from comigs.deploy.project import HOSTS
+from experiments.benchmarks.loopback import BIN, CONNECTED, QUIET, Services, free_port, wait_for
 from tests.deploy.network import Network
-from tests.deploy.services import BIN, CONNECTED, QUIET, Services, free_port, wait_for
 from tests.helpers import assert_same_numbers
 
 pytest_plugins = ("tests.fixtures",)

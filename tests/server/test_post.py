@@ -8,7 +8,7 @@ from flwr.common.constant import ErrorCode
 
 from server import post
 from server.grids.embedded import EmbeddedGrid
-from server.post import TRIES, Post
+from server.post import LOSSES, Post
 
 ONE, TWO = 11, 12
 
@@ -135,7 +135,7 @@ def test_what_is_always_lost_ends_as_a_failure(clock):
     lost = ErrorCode.CLIENT_APP_CRASHED
     link = SuperLink({"m0": lost, "m1": 0}, {"m2": lost}, {"m3": lost})
     assert outcomes(link, clock)[ONE].code == lost
-    assert link.sent.count(ONE) == TRIES
+    assert link.sent.count(ONE) == LOSSES
 
 
 def test_an_error_of_the_client_itself_is_its_answer(clock):
