@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 QUIET = {
     "OMP_NUM_THREADS": "1",
@@ -56,6 +58,19 @@ def numbers(folder):
         for event in events(folder, "client")
     }
     return tensors, finals, losses
+
+
+def stopped_and_resumed(tree, folder, after=2):
+    """Run `tree` in `folder`, stop it when a round is saved, and go on. Returns the folder."""
+    import comigs
+
+    def stop(event):
+        if event["event"] == "round" and event["round"] == after:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        comigs.run(tree, out=folder, watch=stop)
+    return comigs.api.resume(folder).folder
 
 
 def assert_same_numbers(folder, other):

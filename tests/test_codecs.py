@@ -14,7 +14,7 @@ from comigs.configprivacy import PayloadConfig
 from comigs.errors import BadInput
 from comigs.state import read_state
 from comigs.traffic import traffic
-from tests.helpers import assert_same_numbers, events
+from tests.helpers import assert_same_numbers, events, stopped_and_resumed
 
 pytest_plugins = ("tests.fixtures",)
 
@@ -133,16 +133,8 @@ def test_a_codec_changes_little(tree, finished, tmp_path):
 
 def test_what_topk_left_out_is_private_state_and_resumes_bit_identical(tree, tmp_path):
     tree = tree | {"payload": {"codec": "topk-int8"}, "participation": 0.6, "rounds": 4}
-
-    def stop(event):
-        if event["event"] == "round" and event["round"] == 3:
-            raise KeyboardInterrupt
-
     whole = comigs.run(tree, out=tmp_path / "whole").folder
-    with pytest.raises(KeyboardInterrupt):
-        comigs.run(tree, out=tmp_path / "run", watch=stop)
-    comigs.api.resume(tmp_path / "run")
-    assert_same_numbers(tmp_path / "run", whole)
+    assert_same_numbers(stopped_and_resumed(tree, tmp_path / "run", after=3), whole)
     last = max(events(whole, "client"), key=lambda e: e["round"])
     tensors, _ = read_state(whole / "clients" / str(last["client"]), last["round"])
     assert tensors["unsent"]

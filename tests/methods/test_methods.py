@@ -12,9 +12,10 @@ from comigs.local import start_of, training_clients
 from comigs.methods import all_methods, find_method
 from comigs.ranks import pairs
 from comigs.state import read_state
-from tests.helpers import assert_same_numbers, events
+from tests.helpers import assert_same_numbers, events, stopped_and_resumed
 
 pytest_plugins = ("tests.fixtures",)
+pytestmark = pytest.mark.xdist_group("methods")
 
 TRAINED = [name for name, method in all_methods().items() if method.trains]
 FEDERATED = [name for name in TRAINED if not all_methods()[name].pooled]
@@ -72,14 +73,8 @@ def test_bytes_follow_from_the_share_mask(method, even, runs):
 
 @pytest.mark.parametrize("method", [name for name in TRAINED if name != "comigs"])
 def test_a_run_stopped_between_rounds_ends_bit_identical(method, even, runs, tmp_path):
-    def stop(event):
-        if event["event"] == "round" and event["round"] == 2:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        comigs.run(even | {"method": method}, out=tmp_path / "run", watch=stop)
-    comigs.api.resume(tmp_path / "run")
-    assert_same_numbers(tmp_path / "run", runs(method))
+    folder = stopped_and_resumed(even | {"method": method}, tmp_path / "run")
+    assert_same_numbers(folder, runs(method))
 
 
 @pytest.mark.parametrize("method", TRAINED)

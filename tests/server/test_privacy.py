@@ -14,7 +14,7 @@ from comigs.errors import BadInput
 from comigs.state import read_state
 from comigs.update import clipped, minus, norm_of, reference
 from server.privacy import private_mean
-from tests.helpers import assert_same_numbers, events
+from tests.helpers import assert_same_numbers, events, stopped_and_resumed
 
 pytest_plugins = ("tests.fixtures",)
 
@@ -100,16 +100,8 @@ def test_drawing_few_of_many_clients_costs_less_and_never_more():
 def test_a_private_run_tells_epsilon_and_resumes_bit_identical(tree, tmp_path, where):
     privacy = {"mechanism": "client", "clip": 0.05, "noise": 1.0, "where": where}
     tree = tree | {"privacy": privacy}
-
-    def stop(event):
-        if event["event"] == "round" and event["round"] == 2:
-            raise KeyboardInterrupt
-
     whole = comigs.run(tree, out=tmp_path / "whole").folder
-    with pytest.raises(KeyboardInterrupt):
-        comigs.run(tree, out=tmp_path / "run", watch=stop)
-    comigs.api.resume(tmp_path / "run")
-    assert_same_numbers(tmp_path / "run", whole)
+    assert_same_numbers(stopped_and_resumed(tree, tmp_path / "run"), whole)
     told = [event["epsilon"] for event in events(whole, "round")]
     config = load_config(tree)
     assert told == [epsilon(config, number, range(3)) for number in (1, 2, 3)]

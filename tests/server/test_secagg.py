@@ -16,7 +16,7 @@ from comigs.masking import from_words, mask, step_of, to_words
 from comigs.state import read_state
 from comigs.traffic import traffic
 from comigs.update import minus, reference
-from tests.helpers import assert_same_numbers, events
+from tests.helpers import assert_same_numbers, events, stopped_and_resumed
 
 pytest_plugins = ("tests.fixtures",)
 
@@ -85,16 +85,8 @@ def test_the_mean_is_that_of_the_clients_and_the_bytes_are_those_of_the_plan(sec
 
 def test_a_run_stopped_between_rounds_ends_bit_identical(secure, tmp_path):
     """Keys and masks are drawn anew; the sum does not depend on them."""
-
-    def stop(event):
-        if event["event"] == "round" and event["round"] == 2:
-            raise KeyboardInterrupt
-
     whole = comigs.run(secure, out=tmp_path / "whole").folder
-    with pytest.raises(KeyboardInterrupt):
-        comigs.run(secure, out=tmp_path / "run", watch=stop)
-    comigs.api.resume(tmp_path / "run")
-    assert_same_numbers(tmp_path / "run", whole)
+    assert_same_numbers(stopped_and_resumed(secure, tmp_path / "run"), whole)
 
 
 @pytest.mark.parametrize("stage", ["keys", "shares", "train", "unmask"])

@@ -8,7 +8,7 @@ import comigs
 from comigs.errors import BadInput
 from comigs.state import read_state
 from server.strategy import OPTIONS
-from tests.helpers import assert_same_numbers, events
+from tests.helpers import assert_same_numbers, events, stopped_and_resumed
 
 pytest_plugins = ("tests.fixtures",)
 
@@ -39,15 +39,9 @@ def sent(folder, number):
 
 @pytest.mark.parametrize("name", [name for name in OPTIONS if name != "FedAvg"])
 def test_a_run_stopped_between_rounds_ends_bit_identical(name, tree, tmp_path):
-    def stop(event):
-        if event["event"] == "round" and event["round"] == 2:
-            raise KeyboardInterrupt
-
-    whole = comigs.run(with_strategy(tree, name), out=tmp_path / "whole").folder
-    with pytest.raises(KeyboardInterrupt):
-        comigs.run(with_strategy(tree, name), out=tmp_path / "run", watch=stop)
-    comigs.api.resume(tmp_path / "run")
-    assert_same_numbers(tmp_path / "run", whole)
+    tree = with_strategy(tree, name)
+    whole = comigs.run(tree, out=tmp_path / "whole").folder
+    assert_same_numbers(stopped_and_resumed(tree, tmp_path / "run"), whole)
     assert all(tensor.dtype == torch.float32 for tensor in shared(whole, 3).values())
 
 
