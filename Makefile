@@ -20,7 +20,7 @@ test: export HF_HUB_OFFLINE = 1
 test: export FLWR_TELEMETRY_ENABLED = 0
 test: export RAY_USAGE_STATS_ENABLED = 0
 test: lint ## lint, check types, run all tests
-	$(BIN)/python -m pytest -n 4 --dist loadgroup
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 lint: install ## check style and types
 	$(BIN)/ruff check .

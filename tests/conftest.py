@@ -10,6 +10,14 @@ os.environ.update(
     TORCHINDUCTOR_COMPILE_THREADS="1",  # no processes of its own for two small models
 )
 
+import pytest
 import torch
 
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def plain_reports(request, monkeypatch):
+    """Reports without pictures: drawing them takes longer than the small runs of most tests."""
+    if not {"report", "test_readme.py"} & set(request.path.parts):
+        monkeypatch.setattr("comigs.report.page._pictures", lambda run: [])

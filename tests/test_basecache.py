@@ -12,7 +12,6 @@ from comigs.base import BUNDLED, load_base
 from tests.helpers import QUIET
 
 pytest_plugins = ("tests.fixtures",)
-pytestmark = pytest.mark.xdist_group("basecache")
 
 SCRIPT = """
 import sys

@@ -36,7 +36,7 @@ LLAMA = {
 SHAPES = {
     "llama": tf.LlamaConfig(**LLAMA),
     "gpt2": tf.GPT2Config(vocab_size=2048, n_embd=64, n_layer=4, n_head=4, n_positions=128),
-    "layers": tf.LlamaConfig(**LLAMA | {"num_hidden_layers": 12, "intermediate_size": 512}),
+    "layers": tf.LlamaConfig(**LLAMA | {"num_hidden_layers": 8, "intermediate_size": 384}),
     "logits": tf.LlamaConfig(**LLAMA | {"num_hidden_layers": 1, "vocab_size": 20_000}),
 }
 
@@ -119,7 +119,7 @@ CASES = [
 ]
 
 
-TYPED = [(*case, "float32") for case in CASES] + [(*case, "bfloat16") for case in CASES[::4]]
+TYPED = [(*case, "float32") for case in CASES] + [(*case, "bfloat16") for case in CASES[::6]]
 
 
 @pytest.mark.parametrize(("shape", "experts", "more", "dtype"), TYPED, ids=str)

@@ -13,8 +13,6 @@ from typer.testing import CliRunner
 from comigs.base import BUNDLED
 from comigs.cli import app
 
-pytestmark = pytest.mark.xdist_group("readme")
-
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 SMALL = {

@@ -4,12 +4,12 @@ import json
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 import yaml
-from jinja2 import ChainableUndefined, Environment, PackageLoader
+from jinja2 import ChainableUndefined, Environment, PackageLoader, Template
 
 from comigs.errors import BadInput
 from comigs.methods import all_methods
@@ -95,14 +95,8 @@ def write_report(runs: Sequence[Path]) -> Path:
     loaded = [_load(Path(folder)) for folder in runs]
     if len({run.label for run in loaded}) < len(loaded):
         loaded = [replace(run, label=str(run.folder)) for run in loaded]
-    templates = Environment(
-        loader=PackageLoader("comigs.report", "."),
-        autoescape=True,
-        undefined=ChainableUndefined,
-        trim_blocks=True,
-    )
     pictures = _pictures(loaded[0]) if len(loaded) == 1 else _compared(loaded)
-    page = templates.get_template("run.html.j2").render(
+    page = _template().render(
         runs=loaded,
         pictures=[picture for picture in pictures if picture],
         clients=list(dict.fromkeys(row["name"] for run in loaded for row in run.rows)),
@@ -114,6 +108,17 @@ def write_report(runs: Sequence[Path]) -> Path:
     except OSError as error:
         raise BadInput(f"{path} cannot be written: {error.strerror}") from None
     return path
+
+
+@cache
+def _template() -> Template:
+    templates = Environment(
+        loader=PackageLoader("comigs.report", "."),
+        autoescape=True,
+        undefined=ChainableUndefined,
+        trim_blocks=True,
+    )
+    return templates.get_template("run.html.j2")
 
 
 def _load(folder: Path) -> Run:

@@ -19,7 +19,7 @@ from tests.helpers import assert_same_numbers, events
 from tests.server.grids.asking import ask, by_client, failures
 
 pytest_plugins = ("tests.fixtures",)
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray_cluster")]
+pytestmark = pytest.mark.slow
 
 CLASSES = ["laptop", "sensor"]
 FAR = {"sensor": PoolConfig(workers=1, resources={"far": 1.0})}

@@ -18,8 +18,6 @@ from server.grids.ray import RayGrid, workforce
 from server.grids.raystart import connect
 from tests.server.grids.asking import ask, by_client, failures, pids
 
-pytestmark = pytest.mark.xdist_group("ray")
-
 APP = "tests.server.grids.toy:app"
 
 

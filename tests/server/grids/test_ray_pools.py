@@ -7,8 +7,6 @@ from comigs.configray import PoolConfig, RayConfig
 from server.grids.ray import RayGrid
 from tests.server.grids.asking import ask, by_client, failures
 
-pytestmark = pytest.mark.xdist_group("ray_pools")
-
 POOLS = {"phone": PoolConfig(workers=1, cpus=0.5), "desk": PoolConfig(resources={"fast": 1.0})}
 CLASSES = ["phone", "desk", "phone", "desk"]
 
