@@ -12,6 +12,7 @@ from comigs.base import BUNDLED, load_base
 from tests.helpers import QUIET
 
 pytest_plugins = ("tests.fixtures",)
+pytestmark = pytest.mark.slow
 
 SCRIPT = """
 import sys

@@ -14,6 +14,8 @@ from comigs.errors import BadInput, ComigsError
 from comigs.suite import load_suite
 from tests.helpers import start_cli
 
+pytestmark = pytest.mark.slow
+
 SUITE = """
 title: A small suite
 base:

@@ -25,6 +25,8 @@ from comigs.local import model_of
 from comigs.memory import peak_memory
 from comigs.methods import find_method
 
+pytestmark = pytest.mark.slow
+
 LLAMA = {
     "vocab_size": 2048,
     "hidden_size": 64,

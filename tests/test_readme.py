@@ -13,6 +13,8 @@ from typer.testing import CliRunner
 from comigs.base import BUNDLED
 from comigs.cli import app
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 SMALL = {

@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import GPT2Config
 
-from experiments.benchmarks import fuse, ondevice, overhead, ray, router, step
+from experiments.benchmarks import fuse, ondevice, overhead, router, step
 
 PARTS = ("train", "valid", "test")
 SMALL = ["batch_size=1", "data.seq_len=16", *(f"data.{part}_tokens=400" for part in PARTS)]
@@ -60,22 +60,6 @@ def test_fuse(call, monkeypatch):
     assert all(row["peak_bytes"][way] > 0 for row in body["rows"] for way in fuse.WAYS)
     assert body["rows"][1]["peak_bytes"]["own base"] > body["rows"][1]["peak_bytes"]["serial"]
     assert "serial | fused | own base" in shown
-
-
-def test_ray(call, monkeypatch):
-    monkeypatch.setattr(ray, "SHAPES", {})
-    monkeypatch.setattr(ray, "WORKERS", (2,))
-    body, shown = call(ray, "--quick")
-    [row] = body["speed"]
-    assert {engine: len(times) for engine, times in row["seconds"].items()} == {
-        "inline": 1,
-        "ray": 1,
-    }
-    [held] = body["memory"]
-    assert [0 < each["private"] <= each["pss"] <= each["rss"] for each in held["each"]] == [
-        True
-    ] * 2
-    assert "speed-up" in shown
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ from comigs.state import read_state
 from tests.helpers import assert_same_numbers, events, stopped_and_resumed
 
 pytest_plugins = ("tests.fixtures",)
+pytestmark = pytest.mark.slow
 TRAINED = [name for name, method in all_methods().items() if method.trains]
 FEDERATED = [name for name in TRAINED if not all_methods()[name].pooled]
 ROUNDS = 3

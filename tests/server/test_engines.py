@@ -14,6 +14,7 @@ from server.loop import run_rounds
 from tests.helpers import assert_same_numbers, events, read_until, run_cli, start_cli
 
 pytest_plugins = ("tests.fixtures",)
+pytestmark = pytest.mark.slow
 
 
 def ray_engine(workers):

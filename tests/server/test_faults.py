@@ -23,6 +23,7 @@ from server.loop import run_rounds
 from tests.helpers import assert_same_numbers, events
 
 pytest_plugins = ("tests.fixtures",)
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture

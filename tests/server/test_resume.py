@@ -18,6 +18,7 @@ from comigs.state import round_folder
 from tests.helpers import assert_same_numbers, damage, events, read_until, run_cli, start_cli
 
 pytest_plugins = ("tests.fixtures",)
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture

@@ -18,6 +18,8 @@ from server.grids.ray import RayGrid, workforce
 from server.grids.raystart import connect
 from tests.server.grids.asking import ask, by_client, failures, pids
 
+pytestmark = pytest.mark.slow
+
 APP = "tests.server.grids.toy:app"
 
 
