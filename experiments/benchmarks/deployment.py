@@ -4,7 +4,7 @@
 
 Four devices of a generated project run as processes on loopback (TLS, node keys). Flower starts a
 process for each message: either it trains by itself, as Flower means it, or it hands the message
-to a trainer that stays and has the base model in memory, as comigs does. The same runs alternate.
+to a trainer that stays and has the base model in memory, as comigs does. One run each.
 """
 
 import argparse
@@ -61,14 +61,14 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one round each")
     parser.add_argument("--out", type=Path, default=RESULTS / "deployment.json")
     args = parser.parse_args()
-    rounds, repeats = (1, 1) if args.quick else (5, 2)
+    rounds = 1 if args.quick else 5
     with tempfile.TemporaryDirectory() as temporary:
         project, logs, port = Path(temporary, "project"), Path(temporary, "logs"), free_port()
         logs.mkdir()
         init_project(project, CLIENTS, None, "multilingual", 2, port)
         services = Services(project, logs, port)
         os.environ |= QUIET | {"FLWR_HOME": str(project / "flwr"), "OMP_NUM_THREADS": "1"}
-        found: dict[str, list[dict[str, Any]]] = {PLAIN: [], RESIDENT: []}
+        found: dict[str, dict[str, Any]] = {}
         try:
             services.start("superlink")
             wait_for(lambda: services.healthy("superlink"), "the SuperLink")
@@ -76,19 +76,16 @@ def main() -> None:
             for name in services.services:
                 if name != "superlink":
                     services.start(name)
-            for i in range(repeats):
-                for app, runs in found.items():
-                    runs.append(measure(Path(temporary, f"{len(runs)}-{app[8]}-{i}"), app, rounds))
+            for app in (PLAIN, RESIDENT):
+                found[app] = measure(Path(temporary, app.replace(":", ".")), app, rounds)
         finally:
             services.stop()
     save(args.out, clients=CLIENTS, runs=found)
     table = Table("on a device", "first round s", "round s", "training in all s", box=None)
-    for app, runs in found.items():
+    for app, run in found.items():
         label = "a process per message" if app == PLAIN else "a resident trainer"
-        first = min(run["first"] for run in runs)
-        rest = median(s for run in runs for s in run["rounds"])
-        compute = median(s for run in runs for s in run["compute"])
-        table.add_row(label, f"{first:.1f}", f"{rest:.1f}", f"{compute:.1f}")
+        seconds = (run["first"], median(run["rounds"]), median(run["compute"]))
+        table.add_row(label, *(f"{value:.1f}" for value in seconds))
     Console().print(table)
 
 
