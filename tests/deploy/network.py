@@ -3,6 +3,7 @@
 import os
 import subprocess
 import warnings
+from contextlib import suppress
 
 
 class Network:
@@ -31,10 +32,13 @@ class Network:
                 "link set eth0 up",
             ):
                 _ip(f"-n {self._name} {command}")
+            _ip(f"netns exec {self._name} true")
             self.inside = ["ip", "netns", "exec", self._name]
         except (OSError, subprocess.CalledProcessError) as error:
             warnings.warn(f"no network namespaces, so no partition: {error}", stacklevel=2)
             self.host = "127.0.0.1"
+            with suppress(OSError):
+                subprocess.run(["ip", "netns", "del", self._name], capture_output=True, check=False)
         return self
 
     def __exit__(self, *_):
