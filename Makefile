@@ -43,6 +43,6 @@ $(READY): requirements.lock pyproject.toml
 	    exit 1; }; \
 	  $(PYTHON) -m venv --clear $(VENV); }
 	@echo 'Installing into $(VENV); this takes a few minutes the first time.'
-	@$(PIP) install --no-compile -r requirements.lock  # what is imported is compiled then
+	@$(PIP) install -r requirements.lock
 	@$(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@

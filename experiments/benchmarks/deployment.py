@@ -19,9 +19,8 @@ from rich.table import Table
 
 import comigs
 from comigs.deploy.project import init_project
-from comigs.deploy.register import register
 from comigs.flowercli import QUIET
-from experiments.benchmarks.loopback import Services, free_port, wait_for
+from experiments.benchmarks.loopback import Services, free_port
 from experiments.benchmarks.record import RESULTS, prepare, save
 from server import submission
 
@@ -70,12 +69,7 @@ def main() -> None:
         os.environ |= QUIET | {"FLWR_HOME": str(project / "flwr"), "OMP_NUM_THREADS": "1"}
         found: dict[str, dict[str, Any]] = {}
         try:
-            services.start("superlink")
-            wait_for(lambda: services.healthy("superlink"), "the SuperLink")
-            list(register(project))
-            for name in services.services:
-                if name != "superlink":
-                    services.start(name)
+            services.start_all()
             for app in (PLAIN, RESIDENT):
                 found[app] = measure(Path(temporary, app.replace(":", ".")), app, rounds)
         finally:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import yaml
 
+from comigs.deploy.register import register
+
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 CLOCK = Path(__file__).parent / "clock"
@@ -121,6 +123,15 @@ class Services:
         if device := _device(name):
             return self.folder / "devices" / device
         return self.folder / "server"
+
+    def start_all(self):
+        """Start the SuperLink, register the devices and start the rest."""
+        self.start("superlink")
+        wait_for(lambda: self.healthy("superlink"), "the SuperLink")
+        list(register(self.folder))
+        for name in self.services:
+            if name != "superlink":
+                self.start(name)
 
     def healthy(self, name):
         """Whether the service's own health check passes."""

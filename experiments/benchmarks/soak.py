@@ -27,9 +27,8 @@ from rich.table import Table
 import comigs
 from comigs.data.corpus import client_names, federation_folder
 from comigs.deploy.project import init_project
-from comigs.deploy.register import register
 from comigs.flowercli import QUIET
-from experiments.benchmarks.loopback import Services, free_port, wait_for
+from experiments.benchmarks.loopback import Services, free_port
 from experiments.benchmarks.record import RESULTS, prepare, save
 
 CLIENTS, ROUND_TIMEOUT, LOOKS = 8, 30.0, 20
@@ -155,12 +154,7 @@ def flaky(folder: Path, rounds: int, seed: int) -> dict[str, Any]:
     trouble, looks, every = Trouble(services, names, seed), [], max(1, rounds // LOOKS)
     failures: dict[str, int] = {}
     try:
-        services.start("superlink")
-        wait_for(lambda: services.healthy("superlink"), "the SuperLink")
-        list(register(project))
-        for name in services.services:
-            if name != "superlink":
-                services.start(name)
+        services.start_all()
 
         def watch(event: dict[str, Any]) -> None:
             if event["event"] == "round started":
