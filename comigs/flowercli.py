@@ -10,7 +10,11 @@ from typing import Any
 
 from comigs.errors import ComigsError
 
-QUIET = {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1"}
+QUIET = {
+    "FLWR_TELEMETRY_ENABLED": "0",
+    "FLWR_DISABLE_UPDATE_CHECK": "1",
+    "COLUMNS": "1000",  # a line is a line
+}
 
 
 def ask_flwr(*arguments: str, home: Path | None = None) -> dict[str, Any]:

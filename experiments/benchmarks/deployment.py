@@ -19,8 +19,7 @@ from rich.table import Table
 
 import comigs
 from comigs.deploy.project import init_project
-from comigs.flowercli import QUIET
-from experiments.benchmarks.loopback import Services, free_port
+from experiments.benchmarks.loopback import QUIET, Services, free_port
 from experiments.benchmarks.record import RESULTS, prepare, save
 from server import submission
 

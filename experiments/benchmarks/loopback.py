@@ -11,6 +11,7 @@ from pathlib import Path
 
 import yaml
 
+from comigs import flowercli
 from comigs.deploy.register import register
 
 ROOT = Path(__file__).parents[2]
@@ -18,9 +19,7 @@ BIN = Path(sys.executable).parent
 CLOCK = Path(__file__).parent / "clock"
 CONNECTED = "SuperNode ID"  # a SuperNode says so when the SuperLink has taken it
 DEADLINE = 600  # seconds; only a hang takes that long
-QUIET = {
-    "FLWR_TELEMETRY_ENABLED": "0",
-    "FLWR_DISABLE_UPDATE_CHECK": "1",
+QUIET = flowercli.QUIET | {
     "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
     "HF_HUB_OFFLINE": "1",
     "PATH": f"{BIN}:{os.environ['PATH']}",  # executors start flwr-serverapp and flwr-clientapp
