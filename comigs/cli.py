@@ -244,4 +244,9 @@ def main() -> None:
     if "--debug" in sys.argv:
         logging.basicConfig(level=logging.DEBUG)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # `docker stop` ends like Ctrl-C
-    app()
+    try:
+        app()
+    finally:
+        # CPython takes an interrupt inside exec(text) for unhandled even when it is caught, and
+        # would end by the signal; the next exec forgets it. Libraries exec while they load.
+        exec("")

@@ -122,6 +122,19 @@ def test_ctrl_c_while_libraries_load_is_no_traceback(yaml_file, tmp_path):
     assert "Traceback" not in err
 
 
+def test_an_interrupt_inside_exec_ends_with_the_command_s_own_exit_code(tmp_path):
+    (tmp_path / "interrupted.py").write_text(
+        "import comigs, types\n"
+        "from comigs.cli import main\n"
+        "def run(*_, **__): exec('raise KeyboardInterrupt')\n"
+        "comigs.api = types.SimpleNamespace(run=run)\n"
+        "main()\n"
+    )
+    command = [sys.executable, "-m", "interrupted", "run"]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert ended.returncode == 130, ended.stderr
+
+
 @pytest.mark.parametrize("how", ["flip", "truncate", "delete"])
 @pytest.mark.parametrize(
     "path",
