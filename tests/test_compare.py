@@ -1,6 +1,7 @@
 """Suites: which runs they hold, what is cached, and that a suite goes on where it stopped."""
 
 import json
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -39,6 +40,14 @@ def suite(tmp_path):
     return path
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """Where the suite has run for seed 1."""
+    folder = tmp_path_factory.mktemp("finished")
+    (folder / "small.yaml").write_text(SUITE)
+    return run_suite(str(folder / "small.yaml"), seeds="1", out=folder, jobs=2).parent
+
+
 def test_a_suite_is_its_grid_times_methods_times_seeds_and_untrained_methods_run_once(suite):
     cells = [run.config for run in load_suite(str(suite)).runs]
     assert len(cells) == 2 * 2 * 2 + 2
@@ -47,35 +56,36 @@ def test_a_suite_is_its_grid_times_methods_times_seeds_and_untrained_methods_run
     assert budgets == {(1, 1, 2, 16)}
 
 
-def test_finished_runs_are_kept_and_never_run_again(suite, tmp_path, monkeypatch, capsys):
-    folder = run_suite(str(suite), seeds="1", out=tmp_path / "out", jobs=2)
-    markdown = (folder / "table.md").read_text()
-    assert capsys.readouterr().out.strip() in markdown
+def test_finished_runs_are_kept_and_never_run_again(suite, finished, monkeypatch, capsys):
+    markdown = (finished / "small" / "table.md").read_text()
     assert "| local |" in markdown and "| comigs |" in markdown
-    results = sorted((tmp_path / "out" / "runs").glob("*.json"))
+    results = sorted((finished / "runs").glob("*.json"))
     assert len(results) == 6
     kept = json.loads(results[0].read_text())
     assert {row["name"] for row in kept["final"]} and kept["config"]["data"]["name"] == "topics"
-    assert not list((tmp_path / "out" / "work").iterdir())
+    assert not list((finished / "work").iterdir())
 
     def never(*args):
         raise AssertionError("a cached run was run again")
 
     monkeypatch.setattr(compare, "_run_one", never)
-    run_suite(str(suite), seeds="1", out=tmp_path / "out")
-    assert (folder / "table.md").read_text() == markdown
+    run_suite(str(suite), seeds="1", out=finished)
+    assert capsys.readouterr().out.strip() in markdown
+    assert (finished / "small" / "table.md").read_text() == markdown
 
 
-def test_a_failing_run_is_named_and_the_others_are_kept(suite, tmp_path, monkeypatch):
-    real = compare._run_one
-
-    def sometimes(config, *args):
-        return "the disk is full" if config.method == "local" else real(config, *args)
+def test_a_failing_run_is_named_and_the_others_are_kept(suite, finished, tmp_path, monkeypatch):
+    def sometimes(config, folder, workers):
+        if config.method == "local":
+            return "the disk is full"
+        name = f"{config_hash(config)}.json"
+        shutil.copy(finished / "runs" / name, folder / "runs" / name)
+        return None
 
     monkeypatch.setattr(compare, "_run_one", sometimes)
     with pytest.raises(ComigsError, match=r"2 of 6 runs failed: .*local seed 1: the disk is full"):
-        run_suite(str(suite), seeds="1", out=tmp_path / "out")
-    assert len(list((tmp_path / "out" / "runs").glob("*.json"))) == 4
+        run_suite(str(suite), seeds="1", out=tmp_path)
+    assert len(list((tmp_path / "runs").glob("*.json"))) == 4
 
 
 def test_an_interrupted_suite_stops_its_runs_at_once(suite, tmp_path):
@@ -118,8 +128,8 @@ def test_a_row_may_have_settings_of_its_own_but_not_another_budget(suite):
         load_suite(str(suite))
 
 
-def test_rows_that_saw_another_number_of_tokens_are_not_compared(suite, tmp_path):
-    run_suite(str(suite), seeds="1", out=tmp_path)
+def test_rows_that_saw_another_number_of_tokens_are_not_compared(suite, finished, tmp_path):
+    shutil.copytree(finished / "runs", tmp_path / "runs")
     for path in (tmp_path / "runs").glob("*.json"):
         result = json.loads(path.read_text())
         if result["config"]["method"] == "local":
