@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from flwr.app import ArrayRecord, ConfigRecord, Context, Message
+from flwr.app import ConfigRecord, Context, Message
 from flwr.clientapp import ClientApp
 from torch import Tensor
 
@@ -25,6 +25,7 @@ from clients.payload import (
 )
 from clients.place import run_folder
 from clients.secagg import make_keys, make_shares, masked, reveal
+from clients.wire import bundle, unbundle
 from comigs.adapters import adapter_parameters
 from comigs.codecs import Arrays
 from comigs.config import RunConfig
@@ -73,8 +74,9 @@ def _number(order: ConfigRecord, key: str) -> int:
     return value
 
 
-def _shared(message: Message) -> ArrayRecord:
-    return message.content.array_records["arrays"]
+def _shared(message: Message, config: RunConfig) -> dict[str, Tensor]:
+    arrays = message.content.array_records["arrays"]
+    return unpack(unbundle(arrays) if config.flower.run else arrays)
 
 
 @app.query()
@@ -108,7 +110,7 @@ def unwrap_order(message: Message, context: Context) -> tuple[RunConfig, Order]:
     config, client, root, order = unwrap(message, context)
     mu = float(order.get("proximal-mu", 0.0))  # type: ignore[arg-type]
     numbers = (_number(order, "server-round"), _number(order, "state-round"))
-    return config, Order(client, *numbers, unpack(_shared(message)), root, mu)
+    return config, Order(client, *numbers, _shared(message, config), root, mu)
 
 
 def trained_reply(message: Message, config: RunConfig, order: Order, trained: Trained) -> Message:
@@ -116,6 +118,8 @@ def trained_reply(message: Message, config: RunConfig, order: Order, trained: Tr
     tensors, metrics = trained
     mask = partial(_masked, message, config, order) if config.privacy.secure != "none" else None
     arrays = build_payload(tensors, find_method(config.method).shares, config.payload, mask)
+    if config.flower.run:
+        arrays = bundle(arrays)
     return train_reply(message, arrays, metrics, order.round)
 
 
@@ -163,6 +167,6 @@ def evaluate(message: Message, context: Context) -> Message:
     """Evaluate the final model on the test split."""
     config, client, root, order = unwrap(message, context)
     rows = final_evaluation(
-        config, client, _number(order, "state-round"), unpack(_shared(message)), root
+        config, client, _number(order, "state-round"), _shared(message, config), root
     )
     return final_reply(message, rows)

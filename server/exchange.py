@@ -15,7 +15,8 @@ from torch import Tensor
 from comigs.config import RunConfig
 from comigs.configload import to_dict
 from server.grids.embedded import EmbeddedGrid
-from server.post import Outcome, Post
+from server.grids.superlink import ARRAYS, Outcome, bundled, opened
+from server.post import Post
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def address(
         same = tuple(map(id, share.values()))  # clients that get the same have one copy in common
         if same not in packed:
             packed[same] = share, pack(share)
-        message.content = RecordDict({"arrays": packed[same][1], "config": record})
+        message.content = RecordDict({ARRAYS: packed[same][1], "config": record})
     return messages
 
 
@@ -86,8 +87,9 @@ def collect(
     """
     by_node = {client.node: client for client in clients}
     if not isinstance(grid, EmbeddedGrid):
-        for node, outcome in Post(grid).exchange(messages, timeout):
-            yield _answer(by_node[node], outcome)
+        for node, outcome in Post(grid).exchange(list(bundled(messages)), timeout):
+            client = by_node[node]
+            yield _answer(client, opened(outcome, client.shapes))
         return
     waiting = dict(zip(grid.push_messages(messages), messages, strict=True))
     while waiting:
@@ -119,7 +121,7 @@ def pack(tensors: Mapping[str, Tensor]) -> ArrayRecord:
 
 def message_bytes(message: Message) -> int:
     """Bytes of the tensors' values in a message, without framing."""
-    arrays = message.content.array_records["arrays"].values()
+    arrays = message.content.array_records[ARRAYS].values()
     return sum(math.prod(array.shape) * np.dtype(array.dtype).itemsize for array in arrays)
 
 

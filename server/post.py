@@ -13,13 +13,14 @@ from flwr.app import Message
 from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 
+from server.grids.superlink import Outcome
+
 LOST = (
     ErrorCode.MESSAGE_UNAVAILABLE,
     ErrorCode.REPLY_MESSAGE_UNAVAILABLE,
     ErrorCode.NODE_UNAVAILABLE,
     ErrorCode.CLIENT_APP_CRASHED,
 )
-Outcome = Message | str  # a reply, or the reason why there is none
 LOSSES = 3  # of one message, and its node is given up
 AWAY_SECONDS = 60.0  # until a node that has gone is given up; Flower took as long to notice
 PULL_SECONDS = 0.5  # between looks for replies

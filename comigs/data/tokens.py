@@ -10,6 +10,7 @@ from torch import Tensor
 from comigs.base import load_tokenizer
 from comigs.config import RunConfig
 from comigs.data.corpus import client_names, read_split
+from comigs.data.encoding import encode
 from comigs.errors import BadInput
 
 
@@ -102,9 +103,7 @@ def _cut(source: tuple[str, str, str], name: str, limit: int | None, seq_len: in
 
 @lru_cache(maxsize=128)
 def _encoded(data: str, client: str, split: str, model: str) -> Tensor:
-    text = read_split(data, client, split)
-    ids = load_tokenizer(model)(text, add_special_tokens=False, verbose=False)["input_ids"]
-    return torch.tensor(ids)
+    return encode(load_tokenizer(model), read_split(data, client, split))
 
 
 def random_windows(tokens: Tensor, count: int, seq_len: int, rng: torch.Generator) -> Tensor:

@@ -1,0 +1,49 @@
+"""Token ids of a long text in little memory.
+
+A tokenizer takes some 200 bytes for each byte of text it is given at once, so the text goes in piece
+by piece, with the same tokens. Pieces end where a line ends and tokens do not cross.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+
+PIECE = 1 << 16  # characters; a piece is a little longer
+TRIES = 8  # ends of lines to look at; a tokenizer that marks where its text begins has no good one
+
+
+def encode(tokenizer: PreTrainedTokenizerBase, text: str) -> Tensor:
+    """Return the token ids of `text`, without special tokens (1-D, int64)."""
+    parts = [torch.tensor(_ids(tokenizer, piece)) for piece in _pieces(tokenizer, text)]
+    return torch.cat(parts).long()
+
+
+def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    return tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+
+
+def _pieces(tokenizer: PreTrainedTokenizerBase, text: str) -> Iterator[str]:
+    begin = 0
+    while (end := _cut(tokenizer, text, begin + PIECE)) is not None:
+        yield text[begin:end]
+        begin = end
+    yield text[begin:]
+
+
+def _cut(tokenizer: PreTrainedTokenizerBase, text: str, place: int) -> int | None:
+    """Where to cut at or after `place`: between two lines that give the same tokens apart."""
+    for _ in range(TRIES):
+        end = text.find("\n", place) + 1
+        if not 0 < end < len(text):
+            return None
+        before = text[text.rfind("\n", 0, end - 1) + 1 : end]
+        after = text[end : text.find("\n", end) + 1 or len(text)]
+        words_meet = not before.isspace() and not after[0].isspace()  # a run of spaces stays whole
+        if words_meet and _ids(tokenizer, before + after) == _ids(tokenizer, before) + _ids(
+            tokenizer, after
+        ):
+            return end
+        place = end
+    return None
