@@ -120,22 +120,25 @@ def plan(
     Raises:
         BadInput: when the configuration, the data or the model is unusable.
     """
-    from comigs.calibrate import calibrate, resident
+    from comigs.calibrate import calibrate
     from comigs.cost import token_flops
     from comigs.devices.fit import place_devices
+    from comigs.footprint import peak_resident
     from comigs.local import training_clients
+    from comigs.memory import peak_memory
     from comigs.plan import make_plan
+    from comigs.report import page  # noqa: F401 - a run holds it
 
     config = with_threads(load_config(source, overrides))
     derive = config.devices.fit == "derive"
     config = resolve_devices(config) if derive else place_devices(config)
-    process = resident()
     _check(config)
     clients = range(len(training_clients(config)))
     flops = [token_flops(config, i) for i in clients]
     heaviest = max(clients, key=lambda i: (flops[i].router, flops[i].expert))
     workers = config.engine.workers if config.engine.name == "ray" else None
     speed = calibrate(config, heaviest)
+    process = peak_resident() - peak_memory(config.for_client(heaviest), heaviest).total
     return config, make_plan(config, speed, process, workers or _cores())
 
 

@@ -1,10 +1,8 @@
 """How fast this machine trains, from a few real steps of the real model in about two seconds."""
 
-import resource
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 
@@ -73,12 +71,3 @@ def _seconds(work: Callable[[], object]) -> float:
         work()
         times.append(time.perf_counter() - mark)
     return sorted(times)[len(times) // 2]
-
-
-def resident() -> int:
-    """Bytes of memory that this process holds; where the system does not tell, the most it held."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except OSError:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return pages * resource.getpagesize()

@@ -12,6 +12,7 @@ from comigs.config import RunConfig
 from comigs.cost import Parameters, TokenFlops, parameter_counts, token_flops
 from comigs.devices import profile_of
 from comigs.devices.fit import usable
+from comigs.footprint import resident
 from comigs.local import data_of, experts_of, steps_per_round, training_clients
 from comigs.memory import Memory, peak_memory
 from comigs.methods import find_method
@@ -97,7 +98,7 @@ class Plan:
     Attributes:
         seconds: expected wall time of training and evaluation on this machine.
         host_memory: expected bytes on this machine, by engine; of Ray without its own services.
-        process: bytes of a process that holds no model, on top of a client's tensors.
+        process: bytes that a process holds beside tensors.
     """
 
     clients: list[ClientPlan]
@@ -111,7 +112,7 @@ def make_plan(config: RunConfig, speed: Speed, process: int, workers: int) -> Pl
 
     Args:
         speed: of this machine (`comigs.calibrate`).
-        process: bytes of a process that has imported everything and holds no model.
+        process: bytes that a process holds beside tensors: libraries, tokens, threads.
         workers: processes that the ray engine would have.
     """
     count, sent = len(training_clients(config)), traffic(config)
@@ -187,6 +188,6 @@ def _host_memory(clients: list[ClientPlan], process: int, workers: int) -> dict[
     """The base is held once, each client shape's adapters once in a process."""
     bases = {plan.dtype: plan.memory.base for plan in clients}
     adapters = {(p.experts, p.rank, p.dtype): p.memory.adapters for p in clients}
-    step = max(p.memory.total - p.memory.base - p.memory.adapters for p in clients)
+    step = max(resident(p.memory) - p.memory.base - p.memory.adapters for p in clients)
     one, base = process + sum(adapters.values()) + step, sum(bases.values())
     return {"inline": one + base, "ray": process + workers * one + base}

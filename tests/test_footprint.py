@@ -1,5 +1,7 @@
 """What a client process occupies in all: predicted, and under a limit that the kernel enforces."""
 
+import json
+import subprocess
 import sys
 
 import pytest
@@ -40,3 +42,24 @@ def test_a_client_trains_within_the_predicted_memory_and_not_within_half_of_it(t
         pytest.skip("no cgroup can be made here; RLIMIT_DATA counts what is reserved, too")
     assert attempt(tree, tmp_path / "enough", room, by).survived
     assert not attempt(tree, tmp_path / "too little", room // 2, by).survived
+
+
+@linux
+@pytest.mark.slow
+def test_a_run_holds_what_the_plan_says_of_the_host(tree, tmp_path):
+    code = (
+        "import sys, json\n"
+        "from comigs import api\n"
+        "from comigs.footprint import peak_resident\n"
+        "from comigs.heap import keep_freed_memory\n"
+        "keep_freed_memory()\n"
+        "tree = json.loads(sys.argv[1])\n"
+        "_, plan = api.plan(tree)\n"
+        "api.run(tree, out=sys.argv[2])\n"
+        "print(plan.host_memory['inline'], peak_resident())\n"
+    )
+    tree = tree | {"experts": {"specialists": [0, 1, 3]}, "batch_size": 32, "rounds": 1}
+    command = [sys.executable, "-c", code, json.dumps(tree), str(tmp_path / "run")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    predicted, measured = map(int, done.stdout.split())
+    assert predicted == pytest.approx(measured, rel=0.15)

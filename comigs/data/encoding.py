@@ -1,7 +1,7 @@
 """Token ids of a long text in little memory.
 
-A tokenizer takes some 200 bytes for each byte of text it is given at once, so the text goes in piece
-by piece, with the same tokens. Pieces end where a line ends and tokens do not cross.
+A tokenizer takes some 200 bytes for each byte of text that it is given at once, so the text goes in
+piece by piece, with the same tokens. Pieces end where a line ends and tokens do not cross.
 """
 
 from collections.abc import Iterator

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from comigs.deploy.keys import write_certificates, write_node_key
 from comigs.deploy.project import HOSTS
 from experiments.benchmarks.loopback import BIN, CONNECTED, QUIET, Services, free_port, wait_for
 from tests.deploy.network import Network
-from tests.helpers import assert_same_numbers
+from tests.helpers import assert_same_numbers, events
 
 pytest_plugins = ("tests.fixtures",)
 pytestmark = pytest.mark.slow
@@ -65,20 +66,29 @@ def services(tmp_path_factory, federation, network):
         services.stop()
 
 
-def nodes(services):
-    """What `flwr supernode list` says, with the connection that the project brings."""
+def flwr(services, *arguments):
+    """What Flower's command says in the project's folder, with the connection that it brings."""
     home = {"FLWR_HOME": str(services.folder / "flwr")}
-    command = [str(BIN / "flwr"), "supernode", "list", "--format", "json"]
-    done = subprocess.run(command, env=os.environ | QUIET | home, capture_output=True, text=True)
-    return json.loads(done.stdout)["nodes"]
+    done = subprocess.run(
+        [str(BIN / "flwr"), *arguments, "--format", "json"],
+        env=os.environ | QUIET | home,
+        cwd=services.folder,
+        capture_output=True,
+        text=True,
+    )
+    return json.loads(done.stdout[done.stdout.find("{") :])
 
 
 def test_every_service_starts_and_every_device_comes_online(services):
     for name in services.services:
         wait_for(lambda name=name: services.healthy(name), name)
+
+    def nodes():
+        return flwr(services, "supernode", "list")["nodes"]
+
     known = {(services.folder / f"devices/{c}/keys/node.id").read_text().strip() for c in NAMES}
     wait_for(
-        lambda: {n["node-id"] for n in nodes(services) if n["status"] == "online"} == known,
+        lambda: known == {n["node-id"] for n in nodes() if n["status"] == "online"},
         "all devices",
     )
     assert {name: process.poll() for name, process in services.running.items()} == dict.fromkeys(
@@ -140,6 +150,23 @@ def test_nothing_is_lost_with_the_superlink_a_device_a_cable_or_the_serverapp(
     for name in NAMES:
         texts = [path.name for path in (services.folder / "devices" / name / "data").iterdir()]
         assert set(texts) == {f"{name}.txt", "clients.json"}
+
+
+def test_flower_s_own_command_runs_the_project(services, tree):
+    """As docs/deploy.md has it, with less to do."""
+    settings = services.folder / "run.toml"
+    config = json.loads(tomllib.loads(settings.read_text())["config"])
+    config |= tree | {"data": tree["data"] | {"name": "data"}, "rounds": 1}
+    settings.write_text(f"config = '''\n{json.dumps(config)}\n'''\n")
+    run = flwr(services, "run", "app", "--run-config", "run.toml")["run-id"]
+
+    def status():
+        return flwr(services, "ls", "--run-id", str(run))["runs"][0]["status"]
+
+    wait_for(lambda: status().startswith("finished"), "the run")
+    assert status() == "finished:completed"
+    kept = services.folder / "server" / "runs" / "first"
+    assert {event["name"] for event in events(kept, "final")} == set(NAMES)
 
 
 def test_no_secret_is_in_a_log_or_in_what_a_run_keeps(services):
