@@ -103,15 +103,16 @@ def _race(
     """What it takes every method to reach a validation perplexity first."""
     if reach is None:
         return
-    yield f"Until validation perplexity {reach:g}: simulated minutes, MB, kJ of all clients\n"
+    yield f"Until validation perplexity {reach:g}: simulated time, all clients' bytes and energy\n"
     lines = ["| method | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
     for row in rows:
         texts = []
         for column in columns:
             points = curve([result for r, c, result in runs if (r, c) == (row, column)])
             at = first_below(points, reach)
-            spent = (at.seconds / 60, at.megabytes, at.joules / 1e3) if at else ()
-            texts.append(", ".join(f"{number:.1f}" for number in spent) or "never")
+            texts.append(
+                f"{at.seconds:.0f} s, {at.megabytes:.1f} MB, {at.joules:.0f} J" if at else "never"
+            )
         lines.append(f"| {row} | " + " | ".join(texts) + " |")
     yield "\n".join(lines) + "\n"
 

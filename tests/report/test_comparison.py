@@ -114,5 +114,8 @@ def test_the_race_tells_what_each_method_spends_until_it_reaches_a_perplexity(tm
     write_comparison(runs, ["local", "comigs"], "T", tmp_path, reach=60)
     lines = (tmp_path / "table.md").read_text(encoding="utf-8").splitlines()
     start = next(i for i, line in enumerate(lines) if "Until validation perplexity 60" in line)
-    assert lines[start + 4 : start + 6] == ["| local | never |", "| comigs | 1.0, 2.0, 1.0 |"]
+    assert lines[start + 4 : start + 6] == [
+        "| local | never |",
+        "| comigs | 60 s, 2.0 MB, 1000 J |",
+    ]
     assert "simulated s" in (tmp_path / "curves.svg").read_text(encoding="utf-8")
