@@ -229,7 +229,6 @@ def sends(change):
         (says(num_examples=-1), "sent num-examples = -1"),
         (lambda r: setattr(r, "content", RecordDict({"x": MetricRecord()})), "it holds 'x'"),
         (lambda r: r.content.update({"text": MetricRecord({"x": 1})}), "it holds 'text'"),
-        (says(round=1), "answered round 1; this is round 2"),
         (says(client=0), "sent the metric 'client', which is unknown"),
         (says(event=5), "sent the metric 'event', which is unknown"),
         (says(bytes_down=7.0), "sent the metric 'bytes-down', which is unknown"),
@@ -260,6 +259,24 @@ def test_a_reply_that_makes_no_sense_costs_that_client_the_round(
     assert (number, client) == (2, 1)
     assert reason in said
     assert answered(tmp_path) == [(3, 0), (2, 1), (3, 0)]
+
+
+def test_the_reply_of_an_earlier_round_is_refused(tree, tmp_path, monkeypatch):
+    run_client, first = server.grids.inline.run_client, []
+
+    def replayed(app, message, context):
+        reply = run_client(app, message, context)
+        if message.metadata.message_type == "train" and message.metadata.dst_node_id == 2:
+            first.append(reply.content)
+            reply.content = first[0]
+        return reply
+
+    monkeypatch.setattr(server.grids.inline, "run_client", replayed)
+    comigs.run(tree, out=tmp_path)
+    assert failures(tmp_path) == [
+        (2, 1, "answered round 1; this is round 2"),
+        (3, 1, "answered round 1; this is round 3"),
+    ]
 
 
 def test_a_number_that_no_list_names_does_not_leave_the_client(tree, faults, tmp_path):
