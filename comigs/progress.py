@@ -146,7 +146,8 @@ def _notes(event: dict[str, Any]) -> Iterator[str]:
     if event.get("epsilon") is not None:
         yield f"epsilon {event['epsilon']:.2f}"
     if "sim_clock" in event:
-        yield f"simulated {event['sim_clock'] / 60:,.1f} min"
+        clock = event["sim_clock"]
+        yield f"simulated {clock:.1f} s" if clock < 120 else f"simulated {clock / 60:,.1f} min"
         yield from (f"{event[kind]} {kind}" for kind in ("late", "dropped") if event[kind])
         if event["abandoned"]:
             yield "[yellow]abandoned: too few updates in time[/yellow]"

@@ -21,6 +21,7 @@ from comigs.trip import trip
 class Loss:
     """A device that drops out of a round: seconds until that is known, joules spent, and why."""
 
+    device: str
     seconds: float
     joules: float
     reason: str
@@ -46,7 +47,8 @@ def lost_devices(config: RunConfig, number: int, down: Mapping[int, int]) -> dic
         whole = trip(config, client, size, 0, tokens, 0, 0)
         computed = max(0.0, min(share * whole.seconds - whole.down, whole.compute))
         reason = f"{profile.name} lost after {share * whole.seconds:.0f} simulated seconds"
-        lost[client] = Loss(share * whole.seconds, profile.watts * computed, reason)
+        joules = profile.watts * computed
+        lost[client] = Loss(profile.name, share * whole.seconds, joules, reason)
     return lost
 
 

@@ -51,7 +51,8 @@ def train_round(
     down = {m.metadata.dst_node_id: message_bytes(m) for m in messages}
     lost = lost_devices(config, number, {c.id: down[c.node] for c in chosen})
     for one in (c for c in chosen if c.id in lost):
-        told = {"client": one.id, "name": one.name, "reason": lost[one.id].reason}
+        loss = lost[one.id]
+        told = {"client": one.id, "name": one.name, "device": loss.device, "reason": loss.reason}
         journal.write("dropped", round=number, **told)
     session = agree(grid, config, number, chosen) if config.privacy.secure != "none" else None
     if session:
@@ -83,8 +84,8 @@ def train_round(
     closing = _close(config, events, lost, wanted(config, len(clients.ids)))
     for client in closing.late:
         reason = f"late: {events[client]['sim_seconds']:.0f} s, closed at {closing.seconds:.0f} s"
-        told = {"client": client, "name": events[client]["name"], "reason": reason}
-        journal.write("late", round=number, **told)
+        about = {key: events[client][key] for key in ("client", "name", "device")}
+        journal.write("late", round=number, **about, reason=reason)
     updates = due(progress.late, closing) | {i: good[i] for i in closing.in_time}
     progress.late = postpone(config, progress.late, good, events, closing)
     abandoned = len(updates) < config.server.min_clients

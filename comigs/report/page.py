@@ -14,6 +14,7 @@ from jinja2 import ChainableUndefined, Environment, PackageLoader, Template
 from comigs.errors import BadInput
 from comigs.methods import all_methods
 from comigs.report.plots import Picture, Series, lines, stacked
+from comigs.report.simulated import Kind, kinds_of_device
 from comigs.report.table import events_of, final_rows
 
 NUMBERS = (
@@ -69,6 +70,17 @@ class Run:
     def winners(self) -> int:
         """Clients that end better than the bare base."""
         return sum(row["after"] < row["pretrained"] for row in self.rows)
+
+    @property
+    def dtypes(self) -> str:
+        """The base's, or those of the clients' bases."""
+        dtype = (self.config.get("model") or {}).get("dtype")
+        return ", ".join(dict.fromkeys(dtype)) if isinstance(dtype, list) else str(dtype)
+
+    @cached_property
+    def kinds(self) -> list[Kind]:
+        """What its simulated devices did."""
+        return kinds_of_device(self.events)
 
     @cached_property
     def mean(self) -> dict[str, float]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from comigs.config import RunConfig
+from comigs.config import ModelConfig, RunConfig
 from comigs.configload import dump_yaml
 from comigs.errors import BadInput
 from comigs.report.page import write_report
@@ -236,3 +236,29 @@ def test_tensorboard_events_replace_the_old_ones(make: Make) -> None:
     content = file.read_bytes()
     for tag in (b"loss/de", b"valid_ppl/fr", b"round/seconds", b"round/bytes_up"):
         assert content.count(tag) == 2
+
+
+def test_a_simulated_run_shows_what_its_devices_did(make: Make) -> None:
+    folder = make(names=(), model=ModelConfig(dtype=["float32", "float32", "bfloat16"]))
+    spent = {"sim_down": 1.0, "sim_compute": 20.0, "sim_up": 4.0, "sim_joules": 70.0}
+    phone = spent | {"device": "phone"}
+    missed = {"round": 2, "device": "phone", "event": "dropped", "client": 1, "name": "fr"}
+    append(
+        folder,
+        client(1, 0, "de", **phone),
+        client(1, 1, "fr", **phone | {"sim_compute": 40.0}),
+        client(1, 2, "it", **spent | {"device": "board"}),
+        missed | {"reason": "phone lost after 3 simulated seconds"},
+        missed | {"event": "late", "client": 0, "name": "de", "reason": "late: 30 s"},
+        whole(2, sim_clock=150.0, sim_joules=280.0),
+    )
+    page = write_report([folder])
+    assert ["board", "1", "1", "0", "0", "1.0 s", "20 s", "4.0 s", "70 J"] in _Page(page).rows
+    assert ["phone", "2", "2", "1", "1", "1.0 s", "30 s", "4.0 s", "140 J"] in _Page(page).rows
+    assert ["2", "fr", "phone lost after 3 simulated seconds"] in _Page(page).rows
+    assert "2 min 30 s of simulated time" in text_of(page)
+    assert "comigs-tiny, float32, bfloat16" in text_of(page)
+
+
+def test_a_run_without_devices_says_nothing_of_them(make: Make) -> None:
+    assert "On the devices" not in text_of(write_report([make()]))

@@ -1,0 +1,45 @@
+"""What the simulated devices of a run did, by kind of device, from its events."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from statistics import mean
+from typing import Any
+
+
+@dataclass
+class Kind:
+    """The clients that have one kind of device; seconds are simulated, one for each update."""
+
+    name: str
+    clients: set[int] = field(default_factory=set)
+    late: int = 0
+    lost: int = 0
+    joules: float = 0.0
+    down: list[float] = field(default_factory=list)
+    compute: list[float] = field(default_factory=list)
+    up: list[float] = field(default_factory=list)
+
+    @property
+    def updates(self) -> int:
+        return len(self.up)
+
+    def mean(self, part: str) -> float | None:
+        seconds = getattr(self, part)
+        return mean(seconds) if seconds else None
+
+
+def kinds_of_device(events: Iterable[dict[str, Any]]) -> list[Kind]:
+    """Sum up the events of simulated clients, by the name of their device; [] without any."""
+    kinds: dict[str, Kind] = {}
+    for event in events:
+        if event["event"] not in ("client", "late", "dropped") or "device" not in event:
+            continue
+        kind = kinds.setdefault(event["device"], Kind(event["device"]))
+        kind.clients.add(event["client"])
+        kind.late += event["event"] == "late"
+        kind.lost += event["event"] == "dropped"
+        if event["event"] == "client":
+            kind.joules += event["sim_joules"]
+            for part in ("down", "compute", "up"):
+                getattr(kind, part).append(event[f"sim_{part}"])
+    return sorted(kinds.values(), key=lambda kind: kind.name)
