@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from flwr.app import ConfigRecord, Context, Message
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message
 from flwr.clientapp import ClientApp
 from torch import Tensor
 
@@ -25,7 +25,7 @@ from clients.payload import (
 )
 from clients.place import run_folder
 from clients.secagg import make_keys, make_shares, masked, reveal
-from clients.wire import bundle, unbundle
+from clients.wire import BUNDLE, bundle, unbundle
 from comigs.adapters import adapter_parameters
 from comigs.codecs import Arrays
 from comigs.config import RunConfig
@@ -74,9 +74,13 @@ def _number(order: ConfigRecord, key: str) -> int:
     return value
 
 
-def _shared(message: Message, config: RunConfig) -> dict[str, Tensor]:
-    arrays = message.content.array_records["arrays"]
-    return unpack(unbundle(arrays) if config.flower.run else arrays)
+def _arrays(message: Message) -> ArrayRecord:
+    return message.content.array_records["arrays"]
+
+
+def _shared(message: Message) -> dict[str, Tensor]:
+    arrays = _arrays(message)
+    return unpack(unbundle(arrays) if BUNDLE in arrays else arrays)
 
 
 @app.query()
@@ -110,7 +114,7 @@ def unwrap_order(message: Message, context: Context) -> tuple[RunConfig, Order]:
     config, client, root, order = unwrap(message, context)
     mu = float(order.get("proximal-mu", 0.0))  # type: ignore[arg-type]
     numbers = (_number(order, "server-round"), _number(order, "state-round"))
-    return config, Order(client, *numbers, _shared(message, config), root, mu)
+    return config, Order(client, *numbers, _shared(message), root, mu)
 
 
 def trained_reply(message: Message, config: RunConfig, order: Order, trained: Trained) -> Message:
@@ -118,7 +122,7 @@ def trained_reply(message: Message, config: RunConfig, order: Order, trained: Tr
     tensors, metrics = trained
     mask = partial(_masked, message, config, order) if config.privacy.secure != "none" else None
     arrays = build_payload(tensors, find_method(config.method).shares, config.payload, mask)
-    if config.flower.run:
+    if BUNDLE in _arrays(message):  # it goes back as it came
         arrays = bundle(arrays)
     return train_reply(message, arrays, metrics, order.round)
 
@@ -166,7 +170,5 @@ def unmask(message: Message, context: Context) -> Message:
 def evaluate(message: Message, context: Context) -> Message:
     """Evaluate the final model on the test split."""
     config, client, root, order = unwrap(message, context)
-    rows = final_evaluation(
-        config, client, _number(order, "state-round"), _shared(message, config), root
-    )
+    rows = final_evaluation(config, client, _number(order, "state-round"), _shared(message), root)
     return final_reply(message, rows)

@@ -10,7 +10,7 @@ from flwr.common.serde import (
 from flwr.proto.message_pb2 import Message as ProtoMessage
 from flwr.proto.recorddict_pb2 import ArrayRecord as ProtoArrayRecord
 
-BUNDLE = "bundle"
+BUNDLE = "bundle"  # key of an array that holds a whole record
 
 
 def encode(message: Message) -> bytes:
@@ -34,8 +34,6 @@ def bundle(arrays: ArrayRecord) -> ArrayRecord:
     Raises:
         ValueError: more than 2 GiB, protobuf's limit.
     """
-    if not arrays:
-        return arrays
     data = array_record_to_proto(arrays).SerializeToString()
     return ArrayRecord({BUNDLE: Array("uint8", (len(data),), "protobuf", data)})
 
@@ -49,8 +47,6 @@ def unbundle(arrays: ArrayRecord, limit: int | None = None) -> ArrayRecord:
     Raises:
         ValueError: this is no bundle, or one that is too large.
     """
-    if not arrays:
-        return arrays
     if list(arrays) != [BUNDLE]:
         raise ValueError(f"its arrays come one by one: {', '.join(sorted(arrays)[:3])}")
     data = arrays[BUNDLE].data

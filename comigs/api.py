@@ -138,7 +138,7 @@ def plan(
     heaviest = max(clients, key=lambda i: (flops[i].router, flops[i].expert))
     workers = config.engine.workers if config.engine.name == "ray" else None
     speed = calibrate(config, heaviest)
-    process = peak_resident() - peak_memory(config.for_client(heaviest), heaviest).total
+    process = peak_resident() - peak_memory(config, heaviest).total
     return config, make_plan(config, speed, process, workers or _cores())
 
 
