@@ -17,47 +17,14 @@ gradients would need their own clipping and their own share of the budget.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import torch
-from flwr.app import ArrayRecord, Message, MetricRecord
-from flwr.serverapp.strategy import FedAvg
 from torch import Tensor
 
 from comigs.config import RunConfig
 from comigs.seeds import generator
 from comigs.update import clipped, minus, plus, reference
 from server.aggregation.mean import weighted_mean
-from server.exchange import pack, unpack
-
-
-class PrivateFedAvg(FedAvg):
-    """FedAvg over clipped updates, with noise."""
-
-    def __init__(self, config: RunConfig, **options: Any) -> None:
-        super().__init__(**options)
-        self.config = config
-        self.kept: Mapping[str, Tensor] = {}
-
-    def configure_train(self, server_round, arrays, config, grid):  # type: ignore[no-untyped-def]
-        """Remember what the clients start from."""
-        self.kept = unpack(arrays)
-        return super().configure_train(server_round, arrays, config, grid)
-
-    def aggregate_train(
-        self, server_round: int, replies: Iterable[Message]
-    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """Add the noisy mean of the clipped updates to what the clients started from."""
-        sent = {}
-        for reply in replies:
-            client = int(reply.content.metric_records["metrics"]["client"])  # type: ignore[arg-type]
-            sent[client] = unpack(reply.content.array_records["arrays"])
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            return pack(private_mean(self.config, server_round, sent, self.kept)), None
-        finally:
-            torch.set_num_threads(threads)
 
 
 def private_mean(

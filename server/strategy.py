@@ -1,6 +1,7 @@
 """The Flower strategy of a run: the method's own aggregator, or one of Flower's strategies."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import flwr.serverapp.strategy as flower
@@ -13,9 +14,9 @@ from comigs.config import ExpertsConfig, RunConfig
 from comigs.errors import BadInput
 from comigs.methods import find_method
 from comigs.ranks import lora_scale
-from server.aggregation import Aggregator, Scale, find_aggregator
+from server.aggregation import Tensors, Updates, find_aggregator
 from server.exchange import pack, unpack
-from server.privacy import PrivateFedAvg
+from server.privacy import private_mean
 
 OPTIONS = {  # of `server.options`; Flower's other parameters belong to the round loop
     "FedAvg": (),
@@ -30,6 +31,8 @@ OPTIONS = {  # of `server.options`; Flower's other parameters belong to the roun
     "Bulyan": ("num_malicious_nodes",),
 }
 _LOOPS: dict[str, Any] = {"min_train_nodes": 0, "min_evaluate_nodes": 0, "min_available_nodes": 0}
+# A pure function of the round, the updates, their weights and what the server has kept so far.
+Combine = Callable[[int, Updates, Mapping[int, float], Tensors], dict[str, Tensor]]
 _MEMORY = ("m_t", "v_t", "momentum_vector")  # what a strategy carries from round to round
 
 
@@ -39,9 +42,9 @@ class Aggregating(FedAvg):
     Unlike Flower's, it accepts clients that share different tensors (unequal devices).
     """
 
-    def __init__(self, aggregator: Aggregator, scale: Scale) -> None:
+    def __init__(self, combine: Combine) -> None:
         super().__init__(**_LOOPS)
-        self.aggregator, self.scale = aggregator, scale
+        self.combine = combine
         self.kept: Mapping[str, Tensor] = {}
 
     def configure_train(self, server_round, arrays, config, grid):  # type: ignore[no-untyped-def]
@@ -62,7 +65,7 @@ class Aggregating(FedAvg):
         threads = torch.get_num_threads()
         torch.set_num_threads(1)  # the same bits whatever engine the server runs beside
         try:
-            return pack(self.aggregator.combine(updates, weights, self.scale, self.kept)), None
+            return pack(self.combine(server_round, updates, weights, self.kept)), None
         finally:
             torch.set_num_threads(threads)
 
@@ -70,10 +73,11 @@ class Aggregating(FedAvg):
 def make_strategy(config: RunConfig) -> FedAvg:
     """The strategy that `config` asks for (checked by `check_strategy`)."""
     if config.privacy.mechanism == "client":
-        return PrivateFedAvg(config, **_LOOPS)
+        return Aggregating(lambda number, sent, _, kept: private_mean(config, number, sent, kept))
     if config.server.strategy == "FedAvg":
-        aggregator = find_aggregator(find_method(config.method).aggregator)
-        return Aggregating(aggregator, lambda rank: lora_scale(config.experts, rank))
+        combine = find_aggregator(find_method(config.method).aggregator).combine
+        scale = partial(lora_scale, config.experts)
+        return Aggregating(lambda _, updates, weights, kept: combine(updates, weights, scale, kept))
     kind = getattr(flower, config.server.strategy)
     return kind(**_LOOPS, weighted_by_key="weight", **config.server.options)
 
