@@ -161,7 +161,8 @@ def test_versions_agree():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     assert project["version"] == comigs.__version__
     lines = (ROOT / "requirements.lock").read_text("utf-8").splitlines()
-    locked = dict(line.lower().split("==") for line in lines if not line.startswith("#"))
+    locked = [Requirement(line) for line in lines if not line.startswith("#")]
+    versions = {each.name.lower(): str(each.specifier).removeprefix("==") for each in locked}
     for text in project["dependencies"] + project["optional-dependencies"]["dev"]:
         wanted = Requirement(text)
-        assert locked[wanted.name.lower()] in wanted.specifier, text
+        assert versions[wanted.name.lower()] in wanted.specifier, text
