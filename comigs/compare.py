@@ -27,6 +27,7 @@ from rich.progress import (
 
 from comigs.config import RunConfig
 from comigs.configload import config_hash, to_dict
+from comigs.data.corpus import client_names
 from comigs.errors import BadInput, ComigsError
 from comigs.report.comparison import write_comparison
 from comigs.report.table import events_of, final_rows
@@ -63,6 +64,8 @@ def run_suite(
         return results / f"{config_hash(run.config)}.json"
 
     missing = {config_hash(r.config): r for r in suite.runs if not _serves(kept(r), r.config)}
+    for data in {run.config.data.name for run in missing.values()}:
+        client_names(data)  # is there, or BadInput
     console = Console(stderr=True)
     console.print(f"{len(suite.runs)} runs, {len(missing)} of them to do; tables in {folder}")
     failures = _run_all(list(missing.values()), home, jobs, console)

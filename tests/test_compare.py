@@ -109,6 +109,13 @@ def test_seeds_that_are_no_numbers_are_refused(suite):
         run_suite(str(suite), seeds="a,b")
 
 
+def test_a_suite_whose_text_is_not_there_is_refused_before_it_starts(suite, tmp_path):
+    suite.write_text(SUITE.replace("name: topics", "name: no/folder"))
+    with pytest.raises(BadInput, match=r"data\.name is 'no/folder'"):
+        run_suite(str(suite), out=tmp_path)
+    assert not list((tmp_path / "runs").iterdir())
+
+
 def test_an_unknown_suite_lists_what_there_is():
     with pytest.raises(BadInput, match="quickstart"):
         read_suite("quikstart")
