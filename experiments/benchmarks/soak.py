@@ -12,6 +12,7 @@ several seeds: how far those lie apart is the noise. What is found is written af
 import argparse
 import os
 import random
+import re
 import shutil
 import subprocess
 import tempfile
@@ -179,7 +180,7 @@ def flaky(folder: Path, rounds: int, seed: int, keep: Callable[..., None]) -> No
         if event["event"] == "round started":
             trouble.in_a_round()
         elif event["event"] == "failure":
-            failures[event["reason"].partition("(")[0].strip()] += 1
+            failures[re.sub(r"\d[\d.]*", "N", event["reason"])] += 1
         elif event["event"] == "round" and event["round"] % every == 0:
             run = next((project / "server/runs").iterdir()).name
             seconds = time.perf_counter() - begin
