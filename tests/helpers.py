@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,11 @@ QUIET = {
 }
 
 
+def _hear_ctrl_c():
+    """Tests that run in a shell's background are deaf to it, and so would be what they start."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def start_cli(*arguments, **options):
     """`python -m comigs ...` as a process in a session of its own."""
     return subprocess.Popen(
@@ -28,6 +34,7 @@ def start_cli(*arguments, **options):
         text=True,
         env=os.environ | QUIET,
         start_new_session=True,
+        preexec_fn=_hear_ctrl_c,
         **options,
     )
 
