@@ -5,8 +5,9 @@
 Eight devices of a generated project run as processes on loopback (TLS, node keys). From the seed
 come kills of trainers, executors, SuperNodes and the SuperLink, trainers that pause for seconds or
 for longer than `server.round_timeout`, and one client's updates are far too large, so the server
-refuses them. The calm runs are the same configuration with none of it, in one process, with
-several seeds: how far those lie apart is the noise. What is found is written after each look.
+refuses them. The calm runs are the same configuration in one process: with nothing refused, for
+several seeds, whose distance is the noise; and with that client refused, but nothing else. What is
+found is written after each look.
 """
 
 import argparse
@@ -198,11 +199,12 @@ def flaky(folder: Path, rounds: int, seed: int, keep: Callable[..., None]) -> No
     keep(flaky={row["name"]: row["after"] for row in result.table}, failures=failures)
 
 
-def calm(folder: Path, rounds: int, seed: int) -> dict[str, float]:
-    """Test perplexity by client of the same run with nothing happening to it."""
-    tree = settings(rounds) | {"faults": {}, "seed": seed}
+def calm(folder: Path, rounds: int, **changes: Any) -> dict[str, float]:
+    """Test perplexity by client of the same run in this process, with `changes`."""
+    tree = settings(rounds) | changes
     tree["data"] = tree["data"] | {"name": str(folder / "data")}
-    table = comigs.run(tree, out=folder / f"calm-{seed}").table
+    with tempfile.TemporaryDirectory() as out:
+        table = comigs.run(tree, out=Path(out) / "run").table
     return {row["name"]: row["after"] for row in table}
 
 
@@ -223,7 +225,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         write_federation(folder / "data")
-        keep(calm={seed: calm(folder, found["rounds"], seed) for seed in SEEDS})
+        rounds = found["rounds"]
+        keep(calm={seed: calm(folder, rounds, seed=seed, faults={}) for seed in SEEDS})
+        keep(refused=calm(folder, rounds))
         flaky(folder, found["rounds"], args.seed, keep)
     show(found)
 
@@ -237,10 +241,11 @@ def show(found: dict[str, Any]) -> None:
     console.print(held)
     console.print(f"Faults: {found['faults']}")
     console.print(f"Answers that the server did without: {dict(found['failures'])}")
-    table = Table("client", "calm", "sd of seeds", "flaky", box=None)
+    table = Table("client", "calm", "sd of seeds", "one refused", "flaky", box=None)
     for name, after in found["flaky"].items():
         runs = [run[name] for run in found["calm"].values()]
-        table.add_row(name, f"{runs[0]:.2f}", f"{stdev(runs):.2f}", f"{after:.2f}")
+        numbers = (runs[0], stdev(runs), found["refused"][name], after)
+        table.add_row(name, *(f"{number:.2f}" for number in numbers))
     console.print(table)
 
 
