@@ -55,7 +55,16 @@ def check_without_data(config: RunConfig) -> None:
         value = config.data.test_clients or config.method
         raise BadInput(f"{key} is {value!r}; with engine.name flower nobody has all clients' text")
     connection(config.flower.superlink)
-    count = expected_clients(config) or 1
+    count = expected_clients(config)
+    counted = {
+        "privacy.secure": config.privacy.secure != "none",
+        "server.strategy": config.server.strategy == "Bulyan",
+        "faults.poisoned": bool(config.faults.poisoned),
+    }
+    if count is None and any(counted.values()):
+        key = next(key for key in counted if counted[key])
+        raise BadInput(f"clients is null; {key} depends on how many there are: set clients")
+    count = count or 1
     _check_settings(config, count, max(1, round(config.participation * count)))
 
 

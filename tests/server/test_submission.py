@@ -7,9 +7,10 @@ import pytest
 
 from comigs import flowercli
 from comigs.config import RunConfig
+from comigs.configload import load_config
 from comigs.errors import BadInput, ComigsError
 from comigs.report.table import events_of
-from server import submission
+from server import check, submission
 from server.connection import connection
 from server.submission import run_on_superlink
 
@@ -161,3 +162,18 @@ def test_without_a_config_toml_the_error_says_what_to_write(tmp_path, monkeypatc
     (tmp_path / "config.toml").write_text("[superlink")
     with pytest.raises(BadInput, match=r"config.toml cannot be read"):
         connection(None)
+
+
+@pytest.mark.parametrize(
+    ("key", "changes"),
+    [
+        ("privacy.secure", {"privacy": {"secure": "secagg"}}),
+        ("server.strategy", {"server": {"strategy": "Bulyan"}}),
+        ("faults.poisoned", {"faults": {"poisoned": [1]}}),
+    ],
+)
+def test_what_depends_on_the_number_of_devices_needs_to_know_it(monkeypatch, key, changes):
+    monkeypatch.setattr(check, "connection", lambda name: "comigs")
+    with pytest.raises(BadInput, match=f"clients is null; {key} depends on how many"):
+        check.check_without_data(load_config({"engine": {"name": "flower"}} | changes))
+    check.check_without_data(load_config({"engine": {"name": "flower"}, "clients": 8} | changes))
