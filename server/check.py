@@ -56,14 +56,14 @@ def check_without_data(config: RunConfig) -> None:
         raise BadInput(f"{key} is {value!r}; with engine.name flower nobody has all clients' text")
     connection(config.flower.superlink)
     count = expected_clients(config)
-    counted = {
+    depends = {
         "privacy.secure": config.privacy.secure != "none",
         "server.strategy": config.server.strategy == "Bulyan",
         "faults.poisoned": bool(config.faults.poisoned),
     }
-    if count is None and any(counted.values()):
-        key = next(key for key in counted if counted[key])
-        raise BadInput(f"clients is null; {key} depends on how many there are: set clients")
+    counted = [key for key, does in depends.items() if does]
+    if count is None and counted:
+        raise BadInput(f"clients is null; {counted[0]} depends on how many there are: set clients")
     count = count or 1
     _check_settings(config, count, max(1, round(config.participation * count)))
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from comigs.config import RunConfig
 from comigs.configload import to_dict
 from server.grids.embedded import EmbeddedGrid
-from server.grids.superlink import ARRAYS, Outcome, bundled, opened
+from server.grids.superlink import Outcome, bundled, opened
 from server.post import Post
 
 
@@ -70,7 +70,7 @@ def address(
         same = tuple(map(id, share.values()))  # clients that get the same have one copy in common
         if same not in packed:
             packed[same] = share, pack(share)
-        message.content = RecordDict({ARRAYS: packed[same][1], "config": record})
+        message.content = RecordDict({"arrays": packed[same][1], "config": record})
     return messages
 
 
@@ -121,7 +121,7 @@ def pack(tensors: Mapping[str, Tensor]) -> ArrayRecord:
 
 def message_bytes(message: Message) -> int:
     """Bytes of the tensors' values in a message, without framing."""
-    arrays = message.content.array_records[ARRAYS].values()
+    arrays = message.content.array_records["arrays"].values()
     return sum(math.prod(array.shape) * np.dtype(array.dtype).itemsize for array in arrays)
 
 

@@ -40,10 +40,15 @@ def _cut(tokenizer: PreTrainedTokenizerBase, text: str, place: int) -> int | Non
             return None
         before = text[text.rfind("\n", 0, end - 1) + 1 : end]
         after = text[end : text.find("\n", end) + 1 or len(text)]
-        words_meet = not before.isspace() and not after[0].isspace()  # a run of spaces stays whole
-        if words_meet and _ids(tokenizer, before + after) == _ids(tokenizer, before) + _ids(
-            tokenizer, after
-        ):
+        if _part(tokenizer, before, after):
             return end
         place = end
     return None
+
+
+def _part(tokenizer: PreTrainedTokenizerBase, before: str, after: str) -> bool:
+    """Whether two lines have the same tokens apart as together; a run of spaces stays whole."""
+    if before.isspace() or after[0].isspace():
+        return False
+    together = _ids(tokenizer, before + after)
+    return together == _ids(tokenizer, before) + _ids(tokenizer, after)

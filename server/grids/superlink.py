@@ -7,7 +7,6 @@ from flwr.app import ArrayRecord, Message, RecordDict
 
 from clients.wire import bundle, unbundle
 
-ARRAYS = "arrays"  # the record of a message that holds tensors
 Outcome = Message | str  # a reply, or the reason why there is none
 
 
@@ -16,10 +15,10 @@ def bundled(messages: Iterable[Message]) -> Iterator[Message]:
     bundles: dict[int, ArrayRecord] = {}
     for message in messages:
         content, about = RecordDict(dict(message.content)), message.metadata
-        if (arrays := content.array_records.get(ARRAYS)) is not None:
+        if (arrays := content.array_records.get("arrays")) is not None:
             if id(arrays) not in bundles:
                 bundles[id(arrays)] = bundle(arrays)
-            content[ARRAYS] = bundles[id(arrays)]
+            content["arrays"] = bundles[id(arrays)]
         yield Message(content, about.dst_node_id, about.message_type)
 
 
@@ -32,10 +31,10 @@ def opened(outcome: Outcome, shapes: Mapping[str, tuple[int, ...]]) -> Outcome:
     """
     if isinstance(outcome, str) or outcome.has_error():
         return outcome
-    if (arrays := outcome.content.array_records.get(ARRAYS)) is not None:
+    if (arrays := outcome.content.array_records.get("arrays")) is not None:
         limit = 8 * sum(map(math.prod, shapes.values())) + 4096 * (len(shapes) + 1)
         try:
-            outcome.content[ARRAYS] = unbundle(arrays, limit)
+            outcome.content["arrays"] = unbundle(arrays, limit)
         except ValueError as error:
             return f"its reply cannot be used: {error}"
     return outcome

@@ -5,9 +5,7 @@ the clock of another is slow.
 """
 
 import json
-import os
 import shutil
-import subprocess
 import tomllib
 from pathlib import Path
 
@@ -19,7 +17,8 @@ from comigs.api import resume
 from comigs.cli import app
 from comigs.deploy.keys import write_certificates, write_node_key
 from comigs.deploy.project import HOSTS
-from experiments.benchmarks.loopback import BIN, CONNECTED, QUIET, Services, free_port, wait_for
+from comigs.flowercli import ask_flwr
+from experiments.benchmarks.loopback import CONNECTED, QUIET, Services, free_port, wait_for
 from tests.deploy.network import Network
 from tests.helpers import assert_same_numbers, events
 
@@ -67,16 +66,8 @@ def services(tmp_path_factory, federation, network):
 
 
 def flwr(services, *arguments):
-    """What Flower's command says in the project's folder, with the connection that it brings."""
-    home = {"FLWR_HOME": str(services.folder / "flwr")}
-    done = subprocess.run(
-        [str(BIN / "flwr"), *arguments, "--format", "json"],
-        env=os.environ | QUIET | home,
-        cwd=services.folder,
-        capture_output=True,
-        text=True,
-    )
-    return json.loads(done.stdout[done.stdout.find("{") :])
+    """What Flower's command says, with the connection that the project brings."""
+    return ask_flwr(*arguments, home=services.folder / "flwr")
 
 
 def test_every_service_starts_and_every_device_comes_online(services):
@@ -152,8 +143,9 @@ def test_nothing_is_lost_with_the_superlink_a_device_a_cable_or_the_serverapp(
         assert set(texts) == {f"{name}.txt", "clients.json"}
 
 
-def test_flower_s_own_command_runs_the_project(services, tree):
+def test_flower_s_own_command_runs_the_project(services, tree, monkeypatch):
     """As docs/deploy.md has it, with less to do."""
+    monkeypatch.chdir(services.folder)
     settings = services.folder / "run.toml"
     config = json.loads(tomllib.loads(settings.read_text())["config"])
     config |= tree | {"data": tree["data"] | {"name": "data"}, "rounds": 1}
