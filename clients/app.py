@@ -4,14 +4,14 @@ Messages carry the whole configuration, so a device needs nothing but its text a
 folder (`state-dir` in its node config).
 """
 
-import json
-from collections.abc import Mapping
-from functools import lru_cache, partial
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Generic, TypeVar
 
 import torch
-from flwr.app import ArrayRecord, ConfigRecord, Context, Message
+from flwr.app import ArrayRecord, Context, Message
 from flwr.clientapp import ClientApp
 from torch import Tensor
 
@@ -23,14 +23,17 @@ from clients.payload import (
     train_reply,
     unpack,
 )
+from clients.pin import hold_to
 from clients.place import run_folder
+from clients.policy import check_allowed, policy_of
+from clients.seam import embedded, told
 from clients.secagg import make_keys, make_shares, masked, reveal
 from clients.wire import BUNDLE, bundle, unbundle
 from comigs.adapters import adapter_parameters
 from comigs.codecs import Arrays
 from comigs.config import RunConfig
-from comigs.configload import load_config, write_config
-from comigs.errors import ComigsError
+from comigs.configload import write_config
+from comigs.errors import Refusal
 from comigs.local import (
     Order,
     Trained,
@@ -40,59 +43,115 @@ from comigs.local import (
     training_clients,
 )
 from comigs.masking import MASKED
-from comigs.methods import find_method
-from comigs.state import intact_rounds, state_root
+from comigs.messages.order import (
+    Asked,
+    BoxesTold,
+    FinalAsked,
+    KeysTold,
+    RoundAsked,
+    TrainAsked,
+    UnmaskTold,
+    read,
+    read_config,
+)
+from comigs.methods import all_methods, find_method
+from comigs.policy import Policy
+from comigs.state import intact_rounds, round_folder, state_root
 
-app = ClientApp()
+M = TypeVar("M", bound=Asked)
+Answers = Callable[[Message, Context], Message]
 
 
-@lru_cache(maxsize=4)
-def _parse(text: str) -> RunConfig:
-    if "${" in text:  # it would be filled in with this device's environment
-        raise ComigsError("the server's configuration holds ${...}; a device does not fill it in")
-    return load_config(json.loads(text))
+def _in_codes(message: Message, context: Context, answer: Answers) -> Message:
+    """What went wrong on a device stays in its log; a server gets a code.
+
+    The clients of an embedded engine are the user's own, who gets the whole text.
+    """
+    try:
+        return answer(message, context)
+    except Exception as error:
+        if embedded(context):
+            raise
+        raise told(error) from None
 
 
-def unwrap(message: Message, context: Context) -> tuple[RunConfig, int, Path, ConfigRecord]:
-    """The run's configuration, the client's number and state folder, and the rest of the order."""
-    order = message.content.config_records["config"]
-    config = _parse(str(order["config"]))
-    client = int(context.node_config["partition-id"])
-    folder = run_folder(str(context.node_config["state-dir"]), config.flower.run)
+app = ClientApp(mods=[_in_codes])
+
+
+@dataclass(frozen=True)
+class Task(Generic[M]):
+    """What a message asks of this device, checked."""
+
+    config: RunConfig
+    client: int
+    root: Path
+    order: M
+    policy: Policy
+
+
+def unwrap(message: Message, context: Context, kind: type[M]) -> Task[M]:
+    """The task of a message: by its schema, within the device's policy, of the run as pinned.
+
+    Raises:
+        Refusal: why it is not done.
+    """
+    order = read(kind, message.content.config_records.get("config"))
+    config, node = read_config(order.config), context.node_config
+    policy = Policy()
+    if not embedded(context):
+        if config.flower.run is None:
+            raise Refusal("bad-config", "flower.run is null; a run has a name", "flower.run")
+        policy = policy_of(node, config.data.name)
+        check_allowed(policy, config)
+    if (method := config.method) not in all_methods():
+        raise Refusal("bad-config", f"method {method!r} is unknown", "method")
+    client, folder = (
+        int(node["partition-id"]),
+        run_folder(str(node["state-dir"]), config.flower.run),
+    )
+    root = state_root(folder, client)
+    state = getattr(order, "state_round", 0)
+    if state and not (place := round_folder(root, state)).is_dir():
+        raise Refusal("no-state", f"{place} is damaged (FileNotFoundError)", "state-round")
+    if max(state, getattr(order, "server_round", None) or 0) > config.rounds:
+        raise Refusal("bad-order", f"there are {config.rounds} rounds", "server-round")
+    hold_to(config, folder)
     if config.flower.run:  # a process of its own
         torch.set_num_threads(config.threads or 1)
         if not (folder / "config.yaml").exists():
             write_config(config, folder)
-    root = state_root(folder, client)
-    return config, client, root, order
-
-
-def _number(order: ConfigRecord, key: str) -> int:
-    value = order[key]
-    if not isinstance(value, int):
-        raise ComigsError(f"the server's message has {key} = {value!r}, not a number")
-    return value
+    return Task(config, client, root, order, policy)
 
 
 def _arrays(message: Message) -> ArrayRecord:
-    return message.content.array_records["arrays"]
+    arrays = message.content.array_records.get("arrays")
+    if arrays is None:
+        raise Refusal("bad-arrays", "the server's message has no arrays")
+    return arrays
 
 
 def _shared(message: Message) -> dict[str, Tensor]:
-    arrays = _arrays(message)
-    return unpack(unbundle(arrays) if BUNDLE in arrays else arrays)
+    try:
+        arrays = _arrays(message)
+        return unpack(unbundle(arrays) if BUNDLE in arrays else arrays)
+    except (ValueError, TypeError, KeyError, EOFError, MemoryError, SyntaxError) as error:
+        why = f"the server's arrays cannot be read ({type(error).__name__})"
+        raise Refusal("bad-arrays", why) from None
 
 
 @app.query()
 def hello(message: Message, context: Context) -> Message:
     """Say who this device is, which rounds it has saved, and what it would share."""
-    config, client, root, _ = unwrap(message, context)
+    task = unwrap(message, context, Asked)
+    config, client = task.config, task.client
+    if not 0 <= client < len(names := training_clients(config)):
+        raise Refusal("no-client", f"partition-id is {client}; there are {len(names)} clients")
     method = find_method(config.method)
     named = adapter_parameters(model_of(config, client)) if method.trains else {}
     about = {
         "client": client,
-        "name": training_clients(config)[client],
-        "rounds": intact_rounds(root),
+        "name": names[client],
+        "rounds": intact_rounds(task.root),
         "shapes": {n: list(p.shape) for n, p in named.items() if method.shares(n)},
     }
     return hello_reply(message, about)
@@ -111,10 +170,15 @@ def train(message: Message, context: Context) -> Message:
 
 def unwrap_order(message: Message, context: Context) -> tuple[RunConfig, Order]:
     """What a train message asks for."""
-    config, client, root, order = unwrap(message, context)
-    mu = float(order.get("proximal-mu", 0.0))  # type: ignore[arg-type]
-    numbers = (_number(order, "server-round"), _number(order, "state-round"))
-    return config, Order(client, *numbers, _shared(message), root, mu)
+    task = unwrap(message, context, TrainAsked)
+    said, secure = task.order, task.config.privacy.secure != "none"
+    if secure:
+        read(BoxesTold, message.content.config_records.get("secagg"))
+    shared = _shared(message)
+    order = Order(
+        task.client, said.server_round, said.state_round, shared, task.root, said.proximal_mu
+    )
+    return task.config, order
 
 
 def trained_reply(message: Message, config: RunConfig, order: Order, trained: Trained) -> Message:
@@ -131,44 +195,50 @@ def _masked(
     message: Message, config: RunConfig, order: Order, update: Mapping[str, Tensor]
 ) -> Arrays:
     """The update as one array under masks."""
-    record: Any = message.content.config_records["secagg"]
-    inbox = dict(zip(record["clients"], record["values"], strict=True))
-    limit, count = config.privacy.range, record["count"]
-    return {MASKED: masked(order.root, order.round, order.client, update, inbox, limit, count)}
+    told = read(BoxesTold, message.content.config_records.get("secagg"))
+    number, client, limit = order.round, order.client, config.privacy.range
+    return {MASKED: masked(order.root, number, client, update, told.inbox, limit, told.count)}
 
 
 @app.train("keys")
 def keys(message: Message, context: Context) -> Message:
     """Secure aggregation: make keys for a round."""
-    _, client, root, order = unwrap(message, context)
-    return secagg_reply(message, [client], make_keys(root, _number(order, "server-round")))
+    task = _secure(message, context)
+    return secagg_reply(message, [task.client], make_keys(task.root, task.order.server_round))
 
 
 @app.train("shares")
 def shares(message: Message, context: Context) -> Message:
     """Secure aggregation: split the secrets among the clients whose keys have come."""
-    _, client, root, order = unwrap(message, context)
-    record: Any = message.content.config_records["secagg"]
-    pairs = zip(record["values"][::2], record["values"][1::2], strict=True)
-    public = dict(zip(record["clients"], pairs, strict=True))
-    number = _number(order, "server-round")
-    boxes = make_shares(root, number, client, public, record["threshold"])
+    task = _secure(message, context)
+    told = read(KeysTold, message.content.config_records.get("secagg"))
+    if told.threshold < max(task.policy.threshold, task.config.privacy.threshold or 2):
+        raise Refusal("secagg", f"threshold is {told.threshold}; it must be greater", "threshold")
+    number = task.order.server_round
+    boxes = make_shares(task.root, number, task.client, told.public, told.threshold)
     return secagg_reply(message, list(boxes), list(boxes.values()))
 
 
 @app.train("unmask")
 def unmask(message: Message, context: Context) -> Message:
     """Secure aggregation: give the shares that remove the masks of the sum."""
-    _, _, root, order = unwrap(message, context)
-    record: Any = message.content.config_records["secagg"]
-    number = _number(order, "server-round")
-    told = reveal(root, number, record["clients"], record["lost"])
-    return secagg_reply(message, list(told), list(told.values()))
+    task = _secure(message, context)
+    told = read(UnmaskTold, message.content.config_records.get("secagg"))
+    given = reveal(task.root, task.order.server_round, told.clients, told.lost)
+    return secagg_reply(message, list(given), list(given.values()))
+
+
+def _secure(message: Message, context: Context) -> Task[RoundAsked]:
+    task = unwrap(message, context, RoundAsked)
+    if task.config.privacy.secure == "none":
+        raise Refusal("secagg", "privacy.secure is none in this run", "privacy.secure")
+    return task
 
 
 @app.evaluate()
 def evaluate(message: Message, context: Context) -> Message:
     """Evaluate the final model on the test split."""
-    config, client, root, order = unwrap(message, context)
-    rows = final_evaluation(config, client, _number(order, "state-round"), _shared(message), root)
+    task = unwrap(message, context, FinalAsked)
+    config, client, number = task.config, task.client, task.order.state_round
+    rows = final_evaluation(config, client, number, _shared(message), task.root)
     return final_reply(message, rows)

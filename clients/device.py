@@ -14,17 +14,21 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Client, Connection
 from pathlib import Path
+from typing import Any
 
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
 from clients.place import run_folder, socket_of
+from clients.policy import policy_of
+from clients.seam import Told, told
 from clients.wire import decode, encode
-from comigs.errors import ComigsError
+from comigs.errors import Refusal
+from comigs.messages.plain import read_object
 
 TRAINER = "clients.trainer"  # module that a trainer's process runs
 LOG = "trainer.log"
@@ -43,11 +47,16 @@ def answer(message: Message, context: Context) -> Message:
     """The trainer's reply; a trainer that dies at work is started anew, once.
 
     Raises:
-        ComigsError: the reason why there is no reply.
+        Told: a code for the reason why there is no reply.
     """
-    config = json.loads(str(message.content.config_records["config"]["config"]))
-    folder = run_folder(str(context.node_config["state-dir"]), config["flower"]["run"])
-    timeout = config["server"]["round_timeout"]
+    try:
+        return _answer(message, context)
+    except Exception as error:
+        raise told(error) from None
+
+
+def _answer(message: Message, context: Context) -> Message:
+    folder, timeout = _place(message, context.node_config)
     node = json.dumps(dict(context.node_config)).encode()
     request = [node, encode(message)]
     try:
@@ -57,18 +66,38 @@ def answer(message: Message, context: Context) -> Message:
     try:
         return decode(ask(folder, request, timeout, anew=True))
     except (EOFError, OSError) as error:
-        raise ComigsError(f"the trainer died, twice; see {folder / LOG}") from error
+        raise Refusal("trainer-died", f"the trainer died, twice; see {folder / LOG}") from error
 
 
-def ask(folder: Path, request: list[bytes], timeout: float | None, anew: bool = False) -> bytes:
+def _place(message: Message, node: Mapping[str, Any]) -> tuple[Path, float]:
+    """The run's folder, and seconds that this message may take.
+
+    Raises:
+        Refusal: the configuration is none, or the device's policy cannot be read.
+    """
+    record = message.content.config_records.get("config")
+    config = read_object(record.get("config") if record else None)
+    sections = [config.get(name) for name in ("flower", "server", "data")]
+    flower, server, data = (part if isinstance(part, dict) else {} for part in sections)
+    run, timeout = flower.get("run"), server.get("round_timeout")
+    if not isinstance(run, str):
+        raise Refusal("bad-config", f"flower.run is {run!r:.80}; a run has a name", "flower.run")
+    if timeout is not None and not (type(timeout) in (int, float) and timeout > 0):
+        raise Refusal("bad-config", "server.round_timeout is no time", "server.round_timeout")
+    most = policy_of(node, data.get("name")).hours * 3600
+    return run_folder(str(node["state-dir"]), run), min(timeout or most, most)
+
+
+def ask(folder: Path, request: list[bytes], timeout: float, anew: bool = False) -> bytes:
     """Send a request to the run's trainer, which is started if need be; return its answer.
 
     Args:
-        timeout: seconds until the trainer is killed; None for no limit.
+        timeout: seconds until the trainer is killed.
         anew: do not look for one that runs: it is about to end.
 
     Raises:
-        ComigsError: what went wrong at the trainer, or it took longer than `timeout`.
+        Told: what went wrong at the trainer, as a code.
+        Refusal: it took longer than `timeout`, or did not start.
         OSError, EOFError: it died.
     """
     with _connected(folder, anew) as trainer:
@@ -77,10 +106,11 @@ def ask(folder: Path, request: list[bytes], timeout: float | None, anew: bool = 
         if not trainer.poll(timeout):
             with suppress(ProcessLookupError):
                 os.kill(_process_of(trainer), signal.SIGKILL)
-            raise ComigsError(f"no answer within server.round_timeout = {timeout:g} s")
+            why = f"no answer within server.round_timeout = {timeout:g} s"
+            raise Refusal("too-slow", why, "server.round_timeout")
         kind, body = trainer.recv_bytes(), trainer.recv_bytes()
     if kind == FAILURE:
-        raise ComigsError(body.decode())
+        raise Told(body.decode())
     return body
 
 
@@ -115,7 +145,8 @@ def _start(folder: Path) -> Connection:
         if trainer := _connect(folder):
             return trainer
         time.sleep(0.05)
-    raise ComigsError(f"the trainer did not start: {_last_line(folder / LOG)}")
+    why = f"the trainer did not start: {_last_line(folder / LOG)}"
+    raise Refusal("trainer-failed", why)
 
 
 def _last_line(path: Path) -> str:

@@ -6,17 +6,23 @@ from flwr.app import Context, Message
 from flwr.app.message_type import MessageType
 
 from clients.app import trained_reply, unwrap, unwrap_order
+from comigs.errors import Refusal
 from comigs.group import train_together
 from comigs.local import experts_of
+from comigs.messages.order import TrainAsked
 
 
 def alike(message: Message, context: Context) -> Hashable:
     """Equal for train messages that `train_fused` may answer together; None for other messages."""
     if message.metadata.message_type != MessageType.TRAIN:
         return None
-    config, client, _, order = unwrap(message, context)
-    own = config.for_client(client)
-    return experts_of(config, client), own.model, own.micro_batch, order["server-round"]
+    try:
+        task = unwrap(message, context, TrainAsked)
+    except Refusal:  # it is answered by itself
+        return None
+    own = task.config.for_client(task.client)
+    experts = experts_of(task.config, task.client)
+    return experts, own.model, own.micro_batch, task.order.server_round
 
 
 def train_fused(

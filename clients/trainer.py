@@ -18,8 +18,8 @@ from flwr.clientapp import ClientApp
 
 from clients.device import ANSWER, FAILURE
 from clients.place import socket_of
+from clients.seam import told
 from clients.wire import decode, encode
-from comigs.errors import one_line
 from comigs.heap import keep_freed_memory
 
 IDLE_SECONDS = 600
@@ -45,7 +45,7 @@ def _answer(device: Connection, app: ClientApp) -> None:
     try:
         kind, body = ANSWER, encode(app(message, context))
     except Exception as error:
-        kind, body = FAILURE, one_line(error).encode()
+        kind, body = FAILURE, str(told(error)).encode()
     device.send_bytes(kind)
     device.send_bytes(body)
 

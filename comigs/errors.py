@@ -16,3 +16,21 @@ class BadInput(ComigsError):
 def one_line(error: BaseException) -> str:
     """`TypeName: message`, whatever line breaks the message holds."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+class Refusal(ComigsError):
+    """What a device was asked and does not do.
+
+    Attributes:
+        code: a short word for the kind.
+        key: the setting or field it is about, a name of ours; "" for none.
+    """
+
+    def __init__(self, code: str, detail: str, key: str = "") -> None:
+        super().__init__(detail)
+        self.code, self.key = code, key
+
+    @property
+    def public(self) -> str:
+        """What a server may know of it: nothing that is the device's own."""
+        return f"refused ({self.code}{self.key and ': '}{self.key})"

@@ -24,6 +24,7 @@ def client_context(node_id: int, num_clients: int, state_dir: str) -> Context:
             "partition-id": node_id - 1,
             "num-partitions": num_clients,
             "state-dir": state_dir,
+            "embedded": True,
         },
         state=RecordDict(),
         run_config={},
