@@ -113,7 +113,7 @@ def unwrap(message: Message, context: Context, kind: type[M]) -> Task[M]:
     state = getattr(order, "state_round", 0)
     if state and not (place := round_folder(root, state)).is_dir():
         raise Refusal("no-state", f"{place} is damaged (FileNotFoundError)", "state-round")
-    if max(state, getattr(order, "server_round", None) or 0) > config.rounds:
+    if max(state, getattr(order, "server_round", 0)) > config.rounds:
         raise Refusal("bad-order", f"there are {config.rounds} rounds", "server-round")
     hold_to(config, folder)
     if config.flower.run:  # a process of its own

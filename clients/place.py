@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 from comigs.configflower import FlowerConfig
-from comigs.errors import ComigsError
+from comigs.errors import BadInput, ComigsError, Refusal
 
 
 def run_folder(state_dir: str, run: str | None) -> Path:
@@ -17,11 +17,14 @@ def run_folder(state_dir: str, run: str | None) -> Path:
         run: `flower.run`; None in an embedded engine, whose folder has one run only.
 
     Raises:
-        BadInput: the name is not that of a folder.
+        Refusal: the name is not that of a folder.
     """
     folder = Path(state_dir).expanduser()
     if run is not None:
-        folder = folder / str(FlowerConfig(run=run).run)
+        try:
+            folder = folder / str(FlowerConfig(run=run).run)
+        except BadInput as error:
+            raise Refusal("bad-config", str(error), "flower.run") from None
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     return folder
 

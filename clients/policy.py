@@ -24,7 +24,7 @@ def policy_of(node: Mapping[str, Any], data: object) -> Policy:
         if given is not None:
             return read_policy(Path(str(given)).expanduser())
         beside = Path(str(data)).expanduser() / FILE
-        if beside.is_absolute() and beside.is_file():
+        if beside.is_file():
             return read_policy(beside)
     except (BadInput, OSError, RuntimeError, ValueError) as error:
         raise Refusal("bad-policy", str(error)) from None
@@ -83,10 +83,10 @@ def _check_names(policy: Policy, config: RunConfig) -> None:
 
 def _within(name: str, allowed: list[str]) -> bool:
     """Whether a path is one of the folders or below, links followed."""
-    path = Path(name).expanduser()
-    if not path.is_absolute():
+    try:
+        place = Path(name).expanduser().resolve()
+    except (OSError, RuntimeError, ValueError):
         return False
-    place = path.resolve()
     roots = [Path(root).expanduser() for root in allowed]
     return any(root.is_absolute() and place.is_relative_to(root.resolve()) for root in roots)
 

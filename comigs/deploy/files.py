@@ -34,6 +34,21 @@ config = '''
 '''
 """
 
+POLICY = """\
+# What this device allows, whatever a server asks. A line that is left out has its default.
+methods: null      # names of `comigs methods`, e.g. [comigs, fedavg]; null: all
+require: none      # protection of what is sent: none, secagg, dp (clipped here), or either
+threshold: 2       # of secagg: fewest clients that may restore a sum; always more than half
+clip: null         # of dp: greatest privacy.clip; null: any
+data: null         # folders of text; null: the one that holds this file
+models: [/models]  # folders of base models, or hub ids; bundled ones are always allowed
+rounds: 100000     # of a run
+steps: 10000       # local steps, or router steps, of a round
+tokens: 1.0e+9     # of a round: steps x batch_size x data.seq_len
+threads: {threads}
+hours: 24          # for one message
+"""
+
 SETTINGS = {
     "name": "first",
     "engine": {"name": "flower"},

@@ -10,7 +10,7 @@ from pathlib import Path
 from comigs.configrules import at_least, require
 from comigs.data.corpus import ROSTER, check_sizes, client_names, federation_folder
 from comigs.deploy.compose import checkout, compose_text
-from comigs.deploy.files import write_files
+from comigs.deploy.files import POLICY, write_files
 from comigs.deploy.fleet import (
     DEFAULT_MIX,
     Device,
@@ -22,6 +22,7 @@ from comigs.deploy.fleet import (
 )
 from comigs.deploy.keys import write_certificates, write_node_key, write_secret
 from comigs.errors import BadInput
+from comigs.policy import FILE
 
 HOSTS = ("superlink", "localhost", "127.0.0.1")
 IMAGE_USER = 10001  # of docker/Dockerfile
@@ -150,6 +151,8 @@ def _save(folder: Path, fleet: Fleet) -> None:
     """Write what follows from the fleet: names, compose.yaml, ownership."""
     names = [device.name for device in fleet.devices]
     places = [folder / "server", *(device_folder(folder, device) for device in fleet.devices)]
+    for device in fleet.devices:
+        _write_policy(device_folder(folder, device) / "data" / FILE, device)
     for place in places:
         (place / "data" / ROSTER).write_text(json.dumps(names) + "\n", encoding="utf-8")
     text = compose_text(fleet, folder.resolve().name, checkout())
@@ -158,6 +161,13 @@ def _save(folder: Path, fleet: Fleet) -> None:
     if os.getuid() == 0:
         uid, gid = (int(part) for part in fleet.user.split(":"))
         _hand_over([*places, folder / "ca"], uid, gid)
+
+
+def _write_policy(path: Path, device: Device) -> None:
+    """The device's policy, unless its owner has written one."""
+    if not path.exists():
+        path.write_text(POLICY.format(threads=max(8, device.threads)), encoding="utf-8")
+        path.chmod(0o600)
 
 
 def _hand_over(places: Sequence[Path], uid: int, gid: int) -> None:

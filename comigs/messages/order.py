@@ -69,7 +69,7 @@ class FinalAsked(Asked):
     """The final evaluation."""
 
     state_round: State
-    server_round: Number | None = None
+    server_round: State = 0
 
 
 class _Listed(_Strict):

@@ -27,6 +27,7 @@ def device(tmp_path, tree):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "bo.txt").write_text(made_up_text(1), encoding="utf-8")
     (tmp_path / "data" / "clients.json").write_text('["ana", "bo", "cy"]')
+    (tmp_path / "data" / "device.yaml").write_text(f"models: [{tree['model']['name']}]")
     client_names.cache_clear()
     config = load_config(tree)
     config = replace(config, data=replace(config.data, name=str(tmp_path / "data")))

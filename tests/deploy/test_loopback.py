@@ -40,11 +40,13 @@ def network():
 
 
 @pytest.fixture(scope="module")
-def services(tmp_path_factory, federation, network):
+def services(tmp_path_factory, federation, tiny_model, network):
     """All services of a project; its devices are registered."""
     port, folder = free_port(), tmp_path_factory.mktemp("deploy") / "project"
     size = ("--clients", len(NAMES), "--port", port)
     call("deploy", "init", folder, *size, "--data", federation)
+    for policy in folder.glob("devices/*/data/device.yaml"):
+        policy.write_text(policy.read_text().replace("[/models]", f"[{tiny_model}]"))
     hosts = [*HOSTS, network.host]
     write_certificates(folder / "ca", folder / "server" / "keys", hosts, days=1)
     services = Services(
@@ -140,7 +142,7 @@ def test_nothing_is_lost_with_the_superlink_a_device_a_cable_or_the_serverapp(
     assert_same_numbers(folder, finished)
     for name in NAMES:
         texts = [path.name for path in (services.folder / "devices" / name / "data").iterdir()]
-        assert set(texts) == {f"{name}.txt", "clients.json"}
+        assert set(texts) == {f"{name}.txt", "clients.json", "device.yaml"}
 
 
 def test_flower_s_own_command_runs_the_project(services, tree, monkeypatch):

@@ -73,8 +73,11 @@ def test_every_command_has_help(command):
 def test_a_device_holds_its_own_text_and_everybodys_name(project, texts):
     held = {path.name: set(files(path / "data")) for path in (project / "devices").iterdir()}
     assert held == {
-        "ana": {Path("clients.json"), Path("ana.txt")},
-        "bo": {Path("clients.json"), *(Path(f"bo/{s}.txt") for s in ("train", "valid", "test"))},
+        "ana": {Path("clients.json"), Path("device.yaml"), Path("ana.txt")},
+        "bo": {
+            *map(Path, ("clients.json", "device.yaml", "bo/train.txt", "bo/valid.txt")),
+            Path("bo/test.txt"),
+        },
     }
     assert set(files(project / "server" / "data")) == {Path("clients.json")}
     for place in ("server", "devices/ana", "devices/bo"):
