@@ -131,10 +131,10 @@ def _arrays(message: Message) -> ArrayRecord:
 
 
 def _shared(message: Message) -> dict[str, Tensor]:
+    arrays = _arrays(message)
     try:
-        arrays = _arrays(message)
         return unpack(unbundle(arrays) if BUNDLE in arrays else arrays)
-    except (ValueError, TypeError, KeyError, EOFError, MemoryError, SyntaxError) as error:
+    except Exception as error:  # protobuf's, Flower's, NumPy's or a tokenizer's
         why = f"the server's arrays cannot be read ({type(error).__name__})"
         raise Refusal("bad-arrays", why) from None
 

@@ -77,8 +77,11 @@ def check_arrived(method: Method, model: PeftModel, shared: Mapping[str, Tensor]
             raise _refuse(name, "is not shared by this method")
         if own not in parameters:
             raise _refuse(name, "does not exist in this client's model")
-        if tensor.dtype != torch.float32 or tensor.dim() != parameters[own].dim():
-            raise _refuse(name, f"is {tensor.dtype} of shape {tuple(tensor.shape)}")
+        have, want = tuple(tensor.shape), tuple(parameters[own].shape)
+        if tensor.dtype != torch.float32:
+            raise _refuse(name, f"is {tensor.dtype}; only float32 travels")
+        if len(have) != len(want) or (have != want and not corrects and not method.prune):
+            raise _refuse(name, f"has shape {have}; this client's model needs {want}")
         if not torch.isfinite(tensor).all():
             raise _refuse(name, "holds NaN or infinity")
         if corrects:
