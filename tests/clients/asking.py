@@ -2,13 +2,16 @@
 
 import json
 
+import pytest
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
 from clients.app import app
 from comigs.configload import load_config, to_dict
+from comigs.errors import ComigsError
 
 NODE = 7
+SECRET = "swordfish-of-the-device"
 
 
 class Device:
@@ -51,3 +54,15 @@ class Device:
         """Everything under the device's folder, by path."""
         found = self.folder.rglob("*")
         return {p: p.read_bytes() for p in found if p.is_file() and not p.is_symlink()}
+
+
+def refused(device, code, *arguments, **numbers):
+    """The device refuses with this code and says nothing else; nothing of its own changes."""
+    before = device.files()
+    with pytest.raises(ComigsError) as caught:
+        device.ask(*arguments, **numbers)
+    assert str(caught.value) == f"refused ({code})"
+    assert caught.value.__cause__ is None
+    after = device.files()
+    assert {path: after.get(path) for path in before} == before
+    return set(after) - set(before)

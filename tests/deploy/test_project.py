@@ -203,6 +203,21 @@ def test_check_finds_what_is_wrong(project):
         assert words in line
 
 
+def test_a_device_s_policy_stays_as_its_owner_wrote_it_and_is_checked(project):
+    policy = project / "devices/ana/data/device.yaml"
+    assert policy.stat().st_mode & 0o777 == 0o600
+    policy.write_text("threads: 2\nthread: 3\n")
+    done("rotate", project)
+    done("add-client", project)
+    assert policy.read_text() == "threads: 2\nthread: 3\n"
+    assert (project / "devices/cy/data/device.yaml").is_file()
+    result = call("check", project)
+    assert result.exit_code == 1
+    assert "ana/data/device.yaml: unknown key thread; did you mean threads?" in result.stdout
+    text = (project / "compose.yaml").read_text()
+    assert text.count('policy="/data/device.yaml"') == 3
+
+
 def test_bad_input_is_one_line_and_writes_nothing(texts, project, tmp_path):
     new, before = tmp_path / "new", files(project)
     init = ("init", new, "--data", texts, "--clients")

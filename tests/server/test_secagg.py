@@ -249,6 +249,7 @@ def test_a_client_believes_no_list_of_keys_that_cannot_be_right(tmp_path):
         ({"payload": {"codec": "int8"}}, "payload.codec none; it is 'int8'"),
         ({"privacy": {"mechanism": "client"}}, "privacy.mechanism none"),
         ({"privacy": {"threshold": 4}}, "4 clients in a round; only 3 take part"),
+        ({"privacy": {"threshold": 2}, "data": "multilingual", "model": "comigs-tiny"}, "or null"),
         ({"privacy": {"range": 0}}, "privacy.range is 0"),
         ({"participation": 0.01}, "2 clients in a round; only 1 take part"),
         ({"method": "comigs-2g", "experts": {"specialists": [0, 1, 3]}}, "clients that share"),
