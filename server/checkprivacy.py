@@ -63,8 +63,8 @@ def _check_secure(config: RunConfig, experts: Sequence[ExpertsConfig], taking_pa
         raise BadInput(f"{start} {least} clients in a round; only {taking_part} take part")
     if 2 * least <= taking_part:
         raise BadInput(
-            f"privacy.threshold is {least}; {taking_part} clients take part in a round, and devices "
-            f"want more than half: at least {taking_part // 2 + 1}, or null"
+            f"privacy.threshold is {least}; {taking_part} clients take part in a round, and "
+            f"devices want more than half: at least {taking_part // 2 + 1}, or null"
         )
     _check_mean(config, experts, start)
 
