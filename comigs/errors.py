@@ -27,7 +27,7 @@ class Refusal(ComigsError):
     """
 
     def __init__(self, code: str, detail: str, key: str = "") -> None:
-        super().__init__(detail)
+        super().__init__(f"{detail} ({code})")
         self.code, self.key = code, key
 
     @property

@@ -1,10 +1,15 @@
 """device.yaml: what a device's owner writes is read as it is meant, or is one clear line."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from comigs.deploy.files import POLICY
 from comigs.errors import BadInput
 from comigs.policy import Policy, read_policy
+
+ROOT = Path(__file__).parents[1]
 
 
 def read(tmp_path, text):
@@ -62,3 +67,13 @@ def test_a_missing_file_or_folder_is_one_line(tmp_path):
     for path in (tmp_path / "none.yaml", tmp_path / "device.yaml"):
         with pytest.raises(BadInput, match=r"yaml"):
             read_policy(path)
+
+
+def test_the_page_on_trust_names_every_setting_and_every_code():
+    page = (ROOT / "docs" / "trust.md").read_text("utf-8")
+    for field in Policy.__dataclass_fields__:
+        assert f"`{field}`" in page
+    files = [*(ROOT / "clients").glob("*.py"), *(ROOT / "comigs").rglob("*.py")]
+    codes = {c for p in files for c in re.findall(r'Refusal\("([a-z-]+)"', p.read_text("utf-8"))}
+    assert len(codes) > 9
+    assert [code for code in codes if f"`{code}`" not in page] == []
