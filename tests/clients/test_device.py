@@ -35,6 +35,7 @@ def ask(tmp_path, monkeypatch):
         seen.add(about["pid"])
         return about
 
+    ask.node = node
     yield ask
     for pid in seen:
         with suppress(ProcessLookupError):
@@ -70,6 +71,15 @@ def test_a_trainer_that_hangs_is_killed(ask):
     with pytest.raises(ComigsError, match=r"too-slow: server.round_timeout"):
         ask("hang", timeout=0.5)
     assert ask()["pid"] != before["pid"]
+
+
+def test_the_device_s_policy_limits_the_time_too(ask, tmp_path):
+    ask.node["policy"] = str(tmp_path / "device.yaml")
+    (tmp_path / "device.yaml").write_text("hours: 0.001")
+    before = ask()
+    with pytest.raises(ComigsError, match=r"too-slow"):
+        ask("hang")
+    assert ask(timeout=60)["pid"] != before["pid"]
 
 
 def test_a_trainer_that_cannot_start_says_why_on_the_device(ask, monkeypatch, capfd):
