@@ -18,6 +18,7 @@ from comigs.messages.plain import MOST_CHARACTERS
 from comigs.plainfile import read_plain
 
 PIN = "pin.json"
+_held: list[Any] = []  # the file, its stamp and the configuration that agreed last
 
 
 def hold_to(config: RunConfig, folder: Path) -> None:
@@ -26,9 +27,13 @@ def hold_to(config: RunConfig, folder: Path) -> None:
     Raises:
         Refusal: a setting differs from the pinned one, or the pin cannot be read.
     """
-    path, now, default = folder / PIN, identity(config), identity(RunConfig())
+    path = folder / PIN
+    if _held[:2] == [path, _stamp(path)] and _held[2] is config:
+        return
+    now, default = identity(config), identity(RunConfig())
     if not os.path.lexists(path):
         _create(path, now)
+    stamp = _stamp(path)
     try:
         pinned = default | json.loads(read_plain(path, folder, 2 * MOST_CHARACTERS))
     except Exception as error:
@@ -38,6 +43,16 @@ def hold_to(config: RunConfig, folder: Path) -> None:
         if key not in pinned or key not in now or pinned[key] != now[key]:
             known = key if key in default else ""
             raise Refusal("pinned", f"this run was begun with another {key}", known)
+    _held[:] = [path, stamp, config]
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    """Changes when the file does; () without one."""
+    try:
+        about = path.lstat()
+    except OSError:
+        return ()
+    return about.st_ino, about.st_mtime_ns, about.st_ctime_ns, about.st_size
 
 
 def _create(path: Path, pinned: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -9,8 +10,9 @@ from comigs.errors import Refusal
 
 MOST_CHARACTERS = 8 * 2**20  # a list entry for each of some 100,000 clients
 DEEPEST = 8
-LONGEST = 4096  # characters of one text
+LONGEST = 2**16  # characters of one text
 GREATEST = 2**63  # of a whole number
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def read_object(text: object) -> dict[str, Any]:
@@ -60,7 +62,7 @@ def _check(value: Any, depth: int) -> None:
     elif isinstance(value, str):
         if "${" in value:
             raise _refuse("holds ${...}; a device does not fill it in")
-        if len(value) > LONGEST or not value.isprintable():
+        if len(value) > LONGEST or _CONTROL.search(value):
             raise _refuse("holds a text that is too long or has control characters")
     elif isinstance(value, float):
         if not math.isfinite(value):

@@ -45,7 +45,7 @@ def deep(levels):
         '{"rounds":1' + "0" * 5000 + "}",
         deep(20),
         deep(200_000),
-        json.dumps({"name": "x" * 10_000}),
+        json.dumps({"name": "x" * 100_000}),
         json.dumps({"name": "a\x1b[31m"}),
         '{"name":"\\ud800"}',
         '{"no_such_key":1}',
