@@ -8,11 +8,14 @@ from flwr.app import Message
 from flwr.serverapp import Grid
 from flwr.serverapp.exception import AggregationError, InconsistentMessageReplies
 from flwr.serverapp.strategy import FedAvg
+from torch import Tensor
 
 from comigs.accountant import epsilon
 from comigs.config import RunConfig
 from comigs.errors import ComigsError
+from comigs.methods import find_method
 from comigs.selection import participants, wanted
+from server.aggregation import find_aggregator
 from server.clock import Closing, Loss, close_round, is_simulated, lost_devices, times_of
 from server.delivery import nodes_of, sharer
 from server.exchange import address, collect, message_bytes, order, pack, unpack
@@ -91,8 +94,9 @@ def train_round(
     abandoned = len(updates) < config.server.min_clients
     if session and not abandoned:
         updates = {0: sum_up(grid, config, session, updates, chosen, share_of)}
-    if not abandoned:
-        _aggregate(config, progress, strategy, number, updates)
+    rule = find_aggregator(find_method(config.method).aggregator)
+    fresh = {} if abandoned else _aggregate(config, progress, strategy, number, updates)
+    progress.shared = rule.lasting(progress.shared) | fresh
     wall = time.perf_counter() - begin
     for client, event in events.items():
         progress.client_rounds[client] = number
@@ -126,7 +130,8 @@ def _aggregate(
     strategy: FedAvg,
     number: int,
     updates: Mapping[int, Message],
-) -> None:
+) -> dict[str, Tensor]:
+    """What the round's updates make together."""
     try:
         mean, _ = strategy.aggregate_train(number, [updates[i] for i in sorted(updates)])
     except (AggregationError, InconsistentMessageReplies) as error:
@@ -135,7 +140,7 @@ def _aggregate(
         raise ComigsError(
             f"round {number}: {config.server.strategy} cannot combine {len(updates)} updates"
         )
-    progress.shared |= {name: tensor.float() for name, tensor in unpack(mean).items()}
+    return {name: tensor.float() for name, tensor in unpack(mean).items()}
 
 
 def _summary(events: list[Event], failed: int, wall: float) -> Event:

@@ -54,17 +54,27 @@ def own_names(
     return {name: tensor for name, tensor in kept.items() if name in shapes}
 
 
+def always(name: str) -> bool:
+    return True
+
+
 @dataclass(frozen=True)
 class Aggregator:
     """How the server combines what travels, and what goes back.
 
     Attributes:
+        lasts: whether a tensor of this name still holds when a later round has not renewed it.
         mixed_ranks: whether clients may have different LoRA ranks.
     """
 
     combine: Combine
     deliver: Deliver = own_names
+    lasts: Callable[[str], bool] = always
     mixed_ranks: bool = False
+
+    def lasting(self, kept: Tensors) -> dict[str, Tensor]:
+        """What of `kept` goes on to the next round, combined or abandoned."""
+        return {name: tensor for name, tensor in kept.items() if self.lasts(name)}
 
 
 def find_aggregator(name: str) -> Aggregator:

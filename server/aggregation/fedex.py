@@ -7,7 +7,7 @@ from torch import Tensor
 
 from comigs.ranks import pairs
 from server.aggregation import Aggregator, Scale, Tensors, Updates
-from server.aggregation.flora import deliver, remember, stacked
+from server.aggregation.flora import deliver, is_stack, remember, stacked
 from server.aggregation.mean import combine as mean
 
 
@@ -23,4 +23,4 @@ def combine(
     return out
 
 
-AGGREGATOR = Aggregator(combine, deliver)
+AGGREGATOR = Aggregator(combine, deliver, lambda name: not is_stack(name))

@@ -44,16 +44,27 @@ def remember(a: str, stack: tuple[Tensor, Tensor], kept: Tensors) -> dict[str, T
     return {stack_a: stack[0], stack_b: stack[1], delta_a: total[0], delta_b: total[1]}
 
 
+def is_stack(name: str) -> bool:
+    return ".stack_" in name
+
+
 def deliver(
     kept: Tensors, shapes: Mapping[str, tuple[int, ...]], scale: Scale, fresh: bool
 ) -> dict[str, Tensor]:
-    """The last round's stack to a client that took part in it; to others the sum of all."""
+    """Pair by pair, the last round's stack to a client that took part in it, if there is one.
+
+    To others, and where the last round has not renewed the pair, the sum of all rounds' stacks,
+    which takes the place of what the client has.
+    """
     out = {}
     for name, tensor in kept.items():
-        kind = ".stack_" if ".stack_" in name else ".delta_" if ".delta_" in name else ".lora_"
-        if name.replace(kind, ".lora_") in shapes and kind != (".delta_" if fresh else ".stack_"):
+        kind = ".stack_" if is_stack(name) else ".delta_" if ".delta_" in name else ".lora_"
+        stacked_now = fresh and name.replace(kind, ".stack_") in kept
+        if name.replace(kind, ".lora_") in shapes and kind != (
+            ".delta_" if stacked_now else ".stack_"
+        ):
             out[name] = tensor
     return out
 
 
-AGGREGATOR = Aggregator(combine, deliver, mixed_ranks=True)
+AGGREGATOR = Aggregator(combine, deliver, lambda name: not is_stack(name), mixed_ranks=True)
