@@ -80,6 +80,18 @@ def init_adapters(
         parameter.copy_(start_tensor(name, tuple(parameter.shape), seed, owner, round_number))
 
 
+@torch.no_grad()
+def start_empty_components(model: nn.Module, seed: int) -> None:
+    """Give rows of A that are 0 their start: with a column of B that is 0 they could never learn.
+
+    A device of a higher rank than all that trained in a round gets such components.
+    """
+    for name, parameter in adapter_parameters(model).items():
+        if ".lora_A." in name and (empty := ~parameter.any(1)).any():
+            start = start_tensor(name, tuple(parameter.shape), seed)
+            parameter[empty] = start.to(parameter.device)[empty]
+
+
 def start_tensor(
     name: str, shape: tuple[int, ...], seed: int, owner: int | str = "everyone", number: int = 0
 ) -> Tensor:
@@ -141,10 +153,7 @@ def save_experts(model: PeftModel, folder: str | Path) -> None:
     Raises:
         BadInput: for the experts of a method that corrects the base weights.
     """
-    if delta_tensors(model):
-        raise BadInput(
-            "these experts hold corrections of the base weights, which no LoRA can carry"
-        )
+    refuse_corrections(model)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(str(folder), selected_adapters=expert_blocks(model)[0].names)
@@ -152,6 +161,19 @@ def save_experts(model: PeftModel, folder: str | Path) -> None:
     save_file(routers, folder / "router.safetensors")
     text = json.dumps(model.comigs_settings, indent=2)
     (folder / "experts.json").write_text(text + "\n")
+
+
+def refuse_corrections(model: nn.Module) -> None:
+    """Refuse to write experts whose base weights are corrected: without that they are others.
+
+    Raises:
+        BadInput: when there are corrections (`comigs.deltas`).
+    """
+    if delta_tensors(model):
+        raise BadInput(
+            "these experts hold corrections of the base weights, which no LoRA can carry; "
+            "RunResult.client(i).model() has them"
+        )
 
 
 def load_experts(model: nn.Module, folder: str | Path) -> PeftModel:

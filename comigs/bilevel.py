@@ -14,7 +14,6 @@ import torch
 from peft import PeftModel
 from torch import Tensor, nn
 
-from comigs.adapters import training_experts
 from comigs.config import RunConfig
 from comigs.errors import ComigsError
 from comigs.evaluate import token_loss
@@ -181,6 +180,8 @@ def _first_order_step(learner: Learner, config: RunConfig, train: Tensor, valid:
     """One router step along the first-order gradient of the bilevel objective.
 
     The inner steps are on one train and one validation batch, with AdamW's present step sizes.
+    Dropout is off, as in alternation: it would be another mask in each of two gradients whose
+    difference is divided by nu.
     """
     router, model, routers = config.router, learner.trainee.model, learner.routers
     assert learner.router_optimizer
@@ -189,10 +190,8 @@ def _first_order_step(learner: Learner, config: RunConfig, train: Tensor, valid:
         ce = token_loss(model, windows, "mean", config.train.loss == "chunked")
         return ce + router.balance * balance_loss(model, router.generalist_importance)
 
-    with (
-        forward_of(model, config.train),
-        training_experts(model, (learner.experts | routers).__contains__),
-    ):
+    everything = Part(valid, learner.experts | routers, [])
+    with forward_of(model, config.train), learner.training(everything, dropout=False):
         gradients = hypergradient(
             lambda step: loss(train),
             lambda step: loss(valid),

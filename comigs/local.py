@@ -24,7 +24,7 @@ from comigs.deltas import clear_deltas
 from comigs.evaluate import evaluate
 from comigs.methods import find_method
 from comigs.outgoing import left_of, outgoing
-from comigs.ranks import cut
+from comigs.ranks import cut, rank_of
 from comigs.receive import Arrival, finish, receive
 from comigs.seeds import derive
 from comigs.state import read_state, write_state
@@ -216,7 +216,10 @@ def end_round(
     tensors = adapter_tensors(begun.model)
     meta = begun.meta | {"steps_done": begun.meta["steps_done"] + steps}
     if method.prune:
-        meta["rank"] = method.prune(begun.order.shared, tensors)
+        received = begun.order.shared
+        if received:  # in the configured rank and its scale
+            received = cut(received, rank_of(tensors), config.experts)
+        meta["rank"] = method.prune(received, tensors)
         tensors = cut(tensors, meta["rank"], config.experts)
         moments = cut(moments, meta["rank"])
     order = begun.order

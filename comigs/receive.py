@@ -8,7 +8,11 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 
-from comigs.adapters import adapter_parameters, load_adapter_tensors
+from comigs.adapters import (
+    adapter_parameters,
+    load_adapter_tensors,
+    start_empty_components,
+)
 from comigs.config import RunConfig
 from comigs.data.tokens import ClientData
 from comigs.errors import Refusal
@@ -50,9 +54,12 @@ def receive(arrival: Arrival) -> dict[str, float]:
         return {}
     check_arrived(method, arrival.model, arrival.shared)
     if method.receive:
-        return method.receive(arrival)
-    load_adapter_tensors(arrival.model, arrival.shared)
-    return {}
+        metrics = method.receive(arrival)
+    else:
+        load_adapter_tensors(arrival.model, arrival.shared)
+        metrics = {}
+    start_empty_components(arrival.model, arrival.config.seed)
+    return metrics
 
 
 def finish(arrival: Arrival) -> dict[str, float]:

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from peft import PeftModel
 
-from comigs.adapters import save_experts
+from comigs.adapters import refuse_corrections, save_experts
 from comigs.base import load_tokenizer
 from comigs.config import RunConfig
 from comigs.configload import read_config
@@ -61,7 +61,7 @@ def export_experts(folder: Path, client: int, to: Path, generalist_only: bool) -
         generalist_only: leave out what is the client's own: specialists and routers.
 
     Raises:
-        BadInput: when `to` exists or the client has no generalist to export.
+        BadInput: when `to` exists, or the client has no generalist that can be exported.
     """
     if to.exists() or to.is_symlink():
         raise BadInput(f"{to} exists already; give a new folder")
@@ -72,4 +72,5 @@ def export_experts(folder: Path, client: int, to: Path, generalist_only: bool) -
     names = [name for name in model.peft_config if name.startswith("generalist_")]
     if not names:
         raise BadInput("this method keeps no generalist experts")
+    refuse_corrections(model)
     model.save_pretrained(str(to), selected_adapters=names)

@@ -205,10 +205,12 @@ def test_a_first_order_router_step_changes_only_routers():
         assert torch.equal(ours[name], theirs[name]) == (not is_router(name)), name
 
 
-def test_with_a_large_nu_and_no_inner_movement_first_order_is_alternation():
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_without_inner_movement_first_order_is_alternation(dropout):
     """At zero inner step size theta_nu is theta_0, so that the difference is nothing."""
     config = replace(CONFIG, train=TrainConfig(lr=1e-30), router=RouterConfig(every=5, lr=0.01))
-    one, two = make_model(specialists=1, top_k=2), make_model(specialists=1, top_k=2)
+    experts = {"specialists": 1, "top_k": 2, "dropout": dropout}
+    one, two = make_model(**experts), make_model(**experts)
     first_order = replace(config.router, grad="first_order", steps=1)
     train(one, replace(config, router=first_order))
     train(two, replace(config, router=replace(config.router, steps=1)))

@@ -85,7 +85,8 @@ class Method:
             None to copy it. Returns metrics.
         finish: personalises the final model once more, at the very end.
         penalty: added to the loss of expert steps; given the trained tensors by name.
-        prune: given a round's received and trained tensors, the client's LoRA rank from now on.
+        prune: given a round's received and trained tensors, both of the client's present rank and
+            scale, the rank from now on.
         accepts: given every client's experts, why the method's mathematics does not allow a
             configuration; None if it does.
     """

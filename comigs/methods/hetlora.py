@@ -50,7 +50,11 @@ def tail_norm(tensors: Tensors, rank: int) -> float:
 
 
 def prune(received: Tensors, trained: Tensors) -> int:
-    """The client's rank from now on: cut when its tail is below the server's."""
+    """The client's rank from now on: cut when its tail is below the server's.
+
+    Args:
+        received: what the server sent, brought to the rank and scale of what was trained.
+    """
     rank = rank_of(trained)
     smaller = bool(received) and tail_norm(trained, rank) < tail_norm(received, rank)
     return first_pruned(rank) if smaller else rank

@@ -7,9 +7,13 @@ import torch
 from torch import nn
 
 import comigs
-from comigs.adapters import adapter_tensors
+from comigs.adapters import adapter_parameters, adapter_tensors, start_tensor
+from comigs.configload import load_config
+from comigs.local import Order, begin_round, end_round
 from comigs.methods.hetlora import METHOD, PENALTY, penalty, prune, tail_norm
-from comigs.ranks import rank_of
+from comigs.ranks import pairs, rank_of
+from comigs.state import read_state
+from comigs.trainee import LocalStats
 from tests.helpers import events
 
 pytest_plugins = ("tests.fixtures",)
@@ -64,3 +68,49 @@ def test_a_client_that_prunes_sends_less_and_goes_on(tree, tmp_path, monkeypatch
     assert sent[2] == sent[3] == sent[1] * 3 / 4
     assert not events(tmp_path, "failure")
     assert rank_of(adapter_tensors(result.client(0).model())) == 3
+
+
+def untrained_round(config, order):
+    """A round of a client whose training changes nothing."""
+    end_round(begin_round(config, order), {}, LocalStats([1.0], [0.0]), 0.0)
+
+
+@pytest.fixture
+def client(tree):
+    experts = {"specialists": 0, "rank": 8, "dropout": 0.0}
+    return load_config(tree | {"method": "hetlora", "experts": experts}).for_client(0)
+
+
+def from_the_server(client, rank, tmp_path):
+    """What the server keeps after clients of that rank, at the client's configured rank."""
+    order = Order(0, 1, 0, {}, tmp_path)
+    named = adapter_parameters(begin_round(client, order).model)
+    rng = torch.Generator().manual_seed(1)
+    sent = {name: torch.randn(p.shape, generator=rng) for name, p in named.items()}
+    for a, b in pairs(sent):
+        sent[a][rank:], sent[b][:, rank:] = 0, 0
+    return sent
+
+
+def test_a_pruned_client_compares_in_its_own_rank_and_scale(client, tmp_path, monkeypatch):
+    """Configured rank 8, now 4, its tail the server's own: nothing is below."""
+    with monkeypatch.context() as patch:
+        eager = replace(METHOD, prune=lambda received, trained: 4)
+        patch.setattr("comigs.local.find_method", lambda name: eager)
+        untrained_round(client, Order(0, 1, 0, {}, tmp_path))
+    sent = from_the_server(client, 8, tmp_path)
+    untrained_round(client, Order(0, 2, 1, sent, tmp_path))
+    assert read_state(tmp_path, 2)[1]["rank"] == 4
+
+
+@pytest.mark.parametrize("method", ["hetlora", "flexlora"])
+def test_components_that_nobody_has_trained_begin_at_their_start(client, tmp_path, method):
+    """After clients of rank 2, rows 2 to 7 of A and columns of B are 0, and would stay so."""
+    client = replace(client, method=method)
+    sent = from_the_server(client, 2, tmp_path)
+    begun = begin_round(client, Order(0, 1, 0, sent, tmp_path))
+    tensors = adapter_tensors(begun.model)
+    for a, b in pairs(sent):
+        start = start_tensor(a, tuple(tensors[a].shape), client.seed)
+        assert torch.equal(tensors[a], torch.cat([sent[a][:2], start[2:]]))
+        assert torch.equal(tensors[b], sent[b])
