@@ -1,9 +1,12 @@
-"""Upload codecs: how tensors travel from a client to the server, and how they come back.
+"""Upload codecs: how updates travel from a client to the server, and how they come back.
 
 `bf16` rounds each number. `int8` has one float32 scale for each index of a tensor's shorter
-dimension (for a LoRA matrix: for each of its components). `topk-int8` is for updates: of each
-tensor the greatest elements and one scale, with a bit per element that says which they are; what is
-not sent is kept for the next round (error feedback, arXiv 1809.07599).
+dimension (for a LoRA matrix: for each of its components). `topk-int8` has of each tensor the
+greatest elements and one scale, with a bit per element that says which they are.
+
+What is encoded is the update, never the weights: a step far smaller than a weight would be lost in
+the weight's rounding, round after round. What rounding takes off an update is added to the next one
+(error feedback, arXiv 1809.07599), unless the method says otherwise (`Method.feedback`).
 """
 
 import math
@@ -62,7 +65,7 @@ def encode(payload: PayloadConfig, tensors: Mapping[str, Tensor]) -> Arrays:
     """The arrays that travel, as `wire` describes them.
 
     Args:
-        tensors: fp32, finite; for topk-int8 the update.
+        tensors: fp32, finite: an update, or without a codec what was trained.
     """
     arrays: Arrays = {}
     for name, tensor in tensors.items():

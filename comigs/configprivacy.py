@@ -10,7 +10,7 @@ from comigs.configrules import at_least, positive, require
 class PayloadConfig:
     """How a client's upload is packed (`comigs.codecs`)."""
 
-    codec: Literal["none", "bf16", "int8", "topk-int8"] = "none"  # topk: of the update
+    codec: Literal["none", "bf16", "int8", "topk-int8"] = "none"  # packs updates
     keep: float = 0.1  # of topk-int8: share of each tensor's elements that is sent
 
     def __post_init__(self) -> None:

@@ -9,8 +9,9 @@ from comigs.codecs import unsent
 from comigs.config import RunConfig
 from comigs.faults import poison
 from comigs.methods import find_method
+from comigs.reference import reference
 from comigs.state import read_state
-from comigs.update import clipped, minus, plus, reference
+from comigs.update import clipped, minus, plus
 
 Tensors = Mapping[str, Tensor]
 
@@ -24,21 +25,22 @@ def outgoing(
         number: the round.
         tensors: every adapter tensor as trained.
         sent: what the server sent for this round.
-        left: what earlier rounds did not send of their updates (`topk-int8`).
+        left: what earlier rounds did not send of their updates.
 
     Returns:
-        `tensors`, in which the shared ones are what to encode (with topk-int8 or secagg updates),
+        `tensors`, in which the shared ones are what to encode (with a codec or secagg updates),
         and what is left for the next round.
     """
     poisoned = client in (config.faults.poisoned or [])
     clips = config.privacy.mechanism != "none" and config.privacy.where == "client"
-    sparse = config.payload.codec == "topk-int8"
-    as_update = sparse or config.privacy.secure != "none"
+    coded = config.payload.codec != "none"
+    as_update = coded or config.privacy.secure != "none"
     if not (poisoned or clips or as_update):
         return dict(tensors), {}
-    shares = find_method(config.method).shares
-    shared = {name: tensor for name, tensor in tensors.items() if shares(name)}
-    start = reference(sent, {n: tuple(t.shape) for n, t in shared.items()}, config.seed)
+    method = find_method(config.method)
+    shared = {name: tensor for name, tensor in tensors.items() if method.shares(name)}
+    shapes = {name: tuple(tensor.shape) for name, tensor in shared.items()}
+    start = reference(config, client, number, sent, shapes)
     update = minus(shared, start)
     if clips:
         update = clipped(update, config.privacy.clip)
@@ -46,14 +48,15 @@ def outgoing(
         update = poison(config.faults, update, config.seed, client, number)
     if not as_update:
         return {**tensors, **plus(update, start)}, {}
-    if not sparse:
+    if not (coded and method.feedback):
         return {**tensors, **update}, {}
-    update = plus(update, left) if left else update
+    same = {name: t for name, t in left.items() if tuple(t.shape) == shapes.get(name)}
+    update |= plus(same, update)
     return {**tensors, **update}, unsent(config.payload, update)
 
 
 def left_of(config: RunConfig, root: Path, state_round: int) -> dict[str, Tensor]:
     """What the client's earlier rounds did not send of their updates."""
-    if config.payload.codec != "topk-int8" or state_round == 0:
+    if config.payload.codec == "none" or state_round == 0:
         return {}
     return read_state(root, state_round)[0].get("unsent", {})

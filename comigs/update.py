@@ -4,25 +4,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from comigs.adapters import start_tensor
-
 Tensors = Mapping[str, Tensor]
-
-
-def reference(sent: Tensors, shapes: Mapping[str, tuple[int, ...]], seed: int) -> dict[str, Tensor]:
-    """What both sides know that a client's shared tensors started from.
-
-    Args:
-        sent: by the server; where it sent no tensor of that name and shape, the common start is
-            meant.
-        shapes: of the client's shared tensors.
-    """
-    return {
-        name: sent[name]
-        if name in sent and tuple(sent[name].shape) == shape
-        else start_tensor(name, shape, seed)
-        for name, shape in shapes.items()
-    }
 
 
 def minus(tensors: Tensors, others: Tensors) -> dict[str, Tensor]:

@@ -5,6 +5,7 @@ Names, shapes and sizes are checked before anything is decoded, and every fault 
 
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from io import BytesIO
 from typing import Any
 
@@ -17,13 +18,16 @@ from comigs.codecs import Wire, decode, wire
 from comigs.config import RunConfig
 from comigs.masking import MASKED
 from comigs.methods import find_method
+from comigs.reference import reference
 from comigs.replies import METRICS, unknown
-from comigs.update import minus, norm_of, plus, reference
+from comigs.update import minus, norm_of, plus
 from server.exchange import Answer, Client, pack
 
 HEADER = 1024  # bytes; a NumPy header is 128 or a little more
 ShareOf = Callable[[Client], Mapping[str, Tensor]]
 Arrays = Mapping[str, Array]
+Shapes = Mapping[str, tuple[int, ...]]
+Start = Callable[[Shapes], Mapping[str, Tensor]]
 
 
 def judge(
@@ -47,8 +51,9 @@ def judge(
         if fault:
             return True, event | {"reason": fault}
         if config.privacy.secure == "none":
-            update = _decoded(arrays, client, config, sent_to)
-            fault = fault_of_values(update, client, config, sent_to)
+            start = partial(_start, client, config, number, sent_to)
+            update = _decoded(arrays, client, config, start)
+            fault = fault_of_values(update, config, start)
     except (KeyError, TypeError, ValueError, EOFError, MemoryError) as error:
         reason = f"its reply cannot be used ({type(error).__name__}: {error})"
         return True, event | {"reason": reason}
@@ -116,24 +121,24 @@ def _header(array: Array) -> tuple[tuple[int, ...], str]:
     return shape, str(dtype)
 
 
-def _decoded(
-    arrays: Arrays, client: Client, config: RunConfig, sent_to: ShareOf
+def _start(
+    client: Client, config: RunConfig, number: int, sent_to: ShareOf, shapes: Shapes
 ) -> dict[str, Tensor]:
+    return reference(config, client.id, number, sent_to(client), shapes)
+
+
+def _decoded(arrays: Arrays, client: Client, config: RunConfig, start: Start) -> dict[str, Tensor]:
     shapes = shapes_of(arrays, client, config)
     values = {name: array.numpy() for name, array in arrays.items()}
     tensors = decode(config.payload, values, shapes)
-    if config.payload.codec != "topk-int8":
-        return tensors
-    return plus(tensors, reference(sent_to(client), shapes, config.seed))
+    return tensors if config.payload.codec == "none" else plus(tensors, start(shapes))
 
 
-def fault_of_values(
-    update: Mapping[str, Tensor], client: Client, config: RunConfig, sent_to: ShareOf
-) -> str | None:
+def fault_of_values(update: Mapping[str, Tensor], config: RunConfig, start: Start) -> str | None:
     """Why decoded tensors cannot be averaged, or None.
 
-    Where a method sends back something else than it averages, an update is measured from the common
-    start.
+    Args:
+        start: what tensors of these shapes started from (`comigs.reference`).
     """
     for name, tensor in update.items():
         if not torch.isfinite(tensor).all():
@@ -142,7 +147,7 @@ def fault_of_values(
     if limit is None:
         return None
     shapes = {name: tuple(tensor.shape) for name, tensor in update.items()}
-    norm = norm_of(minus(update, reference(sent_to(client), shapes, config.seed)))
+    norm = norm_of(minus(update, start(shapes)))
     if not norm <= limit:
         return f"sent an update of norm {norm:.4g}; server.max_norm is {limit:g}"
     return None

@@ -22,8 +22,9 @@ import torch
 from torch import Tensor
 
 from comigs.config import RunConfig
+from comigs.reference import reference
 from comigs.seeds import generator
-from comigs.update import clipped, minus, plus, reference
+from comigs.update import clipped, minus, plus
 from server.aggregation.mean import weighted_mean
 
 
@@ -39,7 +40,7 @@ def private_mean(
         kept: what the server sent to all; empty where they began from the common start.
     """
     shapes = {name: tuple(t.shape) for name, t in sent[min(sent)].items()}
-    start = reference(kept, shapes, config.seed)
+    start = reference(config, 0, number, kept, shapes)
     updates = {i: clipped(minus(t, start), config.privacy.clip) for i, t in sent.items()}
     std = config.privacy.noise * config.privacy.clip / len(updates)
     rng = generator(config.seed, "server", number, "privacy noise")

@@ -19,7 +19,8 @@ from torch import Tensor
 from comigs.config import RunConfig
 from comigs.errors import ComigsError
 from comigs.masking import MASKED, Words, from_words, mask
-from comigs.update import plus, reference
+from comigs.reference import reference
+from comigs.update import plus
 from server.exchange import Answer, Client, collect, order, pack
 
 T = TypeVar("T")
@@ -153,7 +154,7 @@ def sum_up(
     words = {i: np.asarray(record[MASKED].numpy()) for i, record in arrays.items()}
     total = unmask(grid, config, session, words, clients)
     shapes = clients[0].shapes
-    start = reference(sent_to(clients[0]), shapes, config.seed)
+    start = reference(config, 0, session.number, sent_to(clients[0]), shapes)
     summed = from_words(total, shapes, config.privacy.range, session.count)
     mean = plus({name: (part / len(words)).float() for name, part in summed.items()}, start)
     metrics = MetricRecord({"client": 0, "weight": 1.0})

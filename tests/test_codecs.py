@@ -8,12 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import comigs
+from comigs.adapters import start_tensor
 from comigs.codecs import decode, encode, unsent, wire, wire_bytes
 from comigs.configload import config_hash, load_config
 from comigs.configprivacy import PayloadConfig
 from comigs.errors import BadInput
+from comigs.outgoing import outgoing
+from comigs.ranks import cut
+from comigs.reference import reference
 from comigs.state import read_state
 from comigs.traffic import traffic
+from comigs.update import plus
 from tests.helpers import assert_same_numbers, events, stopped_and_resumed
 
 pytest_plugins = ("tests.fixtures",)
@@ -88,6 +93,43 @@ def test_error_feedback_sends_everything_in_time():
         torch.testing.assert_close(total[name] / 200, tensor, rtol=0, atol=0.1)
 
 
+def rounds_of(config, steps, sent_back, root):
+    """What the server holds after rounds in which a client's tensors move by `steps` each."""
+    shapes = {"l.lora_A.generalist_0.weight": (2, 6), "l.lora_B.generalist_0.weight": (4, 2)}
+    held, sent, left = {}, {}, {}
+    for number, by in enumerate(steps, 1):
+        start = reference(config, 0, number, sent, shapes)
+        trained = {name: tensor + by for name, tensor in start.items()}
+        update, left = outgoing(config, 0, number, trained, sent, left)
+        moved = arrived(config.payload, update)
+        held = plus(moved, reference(config, 0, number, sent, shapes))
+        sent = sent_back(held)
+    return held, {name: start_tensor(name, shape, config.seed) for name, shape in shapes.items()}
+
+
+@pytest.mark.parametrize("codec", LOSSY)
+@pytest.mark.parametrize("method", ["comigs", "flexlora", "pcl"])
+def test_small_steps_arrive(codec, method, tmp_path):
+    """Twenty steps of 1e-4 on weights of up to 0.4 are less than a weight's rounding."""
+    if codec == "topk-int8" and method != "comigs":
+        return  # refused
+    config = load_config({"method": method}, [f"payload.codec={codec}", "payload.keep=0.3"])
+    as_sent = (lambda held: {f"0/{n}": t for n, t in held.items()}) if method == "pcl" else dict
+    held, start = rounds_of(config, [1e-4] * 20, as_sent, tmp_path)
+    for name, tensor in held.items():
+        moved = float((tensor - start[name]).mean())
+        assert moved == pytest.approx(20e-4, rel=0.1 if codec == "topk-int8" else 0.01)
+
+
+def test_a_pruned_client_s_update_is_measured_at_its_rank():
+    config = load_config({"method": "hetlora"}, ["payload.codec=int8"])
+    a, b = "l.lora_A.generalist_0.weight", "l.lora_B.generalist_0.weight"
+    sent = {a: torch.randn(8, 6), b: torch.randn(4, 8)}
+    low = cut(sent, 4, config.experts)
+    start = reference(config, 0, 2, sent, {a: (4, 6), b: (4, 4)})
+    assert torch.equal(start[a], low[a]) and torch.equal(start[b], low[b])
+
+
 @pytest.mark.parametrize("codec", LOSSY)
 @pytest.mark.parametrize(
     "settings",
@@ -131,8 +173,9 @@ def test_a_codec_changes_little(tree, finished, tmp_path):
             assert row["after"] == pytest.approx(before[row["name"]], rel=off)
 
 
-def test_what_topk_left_out_is_private_state_and_resumes_bit_identical(tree, tmp_path):
-    tree = tree | {"payload": {"codec": "topk-int8"}, "participation": 0.6, "rounds": 4}
+@pytest.mark.parametrize("codec", LOSSY)
+def test_what_is_left_out_is_private_state_and_resumes_bit_identical(codec, tree, tmp_path):
+    tree = tree | {"payload": {"codec": codec}, "participation": 0.6, "rounds": 4}
     whole = comigs.run(tree, out=tmp_path / "whole").folder
     assert_same_numbers(stopped_and_resumed(tree, tmp_path / "run", after=3), whole)
     last = max(events(whole, "client"), key=lambda e: e["round"])

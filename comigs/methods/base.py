@@ -84,6 +84,10 @@ class Method:
         receive: puts what the server sent into the client's model, before a round and at the end;
             None to copy it. Returns metrics.
         finish: personalises the final model once more, at the very end.
+        restarts: whether a client begins a new LoRA in every round in which something arrives.
+        feedback: whether what a codec did not send of an update still means the same in the next
+            round, so that it is added there; not where the server changes the basis, or where an
+            update is the difference to the client's own last one and makes up for it anyway.
         penalty: added to the loss of expert steps; given the trained tensors by name.
         prune: given a round's received and trained tensors, both of the client's present rank and
             scale, the rank from now on.
@@ -104,6 +108,8 @@ class Method:
     alone: Callable[[int], str | None] = lambda step: None
     receive: "Callable[[Arrival], dict[str, float]] | None" = None
     finish: "Callable[[Arrival], dict[str, float]] | None" = None
+    restarts: bool = False
+    feedback: bool = True
     penalty: "Callable[[Mapping[str, nn.Parameter]], Tensor] | None" = None
     prune: "Callable[[Tensors, Tensors], int] | None" = None
     accepts: Callable[[RunConfig, Sequence[ExpertsConfig]], str | None] = lambda config, all: None

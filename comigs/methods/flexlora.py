@@ -8,4 +8,5 @@ METHOD = Method(
     summary="the mean of the devices' deltas, cut by SVD to the rank of each",
     aggregator="flexlora",
     experts=unrouted_generalists,
+    feedback=False,
 )

@@ -29,5 +29,7 @@ METHOD = Method(
     aggregator="flora",
     experts=unrouted_generalists,
     receive=receive,
+    restarts=True,
+    feedback=False,
     accepts=without_dropout,
 )

@@ -57,5 +57,6 @@ METHOD = Method(
     aggregator="gather",
     experts=unrouted_generalists,
     receive=receive,
+    feedback=False,
     accepts=same_experts,
 )

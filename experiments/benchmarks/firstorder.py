@@ -48,7 +48,9 @@ def main() -> None:
         directions=2 if args.quick else 24,
         nus=NUS[1:5:3] if args.quick else NUS,
     )
-    table = Table("inner steps", "alternating", *(f"nu {nu:g}" for nu in errors["1"] if nu), box=None)
+    table = Table(
+        "inner steps", "alternating", *(f"nu {nu:g}" for nu in errors["1"] if nu), box=None
+    )
     for inner, row in errors.items():
         table.add_row(inner, *(f"{100 * value:.1f} %" for value in row.values()))
     Console().print(table)

@@ -11,8 +11,9 @@ import comigs
 from comigs.accountant import epsilon
 from comigs.configload import load_config
 from comigs.errors import BadInput
+from comigs.reference import reference
 from comigs.state import read_state
-from comigs.update import clipped, minus, norm_of, reference
+from comigs.update import clipped, minus, norm_of
 from server.privacy import private_mean
 from tests.helpers import assert_same_numbers, events, stopped_and_resumed
 
@@ -123,7 +124,8 @@ def test_a_round_moves_the_shared_tensors_by_the_clip_at_most(tree, tmp_path):
     privacy = {"mechanism": "client", "clip": 0.03, "noise": 0.0}
     folder = comigs.run(tree | {"privacy": privacy}, out=tmp_path).folder
     one, two, three = (read_state(folder / "server", n)[0]["shared"] for n in (1, 2, 3))
-    start = reference({}, {name: tuple(t.shape) for name, t in one.items()}, 7)
+    config = load_config(tree)
+    start = reference(config, 0, 1, {}, {name: tuple(t.shape) for name, t in one.items()})
     for before, after in ((start, one), (one, two), (two, three)):
         assert 0.003 < norm_of(minus(after, before)) <= 0.0301
 

@@ -11,11 +11,13 @@ import clients.app
 import comigs
 import server.grids.inline
 from clients.secagg import make_keys, make_shares, masked, reveal
+from comigs.configload import load_config
 from comigs.errors import BadInput, ComigsError
 from comigs.masking import from_words, mask, step_of, to_words
+from comigs.reference import reference
 from comigs.state import read_state
 from comigs.traffic import traffic
-from comigs.update import minus, reference
+from comigs.update import minus
 from tests.helpers import assert_same_numbers, events, stopped_and_resumed
 
 pytest_plugins = ("tests.fixtures",)
@@ -171,7 +173,8 @@ def test_what_the_server_received_unmasks_no_single_update(secure, tmp_path, mon
     ]
     for client in (0, 1, 2):
         own = own_of(tmp_path, 1, client)
-        start = reference({}, {name: tuple(t.shape) for name, t in own.items()}, 7)
+        shapes = {name: tuple(t.shape) for name, t in own.items()}
+        start = reference(load_config({"seed": 7}), 0, 1, {}, shapes)
         true = to_words(minus(own, start), 1.0, 3)
         guesses = [words[client]]
         if client != 2:

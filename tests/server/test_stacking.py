@@ -96,7 +96,9 @@ def test_every_client_ends_with_the_exact_mean(rule, history):
             sent = [updates[c] for c in sorted(holders & updates.keys())]
             if combined and sent:
                 products = [
-                    SCALE * u[name(pair, "lora", "B")].double() @ u[name(pair, "lora", "A")].double()
+                    SCALE
+                    * u[name(pair, "lora", "B")].double()
+                    @ u[name(pair, "lora", "A")].double()
                     for u in sent
                 ]
                 mean = sum(products) / len(products)
