@@ -95,8 +95,8 @@ class RouterConfig:
     data: Literal["valid", "train"] = "valid"  # text that routers learn on
     lr: float | None = None  # null: train.lr; constant
     grad: Literal["alternating", "first_order"] = "alternating"  # see comigs/hypergradient.py
-    nu: float = 0.5  # of first_order: weight of the validation loss in the inner problem
-    inner_steps: int = 1  # of first_order
+    nu: float = 0.1  # of first_order: weight of the validation loss in the inner problem
+    inner_steps: int = 3  # of first_order
     balance: float = 0.01  # weight of the balance loss (lambda)
     generalist_importance: float = 0.5  # share of the load meant for the first expert (iota)
 

@@ -18,6 +18,7 @@ from comigs.errors import BadInput
 from comigs.plainfile import MIB, check_plain
 
 _NOT_IDENTITY = ("name", "engine.", "ray.", "flower.", "log.", "server.round_timeout")
+_OF_FIRST_ORDER = ("router.nu", "router.inner_steps")
 _IDENTITY = ("engine.fuse",)  # all the same: sums in another order
 
 
@@ -100,8 +101,11 @@ def write_config(config: RunConfig, folder: Path) -> None:
 
 def identity(config: RunConfig) -> dict[str, Any]:
     """Everything that decides the numbers, by dotted key."""
+    unread = _NOT_IDENTITY
+    if config.router.grad == "alternating":
+        unread += _OF_FIRST_ORDER
     flat = _flat(to_dict(config)).items()
-    return {k: v for k, v in flat if k in _IDENTITY or not k.startswith(_NOT_IDENTITY)}
+    return {k: v for k, v in flat if k in _IDENTITY or not k.startswith(unread)}
 
 
 def config_hash(config: RunConfig) -> str:

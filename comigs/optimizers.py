@@ -43,10 +43,11 @@ def moments_of(
 
 
 def adam_rates(optimizer: torch.optim.Optimizer) -> list[Tensor | float]:
-    """AdamW's present step size of every entry, in the parameters' order, for plain descent.
+    """How far AdamW moves every entry per unit of one batch's gradient, in the parameters' order.
 
-    It is lr / (sqrt(v) + rms), with the root mean square of sqrt(v) over the tensor in place of
-    AdamW's tiny epsilon: an entry whose gradient was 0 so far must not move without bound.
+    It is lr (1 - beta_1) / (sqrt(v) + rms): of a gradient, that share enters the moving mean which
+    AdamW steps along. The root mean square of sqrt(v) over the tensor stands in place of AdamW's
+    tiny epsilon: an entry whose gradient was 0 so far must not move without bound.
     """
     rates: list[Tensor | float] = []
     for group in optimizer.param_groups:
@@ -57,5 +58,6 @@ def adam_rates(optimizer: torch.optim.Optimizer) -> list[Tensor | float]:
                 rates.append(0.0)
                 continue
             correction = math.sqrt(1 - group["betas"][1] ** state["step"].item())
-            rates.append(group["lr"] * correction / (v.sqrt() + v.mean().sqrt()))
+            size = group["lr"] * (1 - group["betas"][0]) * correction
+            rates.append(size / (v.sqrt() + v.mean().sqrt()))
     return rates

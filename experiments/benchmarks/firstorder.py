@@ -30,7 +30,7 @@ from comigs.trainee import Learner, Trainee
 from experiments.benchmarks.record import RESULTS, prepare, save
 
 NUS = (1.0, 0.5, 0.1, 0.03, 0.01, 0.003, 0.001)
-INNER = (1, 3)
+INNER = (1, 3, 10)
 EPS = 1e-2  # of the central differences; routers start at +-0.09
 
 
@@ -45,7 +45,7 @@ def main() -> None:
     errors = measure(
         config,
         steps=4 if args.quick else 60,
-        directions=2 if args.quick else 24,
+        directions=2 if args.quick else 12,
         nus=NUS[1:5:3] if args.quick else NUS,
     )
     table = Table(
