@@ -6,7 +6,8 @@ Gaussian of multiplier noise / 2. Rounds draw their clients without replacement;
 is a bound (arXiv 1808.00087, theorem 27) that can be worse than none: the lower of the two counts.
 
 Who takes part and how many answer is taken as known to depend on no text. Amplification needs that
-an attacker does not know who was drawn: in a real deployment the seed is a secret.
+an attacker does not know who was drawn: the draw comes from the server's secret. What is counted is
+what was recorded when it was drawn, since clients come and go.
 """
 
 import math
@@ -14,26 +15,21 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 
-from comigs.config import RunConfig
+from comigs.configprivacy import PrivacyConfig
 from comigs.errors import BadInput
-from comigs.selection import is_on, participants
 
-Draw = tuple[int, int]  # clients that could be drawn, clients that were
+Draw = tuple[int, int]  # clients that could be drawn in a round, clients that were
+EVERYBODY: Draw = (1, 1)  # no gain from drawing: the most that a round can cost
 
 
-def epsilon(config: RunConfig, rounds: int, ids: Sequence[int]) -> float | None:
+def epsilon(privacy: PrivacyConfig, draws: Sequence[Draw]) -> float | None:
     """Epsilon at `privacy.delta` after some rounds; None without noise, where it is infinite.
 
     Args:
-        rounds: how many are done.
-        ids: of every client.
+        draws: of each round so far.
     """
-    draws: Counter[Draw] = Counter()
-    for number in range(1, rounds + 1):
-        there = sum(is_on(config, i, number) for i in ids)
-        draws[there, len(participants(config, number, ids))] += 1
-    drawn = tuple(sorted(draws.items()))
-    value = _epsilon(config.privacy.noise / 2, config.privacy.delta, drawn)
+    drawn = tuple(sorted(Counter(draws).items()))
+    value = _epsilon(privacy.noise / 2, privacy.delta, drawn)
     return value if math.isfinite(value) else None
 
 

@@ -101,7 +101,7 @@ def write_config(config: RunConfig, folder: Path) -> None:
 
 def identity(config: RunConfig) -> dict[str, Any]:
     """Everything that decides the numbers, by dotted key."""
-    unread = _NOT_IDENTITY
+    unread: tuple[str, ...] = _NOT_IDENTITY
     if config.router.grad == "alternating":
         unread += _OF_FIRST_ORDER
     flat = _flat(to_dict(config)).items()

@@ -15,15 +15,23 @@ def wanted(config: RunConfig, count: int) -> int:
     return max(1, round(config.participation * count))
 
 
-def participants(config: RunConfig, number: int, ids: Sequence[int]) -> list[int]:
+def participants(config: RunConfig, number: int, ids: Sequence[int], secret: str = "") -> list[int]:
     """Ids of the clients asked to train in round `number`, drawn from (seed, round), in order.
 
     Only devices that are there; `server.over_selection` asks for more than the round needs.
+
+    Args:
+        secret: of the server, in the place of the seed, where nobody may foresee the draw.
     """
     asked = round(wanted(config, len(ids)) * (1 + config.server.over_selection))
-    there = [i for i in ids if is_on(config, i, number)]
-    rng = random.Random(derive(config.seed, "server", number, "participants"))
+    there = those_there(config, number, ids)
+    rng = random.Random(derive(secret or config.seed, "server", number, "participants"))
     return sorted(rng.sample(there, min(asked, len(there))))
+
+
+def those_there(config: RunConfig, number: int, ids: Sequence[int]) -> list[int]:
+    """Ids of the clients whose devices can take part in a round."""
+    return [i for i in ids if is_on(config, i, number)]
 
 
 def is_on(config: RunConfig, client: int, number: int) -> bool:

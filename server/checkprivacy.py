@@ -42,6 +42,11 @@ def _check_mechanism(config: RunConfig, experts: Sequence[ExpertsConfig]) -> Non
     if config.server.strategy != "FedAvg":
         raise BadInput(f"{start} server.strategy FedAvg; it is {config.server.strategy!r}")
     _check_mean(config, experts, start)
+    if config.data.target == "mixture":
+        raise BadInput(
+            f"{start} data.target in_distribution: with 'mixture' every client's router learns on "
+            "everybody's validation text, so that one client's text moves the others' updates"
+        )
     check_accountant()
 
 

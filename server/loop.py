@@ -14,6 +14,7 @@ from server.journal import Journal
 from server.registry import Registry
 from server.resume import resume_point
 from server.round import train_round
+from server.secret import server_secret
 from server.strategy import make_strategy, restore_memory, strategy_memory
 
 
@@ -33,7 +34,9 @@ def run_rounds(grid: Grid, config: RunConfig, folder: Path, journal: Journal) ->
     names = [clients.names[i] for i in sorted(clients.names)]
     rounds = config.rounds if find_method(config.method).trains else 0
     journal.write("start", method=config.method, clients=names, rounds=rounds, round=progress.round)
-    strategy = make_strategy(config)
+    if config.privacy.mechanism != "none":
+        progress.secret = server_secret(folder / "server")
+    strategy = make_strategy(config, progress.secret)
     restore_memory(strategy, progress.memory)
     if config.server.strategy in FROM_THE_START and not progress.shared:
         progress.shared = start_of(config)

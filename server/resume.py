@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
+from comigs.accountant import EVERYBODY, Draw
 from comigs.config import RunConfig
 from comigs.configload import changed_keys, load_config, to_dict
 from comigs.errors import BadInput, ComigsError
@@ -34,6 +35,8 @@ class Progress:
         totals: by client id.
         memory: what the strategy carries from round to round.
         late: by client id, updates that arrive in a later round.
+        secret: of the server, where privacy needs one.
+        draws: per round, how many clients could be drawn for it, and how many were.
         seconds: wall time of all rounds; sim_seconds and sim_joules: the same on the devices.
     """
 
@@ -46,6 +49,8 @@ class Progress:
     late: dict[int, Late] = field(default_factory=dict)
     sim_seconds: float = 0.0
     sim_joules: float = 0.0
+    secret: str = ""
+    draws: list[Draw] = field(default_factory=list)
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
         """The tensors of the server's checkpoint, apart from the strategy's."""
@@ -60,6 +65,7 @@ class Progress:
             "totals": {str(i): asdict(t) for i, t in self.totals.items()},
             "seconds": self.seconds,
             "sim": [self.sim_seconds, self.sim_joules],
+            "draws": self.draws,
             "late": {str(i): [u.weight, u.due] for i, u in self.late.items()},
         }
 
@@ -102,6 +108,7 @@ def _load(config: RunConfig, root: Path, number: int) -> Progress:
         raise BadInput(
             f"this run was started with another {changed[0]}; a resumed run keeps its configuration"
         )
+    sim = meta.get("sim", [0.0, 0.0])
     return Progress(
         number,
         tensors["shared"],
@@ -113,7 +120,9 @@ def _load(config: RunConfig, root: Path, number: int) -> Progress:
             int(i): Late(_of_client(i, tensors.get("late", {})), weight, due)
             for i, (weight, due) in meta.get("late", {}).items()
         },
-        *meta.get("sim", [0.0, 0.0]),
+        sim_seconds=sim[0],
+        sim_joules=sim[1],
+        draws=[(there, drawn) for there, drawn in meta.get("draws", [EVERYBODY] * number)],
     )
 
 

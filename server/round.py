@@ -14,7 +14,7 @@ from comigs.accountant import epsilon
 from comigs.config import RunConfig
 from comigs.errors import ComigsError
 from comigs.methods import find_method
-from comigs.selection import participants, wanted
+from comigs.selection import participants, those_there, wanted
 from server.aggregation import find_aggregator
 from server.clock import Closing, Loss, close_round, is_simulated, lost_devices, times_of
 from server.delivery import nodes_of, sharer
@@ -43,7 +43,8 @@ def train_round(
     begin, timeout = time.perf_counter(), config.server.round_timeout
     number = progress.round + 1
     strangers = clients.look()
-    ids = participants(config, number, clients.ids)
+    ids = participants(config, number, clients.ids, progress.secret)
+    draw = len(those_there(config, number, clients.ids)), len(ids)
     journal.watch({"event": "round started", "round": number, "clients": len(ids)})
     chosen, unreachable = clients.meet(ids)
     drafts = strategy.configure_train(
@@ -106,8 +107,9 @@ def train_round(
         total.seconds += event["seconds"]
     progress.round, progress.seconds = number, progress.seconds + wall
     summary = _summary(list(events.values()), failed, wall)
+    progress.draws.append(draw)
     if config.privacy.mechanism == "client":
-        summary["epsilon"] = epsilon(config, number, clients.ids)
+        summary["epsilon"] = epsilon(config.privacy, progress.draws)
     if is_simulated(config):
         summary |= _simulated(events, lost, closing, progress) | {"abandoned": abandoned}
     journal.write("round", round=number, **summary)

@@ -70,10 +70,16 @@ class Aggregating(FedAvg):
             torch.set_num_threads(threads)
 
 
-def make_strategy(config: RunConfig) -> FedAvg:
-    """The strategy that `config` asks for (checked by `check_strategy`)."""
+def make_strategy(config: RunConfig, secret: str = "") -> FedAvg:
+    """The strategy that `config` asks for (checked by `check_strategy`).
+
+    Args:
+        secret: of the server, for a private mean.
+    """
     if config.privacy.mechanism == "client":
-        return Aggregating(lambda number, sent, _, kept: private_mean(config, number, sent, kept))
+        return Aggregating(
+            lambda number, sent, _, kept: private_mean(config, number, sent, kept, secret)
+        )
     if config.server.strategy == "FedAvg":
         combine = find_aggregator(find_method(config.method).aggregator).combine
         scale = partial(lora_scale, config.experts)

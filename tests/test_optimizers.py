@@ -49,7 +49,7 @@ def test_schedules_start_at_the_peak_and_end_where_they_should(schedule):
 
 
 def test_adam_rates_stay_bounded_where_the_gradient_was_zero():
-    """Against lr / sqrt(v), which AdamW comes near where the gradient is steady."""
+    """Against lr (1 - beta_1) / sqrt(v), where the gradient was steady."""
     parameters = {"a": torch.nn.Parameter(torch.zeros(3)), "b": torch.nn.Parameter(torch.ones(2))}
     optimizer = make_optimizer(parameters, TrainConfig(lr=0.1), {})
     assert adam_rates(optimizer) == [0.0, 0.0]
@@ -59,6 +59,6 @@ def test_adam_rates_stay_bounded_where_the_gradient_was_zero():
         optimizer.step()
     rates, none = adam_rates(optimizer)
     rms = (8 / 3) ** 0.5
-    expected = torch.tensor([0.1 / (2 + rms), 0.1 / (2 + rms), 0.1 / rms])
+    expected = 0.1 * torch.tensor([0.1 / (2 + rms), 0.1 / (2 + rms), 0.1 / rms])
     torch.testing.assert_close(rates, expected, rtol=1e-4, atol=0)
     assert none == 0.0
