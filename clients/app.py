@@ -27,7 +27,7 @@ from clients.pin import hold_to
 from clients.place import run_folder
 from clients.policy import check_allowed, policy_of
 from clients.seam import embedded, told
-from clients.secagg import make_keys, make_shares, masked, reveal
+from clients.secagg import commitment, make_keys, make_shares, masked, reveal
 from clients.wire import BUNDLE, bundle, unbundle
 from comigs.adapters import adapter_parameters
 from comigs.codecs import Arrays
@@ -216,7 +216,8 @@ def shares(message: Message, context: Context) -> Message:
         raise Refusal("secagg", f"threshold is {told.threshold}; it must be greater", "threshold")
     number = task.order.server_round
     boxes = make_shares(task.root, number, task.client, told.public, told.threshold)
-    return secagg_reply(message, list(boxes), list(boxes.values()))
+    told_all = boxes | {task.client: commitment(task.root, number)}
+    return secagg_reply(message, list(told_all), list(told_all.values()))
 
 
 @app.train("unmask")

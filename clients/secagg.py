@@ -4,7 +4,8 @@ The server learns the sum of the clients' updates and no single one. Stages, one
 
 - keys: two fresh key pairs; the public keys go to the others.
 - shares: a seed for a mask of its own, and the first private key, are split by Shamir's scheme and
-  go to the others, each share encrypted for its holder.
+  go to the others, each share encrypted for its holder; the server gets a hash of the seed, so
+  that it can tell a wrong share.
 - train: the update in fixed point, plus its own mask, plus or minus a mask with each other client.
   The masks between two clients cancel in the sum.
 - unmask: of each client that arrived the share of its seed, of each other the share of its key;
@@ -105,6 +106,11 @@ def make_shares(
     boxes = {str(i): box.hex() for i, box in out.items()}
     _write(root, state | more | {"stage": "shares", "client": client, "boxes": boxes})
     return out
+
+
+def commitment(root: Path, number: int) -> bytes:
+    """What the server can tell the seed by, once others have given their shares of it."""
+    return hashlib.sha256(bytes.fromhex(_read(root, number, "shares")["seed"])).digest()
 
 
 def masked(

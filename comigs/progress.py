@@ -5,6 +5,7 @@ from types import TracebackType
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
@@ -115,6 +116,12 @@ class Progress:
         self.console.print(
             f"[yellow]round {event['round']} cannot be used:[/yellow] {event['reason']}; "
             "falling back to the round before",
+            highlight=False,
+        )
+
+    def _on_abandoned(self, event: dict[str, Any]) -> None:
+        self.console.print(
+            f"[yellow]round {event['round']} is abandoned:[/yellow] {escape(event['reason'])}",
             highlight=False,
         )
 

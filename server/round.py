@@ -94,7 +94,15 @@ def train_round(
     progress.late = postpone(config, progress.late, good, events, closing)
     abandoned = len(updates) < config.server.min_clients
     if session and not abandoned:
-        updates = {0: sum_up(grid, config, session, updates, chosen, share_of)}
+        known = len(session.failed)
+        try:
+            updates = {0: sum_up(grid, config, session, updates, chosen, share_of)}
+        except ComigsError as error:  # who gives no right share must not end the run
+            abandoned = True
+            journal.write("abandoned", round=number, reason=str(error))
+        for answer in session.failed[known:]:
+            event = {"client": answer.client.id, "name": answer.client.name}
+            journal.write("failure", round=number, **event, reason=answer.reason)
     rule = find_aggregator(find_method(config.method).aggregator)
     fresh = {} if abandoned else _aggregate(config, progress, strategy, number, updates)
     progress.shared = rule.lasting(progress.shared) | fresh

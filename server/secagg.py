@@ -5,26 +5,28 @@ The stages and what they protect from are told in `clients/secagg.py`.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from hashlib import sha256
 from typing import Any, TypeVar
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric import ec
 from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
-from flwr.common.secure_aggregation.crypto.shamir import combine_shares
 from flwr.common.secure_aggregation.crypto.symmetric_encryption import generate_shared_key
 from flwr.serverapp import Grid
-from flwr.supercore.primitives.asymmetric import bytes_to_public_key
+from flwr.supercore.primitives.asymmetric import bytes_to_public_key, public_key_to_bytes
 from torch import Tensor
 
 from comigs.config import RunConfig
-from comigs.errors import ComigsError
+from comigs.errors import ComigsError, one_line
 from comigs.masking import MASKED, Words, from_words, mask
+from comigs.messages.order import Listed
 from comigs.reference import reference
 from comigs.update import plus
 from server.exchange import Answer, Client, collect, order, pack
+from server.shares import restore
 
 T = TypeVar("T")
-BROKEN = (KeyError, TypeError, ValueError, IndexError)
 
 
 @dataclass
@@ -37,6 +39,7 @@ class Session:
         threshold: shares that restore a secret.
         public: by client, its public keys, for masks and for shares.
         boxes: by receiver and sender, an encrypted share; the receivers go on to train.
+        seeds: by client, a hash of the seed of its own mask.
         failed: answers of the clients that did not come so far.
     """
 
@@ -45,6 +48,7 @@ class Session:
     threshold: int
     public: dict[int, list[bytes]] = field(default_factory=dict)
     boxes: dict[int, dict[int, bytes]] = field(default_factory=dict)
+    seeds: dict[int, bytes] = field(default_factory=dict)
     failed: list[Answer] = field(default_factory=list)
 
 
@@ -52,10 +56,17 @@ def agree(grid: Grid, config: RunConfig, number: int, clients: Sequence[Client])
     """Collect the clients' keys and shares, before anything is trained."""
     session = Session(number, len(clients), threshold_of(config, len(clients)))
 
+    taken: set[bytes] = set()
+
     def keys(client: Client, values: Sequence[bytes], to: Sequence[int]) -> list[bytes]:
+        first, second = values
+        if first == second or taken & {first, second}:
+            raise ValueError("its public keys are not its own")
         for value in values:
-            bytes_to_public_key(value)
-        return [values[0], values[1]]
+            if not isinstance(bytes_to_public_key(value).curve, ec.SECP384R1):
+                raise ValueError("its public keys are of another curve")
+        taken.update(values)
+        return [first, second]
 
     empty = {client.id: _record([], []) for client in clients}
     session.public = _stage(grid, config, session, "keys", clients, empty, keys)
@@ -65,7 +76,7 @@ def agree(grid: Grid, config: RunConfig, number: int, clients: Sequence[Client])
     others = {client.id for client in there}
 
     def shares(client: Client, values: Sequence[bytes], to: Sequence[int]) -> dict[int, bytes]:
-        if set(to) != others - {client.id}:
+        if set(to) != others:
             raise ValueError("its shares are not for everybody")
         return dict(zip(to, values, strict=True))
 
@@ -73,6 +84,7 @@ def agree(grid: Grid, config: RunConfig, number: int, clients: Sequence[Client])
         grid, config, session, "shares", there, dict.fromkeys(others, public), shares
     )  # fmt: skip
     session.boxes = {to: {i: said[i][to] for i in said if i != to} for to in said}
+    session.seeds = {i: said[i][i] for i in said}
     return session
 
 
@@ -104,7 +116,7 @@ def unmask(
         words: by client that arrived, its masked update.
 
     Raises:
-        ComigsError: when too few clients are left.
+        ComigsError: when too few clients are left, or too few of their shares are right.
     """
     arrived, lost = sorted(words), sorted(set(session.boxes) - set(words))
     record = _record(arrived, []) | {"lost": lost}
@@ -122,19 +134,43 @@ def unmask(
             f"round {session.number}: secure aggregation needs {session.threshold} clients to the "
             f"end; {len(said)} are left"
         )
+    wrong: set[int] = set()
+
+    def secret_of(owner: int, right: Callable[[bytes], bool]) -> bytes:
+        shares = {sender: each[owner] for sender, each in said.items()}
+        secret, liars = restore(shares, session.threshold, right, wrong)
+        wrong.update(liars)
+        return secret
+
     total = sum(words.values())
     assert not isinstance(total, int)
-    shares = list(said.values())[: session.threshold]
-    for client in arrived:
-        total = total - mask(combine_shares([each[client] for each in shares]), len(total))
-    for client in lost:
-        scalar = int.from_bytes(combine_shares([each[client] for each in shares]), "big")
-        private = ec.derive_private_key(scalar, ec.SECP384R1())
+    for owner in arrived:
+        seed = secret_of(owner, partial(_is_seed, session.seeds[owner]))
+        total = total - mask(seed, len(total))
+    for owner in lost:
+        key = _private(secret_of(owner, partial(_is_key, session.public[owner][0])))
         for other in arrived:
-            key = generate_shared_key(private, bytes_to_public_key(session.public[other][0]))
-            between = mask(key, len(total))
-            total = total - between if other < client else total + between
+            shared = generate_shared_key(key, bytes_to_public_key(session.public[other][0]))
+            between = mask(shared, len(total))
+            total = total - between if other < owner else total + between
+    for client in (c for c in ask if c.id in wrong):
+        session.failed.append(Answer(client, None, "secure aggregation: it gave a wrong share"))
     return total
+
+
+def _private(scalar: bytes) -> ec.EllipticCurvePrivateKey:
+    return ec.derive_private_key(int.from_bytes(scalar, "big"), ec.SECP384R1())
+
+
+def _is_seed(known: bytes, secret: bytes) -> bool:
+    return len(secret) == 32 and sha256(secret).digest() == known
+
+
+def _is_key(public: bytes, secret: bytes) -> bool:
+    try:
+        return public_key_to_bytes(_private(secret).public_key()) == public
+    except ValueError:  # no private key of this curve
+        return False
 
 
 def sum_up(
@@ -180,10 +216,10 @@ def _stage(
         try:
             if answer.reply is None:
                 raise ValueError(answer.reason)
-            record = answer.reply.content.config_records["secagg"]
-            out[client.id] = read(client, record["values"], record["clients"])  # type: ignore[arg-type]
-        except BROKEN as error:
-            reason = f"secure aggregation, stage {name}: {error}"
+            said = Listed.model_validate(dict(answer.reply.content.config_records["secagg"]))
+            out[client.id] = read(client, said.values, said.clients)
+        except Exception as error:  # of whatever kind: it is about what a client sent
+            reason = f"secure aggregation, stage {name}: {one_line(error)}"
             session.failed.append(Answer(client, None, reason))
     return dict(sorted(out.items()))
 

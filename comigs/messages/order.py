@@ -72,18 +72,20 @@ class FinalAsked(Asked):
     server_round: State = 0
 
 
-class _Listed(_Strict):
+class Listed(_Strict):
+    """Secure aggregation: keys or shares, of or for these clients."""
+
     clients: Clients
     values: Values
 
     @model_validator(mode="after")
-    def _each_once(self) -> "_Listed":
+    def _each_once(self) -> "Listed":
         if len(set(self.clients)) != len(self.clients):
             raise ValueError("a client is listed twice")
         return self
 
 
-class KeysTold(_Listed):
+class KeysTold(Listed):
     """Secure aggregation: two public keys of each client, and how many shares restore a secret."""
 
     threshold: Few
@@ -104,7 +106,7 @@ class KeysTold(_Listed):
         return dict(zip(self.clients, pairs, strict=True))
 
 
-class BoxesTold(_Listed):
+class BoxesTold(Listed):
     """Secure aggregation: a share from each other client, and room for how many in the sum."""
 
     count: Few
@@ -122,7 +124,7 @@ class BoxesTold(_Listed):
         return dict(zip(self.clients, self.values, strict=True))
 
 
-class UnmaskTold(_Listed):
+class UnmaskTold(Listed):
     """Secure aggregation: who arrived (`clients`), and who was lost on the way."""
 
     lost: Clients
