@@ -6,8 +6,7 @@ import logging
 import os
 import platform
 import re
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from secrets import token_hex
@@ -18,6 +17,8 @@ from comigs.config import RunConfig
 from comigs.configload import changed_keys, load_config, read_config, write_config
 from comigs.errors import BadInput
 from comigs.methods import find_method
+from comigs.runfolder import held, taken, taken_anew
+from comigs.safefile import write_whole
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -93,21 +94,18 @@ def run(
         BadInput: when the configuration, the data or the model is unusable.
         ComigsError: when the run fails.
     """
+    from comigs.fingerprint import at_home, write_origin
+
     extra = [f"{key}={json.dumps(value)}" for key, value in settings.items()]
     config = resolve_devices(with_threads(load_config(source, [*overrides, *extra])))
-    folder = Path(out) if out else Path("runs") / f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    if config.engine.name == "flower":
-        config = _named(config, folder)
-    if folder.exists() and not folder.is_dir():
-        raise BadInput(f"{folder} is a file; give another --out")
-    if folder.exists() and any(folder.iterdir()):
-        raise BadInput(
-            f"{folder} is not empty; give another --out, or comigs run --resume {folder}"
-        )
     _check(config)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_config(config, folder)
-    return _launch(config, folder, watch)
+    config = at_home(config)
+    with taken(Path(out)) if out else taken_anew(config.name) as folder:
+        if config.engine.name == "flower":
+            config = _named(config, folder)
+        write_origin(config, folder)
+        write_config(config, folder)
+        return _launch(config, folder, watch)
 
 
 def plan(
@@ -120,7 +118,7 @@ def plan(
     Raises:
         BadInput: when the configuration, the data or the model is unusable.
     """
-    from comigs.calibrate import calibrate
+    from comigs.calibrate import calibrate, kind_of
     from comigs.cost import token_flops
     from comigs.devices.fit import place_devices
     from comigs.footprint import peak_resident
@@ -135,11 +133,14 @@ def plan(
     _check(config)
     clients = range(len(training_clients(config)))
     flops = [token_flops(config, i) for i in clients]
-    heaviest = max(clients, key=lambda i: (flops[i].router, flops[i].expert))
+    order = sorted(clients, key=lambda i: (flops[i].router, flops[i].expert), reverse=True)
     workers = config.engine.workers if config.engine.name == "ray" else None
-    speed = calibrate(config, heaviest)
-    process = peak_resident() - peak_memory(config, heaviest).total
-    return config, make_plan(config, speed, process, workers or _cores())
+    speeds, process = {}, 0
+    for i in order:  # the heaviest of each kind, and of all of them first
+        if (kind := kind_of(config, i)) not in speeds:
+            speeds[kind] = calibrate(config, i)
+            process = process or peak_resident() - peak_memory(config, i).total
+    return config, make_plan(config, speeds, process, workers or _cores())
 
 
 def resume(
@@ -153,14 +154,18 @@ def resume(
     Raises:
         BadInput: when the folder is not a run, or a setting that matters differs.
     """
+    from comigs.fingerprint import check_origin
+
     folder = Path(folder)
     before, config = read_config(folder), read_config(folder, overrides)
     if changed := changed_keys(before, config):
         raise BadInput(
             f"{changed[0]} differs from the run in {folder}; start a new run to change it"
         )
+    check_origin(config, folder)
     _check(config)
-    return _launch(config, folder, watch)
+    with held(folder):
+        return _launch(config, folder, watch)
 
 
 def with_threads(config: RunConfig) -> RunConfig:
@@ -207,17 +212,16 @@ def _launch(config: RunConfig, folder: Path, watch: Watcher) -> RunResult:
 
     logging.getLogger("flwr").setLevel(logging.WARNING)
     watch({"event": "folder", "folder": str(folder)})
-    with _locked(folder):
-        (folder / "environment.json").write_text(json.dumps(_environment(), indent=2) + "\n")
-        if config.engine.name == "flower":
-            from server.submission import run_on_superlink
+    write_whole(folder / "environment.json", json.dumps(_environment(), indent=2) + "\n")
+    if config.engine.name == "flower":
+        from server.submission import run_on_superlink
 
-            run_on_superlink(config, folder, watch)
-        else:
-            _run_here(config, folder, watch)
-        if config.log.tensorboard:
-            write_events(folder)
-        write_report([folder])
+        run_on_superlink(config, folder, watch)
+    else:
+        _run_here(config, folder, watch)
+    if config.log.tensorboard:
+        write_events(folder)
+    write_report([folder])
     return RunResult(folder, final_rows(folder))
 
 
@@ -240,19 +244,6 @@ def _run_here(config: RunConfig, folder: Path, watch: Watcher) -> None:
         classes=device_classes(config),
     ) as grid:
         run_rounds(grid, config, folder, Journal(folder, watch))
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the run folder against a second process; the lock ends with the process."""
-    import fcntl
-
-    with open(folder / ".lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise BadInput(f"{folder} is in use by another process") from None
-        yield
 
 
 def _cores() -> int:

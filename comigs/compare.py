@@ -31,6 +31,7 @@ from comigs.data.corpus import client_names
 from comigs.errors import BadInput, ComigsError
 from comigs.report.comparison import write_comparison
 from comigs.report.table import events_of, final_rows
+from comigs.safefile import write_whole
 from comigs.suite import SuiteRun, load_suite
 
 
@@ -215,6 +216,4 @@ def _keep(config: RunConfig, work: Path, path: Path) -> None:
         "router_steps": sum(e["router_steps"] for e in trained),
         "peer_evaluations": sum(e.get("peer_evaluations", 0) for e in trained),
     }
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    write_whole(path, json.dumps(result, indent=1) + "\n")

@@ -15,9 +15,11 @@ from omegaconf.errors import OmegaConfBaseException
 from comigs.config import RunConfig
 from comigs.configbuild import Origin, build, suggest
 from comigs.errors import BadInput
-from comigs.plainfile import MIB, check_plain
+from comigs.plainfile import MIB, check_plain, read_plain
+from comigs.safefile import write_whole
 
 _NOT_IDENTITY = ("name", "engine.", "ray.", "flower.", "log.", "server.round_timeout")
+IDENTITY_FILE = "identity.json"
 _OF_FIRST_ORDER = ("router.nu", "router.inner_steps")
 _IDENTITY = ("engine.fuse",)  # all the same: sums in another order
 
@@ -89,14 +91,34 @@ def read_config(folder: Path, overrides: Sequence[str] = ()) -> RunConfig:
     if not path.is_file():
         raise BadInput(f"{folder} holds no config.yaml; it is not a run folder")
     check_plain(path, folder, MIB)
-    return load_config(path, overrides)
+    config = load_config(path)
+    _check_identity(config, folder)
+    return load_config(path, overrides) if overrides else config
 
 
 def write_config(config: RunConfig, folder: Path) -> None:
-    """Write config.yaml into a run folder, whole: cut short, it would still be valid."""
-    partial = folder / "config.yaml.tmp"
-    partial.write_text(dump_yaml(config), encoding="utf-8")
-    partial.replace(folder / "config.yaml")
+    """Write config.yaml into a run folder, and apart from it what decides the run's numbers."""
+    write_whole(folder / IDENTITY_FILE, json.dumps(identity(config), indent=1) + "\n")
+    write_whole(folder / "config.yaml", dump_yaml(config))
+
+
+def _check_identity(config: RunConfig, folder: Path) -> None:
+    """Refuse a configuration that was edited after the run had begun."""
+    path = folder / IDENTITY_FILE
+    if not path.exists():  # of an earlier version
+        return
+    try:
+        began = dict(json.loads(read_plain(path, folder, MIB)))
+        now = json.loads(json.dumps(identity(config)))
+        different = [key for key in began if key in now and began[key] != now[key]]
+    except (OSError, ValueError, TypeError):
+        raise BadInput(f"{path} is damaged; it says what the run was started with") from None
+    if different:
+        key = different[0]
+        raise BadInput(
+            f"{folder / 'config.yaml'} has {key} = {now[key]!r}, but the run was started with "
+            f"{began[key]!r}; put it back"
+        )
 
 
 def identity(config: RunConfig) -> dict[str, Any]:

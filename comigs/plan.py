@@ -4,10 +4,11 @@ Everything but the expected time here follows from the configuration alone.
 """
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import cast
 
-from comigs.calibrate import Speed
+from comigs.calibrate import Kind, Speed, kind_of
 from comigs.config import RunConfig
 from comigs.cost import Parameters, TokenFlops, parameter_counts, token_flops
 from comigs.devices import profile_of
@@ -107,11 +108,11 @@ class Plan:
     process: int
 
 
-def make_plan(config: RunConfig, speed: Speed, process: int, workers: int) -> Plan:
+def make_plan(config: RunConfig, speeds: Mapping[Kind, Speed], process: int, workers: int) -> Plan:
     """Plan a run of a config whose devices and threads are filled in.
 
     Args:
-        speed: of this machine (`comigs.calibrate`).
+        speeds: of this machine, for each kind of client there is (`comigs.calibrate`).
         process: bytes that a process holds beside tensors: libraries, tokens, threads.
         workers: processes that the ray engine would have.
     """
@@ -142,6 +143,7 @@ def make_plan(config: RunConfig, speed: Speed, process: int, workers: int) -> Pl
         )
         clients.append(replace(plan, device=_on_device(config, i, plan, work)))
         evaluated = _evaluated(config, i, plan.rounds, i in tested)
+        speed = speeds[kind_of(config, i)]
         seconds += plan.rounds * work.seconds(per_token, speed)
         seconds += evaluated.seconds(per_token, speed)
     at_once = min(workers, wanted(config, count))

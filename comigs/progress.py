@@ -119,6 +119,15 @@ class Progress:
             highlight=False,
         )
 
+    def _on_damaged_lines(self, event: dict[str, Any]) -> None:
+        lines = ", ".join(map(str, event["lines"][:5]))
+        self.console.print(
+            f"[yellow]metrics.jsonl, line {lines}: damaged;[/yellow] what is readable goes on, the "
+            f"file as it was is {escape(event['kept'])}",
+            highlight=False,
+            soft_wrap=True,
+        )
+
     def _on_abandoned(self, event: dict[str, Any]) -> None:
         self.console.print(
             f"[yellow]round {event['round']} is abandoned:[/yellow] {escape(event['reason'])}",

@@ -34,6 +34,13 @@ def state_root(run_folder: Path, client: int) -> Path:
 
 
 def round_folder(root: Path, round_number: int) -> Path:
+    """Where the checkpoint of a round is.
+
+    Raises:
+        DamagedState: for a negative number, which no round has.
+    """
+    if round_number < 0:
+        raise DamagedState(f"there is no round {round_number}")
     return root / f"round_{round_number:05d}"
 
 
@@ -83,6 +90,9 @@ def _write_folder(root: Path, round_number: int, fill: Callable[[Path], None]) -
     temporary = root / f".{folder.name}.{os.getpid()}.tmp"
     try:
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for part in (root, root.parent):
+            if part.is_symlink() and part.name in ("server", "clients", "final", root.name):
+                raise OSError(f"{part} is a link")
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(mode=0o700)
         fill(temporary)

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from comigs.errors import ComigsError
-from comigs.report.table import events_of
+from comigs.report.table import damaged_lines, events_of
+from comigs.safefile import append, write_whole
 
 PASSING = ("round started", "evaluation started", "waiting")  # told, but not kept
 
@@ -34,20 +35,25 @@ class Journal:
             ComigsError: when it cannot be written, e.g. because the disk is full.
         """
         record = {"event": event, **fields}
-        with self._writing(), open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+        with self._writing():
+            append(self.path, json.dumps(record) + "\n")
         self.watch(record)
 
     def rewind(self, round_number: int) -> None:
         """Drop what was written after `round_number` was complete, before redoing it.
 
-        Events without a round belong to the final evaluation and the end: they come again.
+        Events without a round belong to the final evaluation and the end: they come again. A file
+        with damaged lines is kept beside it.
         """
-        kept = [e for e in events_of(self.path.parent) if e.get("round", math.inf) <= round_number]
-        temporary = self.path.with_suffix(".tmp")
+        folder = self.path.parent
+        kept = [e for e in events_of(folder) if e.get("round", math.inf) <= round_number]
+        damaged = damaged_lines(folder)
         with self._writing():
-            temporary.write_text("".join(json.dumps(e) + "\n" for e in kept), encoding="utf-8")
-            temporary.replace(self.path)
+            if damaged:
+                aside = folder / f"metrics.damaged.{round_number}.jsonl"
+                write_whole(aside, self.path.read_bytes())
+                self.watch({"event": "damaged lines", "lines": damaged, "kept": str(aside)})
+            write_whole(self.path, "".join(json.dumps(e) + "\n" for e in kept))
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

@@ -1,12 +1,12 @@
 """The server's own random secret, from which everything comes that no client may foresee."""
 
-import os
 import re
 import secrets
 from pathlib import Path
 
 from comigs.errors import ComigsError
 from comigs.plainfile import read_plain
+from comigs.safefile import write_whole
 
 NAME = "secret"
 
@@ -27,19 +27,10 @@ def server_secret(root: Path) -> str:
     try:
         if not path.exists():
             root.mkdir(parents=True, exist_ok=True)
-            _write_once(path, secrets.token_hex(32))
+            write_whole(path, secrets.token_hex(32), 0o600)
         text = read_plain(path, root, 1024).decode("ascii", "replace")
     except OSError as error:
         raise ComigsError(f"{path} could not be written or read: {error.strerror}") from None
     if not re.fullmatch("[0-9a-f]{64}", text):
         raise ComigsError(f"{path} is damaged; the run cannot go on as it began: start a new one")
     return text
-
-
-def _write_once(path: Path, text: str) -> None:
-    new = path.with_name(f"{NAME}.{os.getpid()}")
-    with open(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(new, path)

@@ -8,8 +8,9 @@ import pytest
 import torch
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
+from comigs import basecache
 from comigs.base import BUNDLED, load_base
-from tests.helpers import QUIET
+from tests.helpers import QUIET, damage
 
 pytest_plugins = ("tests.fixtures",)
 pytestmark = pytest.mark.slow
@@ -110,3 +111,17 @@ def test_a_cache_that_cannot_be_written_is_said(large_model, cache, caplog):
     base = load_base(str(large_model), "bfloat16")
     assert base.dtype == torch.bfloat16
     assert "each process keeps its own" in caplog.text
+
+
+@pytest.mark.parametrize("how", ["flip", "truncate", "delete"])
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "checksums.json"])
+def test_a_damaged_copy_is_made_again(large_model, cache, how, name):
+    plain = GPT2LMHeadModel.from_pretrained(large_model, dtype=torch.bfloat16)
+    load_base(str(large_model), "bfloat16")
+    [made] = [path for path in cache.iterdir() if path.is_dir()]
+    damage(made / name, how)
+    load_base.cache_clear()
+    basecache._intact.cache_clear()  # as in a new process
+    base = load_base(str(large_model), "bfloat16")
+    for (name, one), two in zip(base.named_parameters(), plain.parameters(), strict=True):
+        assert torch.equal(one, two), name

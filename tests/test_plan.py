@@ -5,6 +5,8 @@ import json
 import pytest
 from typer.testing import CliRunner
 
+from comigs.api import plan
+from comigs.calibrate import Speed, kind_of
 from comigs.cli import app
 from tests.helpers import events
 
@@ -119,3 +121,22 @@ def test_devices_lists_the_library_and_a_files_own(tmp_path):
     code, out, _ = run_cli("devices", path)
     assert code == 0
     assert "phone-low" in out and "measured at home" in out
+
+
+def test_every_kind_of_client_is_timed_by_itself(tree, monkeypatch):
+    """On some CPUs a bfloat16 base is many times slower: half a minute where 4 s were foretold."""
+    slow, timed = {"float32": 1e9, "bfloat16": 1e7}, []
+
+    def measured(config, client):
+        timed.append(kind_of(config, client))
+        return Speed(*[slow[config.for_client(client).model.dtype]] * 3)
+
+    monkeypatch.setattr("comigs.calibrate.calibrate", measured)
+    seconds = {}
+    kinds = {"fast": ["float32"] * 3, "mixed": ["float32", "bfloat16", "float32"]}
+    for name, dtypes in kinds.items():
+        timed.clear()
+        config, planned = plan(tree | {"model": tree["model"] | {"dtype": dtypes}})
+        assert sorted(timed) == sorted({(dtype, config.batch_size) for dtype in dtypes})
+        seconds[name] = planned.seconds
+    assert seconds["mixed"] > 10 * seconds["fast"]

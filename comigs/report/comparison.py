@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader
 from comigs.report.cells import OURS, Cell, Result, best_rows, make_cells
 from comigs.report.curves import curve, draw_curves, first_below
 from comigs.report.panels import draw_table
+from comigs.safefile import write_whole
 
 
 def write_comparison(
@@ -34,10 +35,10 @@ def write_comparison(
     folder.mkdir(parents=True, exist_ok=True)
     table = _grid(cells, columns, rows, show, best_rows(cells))
     text = "\n".join([table, *_details(cells, columns, rows), *_race(runs, columns, rows, reach)])
-    (folder / "table.md").write_text(text, encoding="utf-8")
+    write_whole(folder / "table.md", text)
     listed = json.dumps([asdict(cell) for cell in cells], indent=1)
-    (folder / "table.json").write_text(listed + "\n", encoding="utf-8")
-    (folder / "table.csv").write_text(_csv(cells), encoding="utf-8")
+    write_whole(folder / "table.json", listed + "\n")
+    write_whole(folder / "table.csv", _csv(cells))
     pictures = [draw_table(cells, columns, rows, folder), draw_curves(runs, rows, folder)]
     templates = Environment(
         loader=PackageLoader("comigs.report", "."), autoescape=True, trim_blocks=True
@@ -51,7 +52,7 @@ def write_comparison(
         pictures=[picture for picture in pictures if picture],
         ours=OURS,
     )
-    (folder / "table.html").write_text(page, encoding="utf-8")
+    write_whole(folder / "table.html", page)
     return table
 
 

@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from comigs.report.cells import Result
-from comigs.report.plots import PALETTE, STYLE, ticks, to_svg
+from comigs.report.plots import PALETTE, STYLE, ticks, to_png, to_svg
+from comigs.safefile import write_whole
 
 AXES = {"round": "rounds", "megabytes": "MB up and down, all clients", "seconds": "simulated s"}
 
@@ -80,8 +81,8 @@ def draw_curves(
             strip[0].set_ylabel("validation perplexity")
         figure.legend(*panels[0][0].get_legend_handles_labels(), loc="outside right upper")
         svg = to_svg(figure, "curves", themed=False)
-        (folder / "curves.svg").write_text(svg, encoding="utf-8")
-        figure.savefig(folder / "curves.png", dpi=160)
+        write_whole(folder / "curves.svg", svg)
+        write_whole(folder / "curves.png", to_png(figure))
         return to_svg(figure, "curves")
 
 

@@ -11,11 +11,13 @@ from typing import Any
 import yaml
 from jinja2 import ChainableUndefined, Environment, PackageLoader, Template
 
+from comigs.configload import IDENTITY_FILE, read_config
 from comigs.errors import BadInput
 from comigs.methods import all_methods
 from comigs.report.plots import Picture, Series, lines, stacked
 from comigs.report.simulated import Kind, kinds_of_device
-from comigs.report.table import events_of, final_rows
+from comigs.report.table import damaged_lines, events_of, final_rows
+from comigs.safefile import write_whole
 
 NUMBERS = (
     *("pretrained", "before", "after", "bytes_up", "bytes_down"),
@@ -33,6 +35,7 @@ class Run:
     config: dict[str, Any]
     environment: dict[str, Any]
     events: list[dict[str, Any]]
+    damaged: list[int]  # lines of metrics.jsonl
 
     def of(self, *kinds: str) -> list[dict[str, Any]]:
         return [event for event in self.events if event["event"] in kinds]
@@ -104,6 +107,9 @@ def write_report(runs: Sequence[Path]) -> Path:
     """
     if not runs:
         raise BadInput("no run folder given; try: comigs report runs/<name>")
+    for folder in runs:
+        if (Path(folder) / IDENTITY_FILE).exists():
+            read_config(Path(folder))  # refuses one that was edited after its run had begun
     loaded = [_load(Path(folder)) for folder in runs]
     if len({run.label for run in loaded}) < len(loaded):
         loaded = [replace(run, label=str(run.folder)) for run in loaded]
@@ -116,7 +122,7 @@ def write_report(runs: Sequence[Path]) -> Path:
     )
     path = loaded[0].folder / "report.html"
     try:
-        path.write_text(page, encoding="utf-8")
+        write_whole(path, page)
     except OSError as error:
         raise BadInput(f"{path} cannot be written: {error.strerror}") from None
     return path
@@ -146,7 +152,15 @@ def _load(folder: Path) -> Run:
         raise BadInput(f"{folder}: config.yaml or environment.json is damaged") from None
     if not isinstance(config, dict):
         raise BadInput(f"{folder}/config.yaml does not hold settings")
-    return Run(folder.resolve().name, folder, text, config, environment, events_of(folder))
+    return Run(
+        folder.resolve().name,
+        folder,
+        text,
+        config,
+        environment,
+        events_of(folder),
+        damaged_lines(folder),
+    )
 
 
 def _differences(runs: list[Run]) -> dict[str, list[Any]]:

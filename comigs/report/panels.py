@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from comigs.report.cells import Cell, best_rows, is_reference
-from comigs.report.plots import INK, PALETTE, STYLE, to_svg
+from comigs.report.plots import INK, PALETTE, STYLE, to_png, to_svg
+from comigs.safefile import write_whole
 
 
 def draw_table(
@@ -32,8 +33,8 @@ def draw_table(
         for axes in figure.axes[len(columns) :]:
             axes.remove()
         figure.supxlabel("test perplexity, lower is better", fontsize="medium", color=INK)
-        (folder / "table.svg").write_text(to_svg(figure, "table", themed=False), encoding="utf-8")
-        figure.savefig(folder / "table.png", dpi=160)
+        write_whole(folder / "table.svg", to_svg(figure, "table", themed=False))
+        write_whole(folder / "table.png", to_png(figure))
         return to_svg(figure, "table")
 
 

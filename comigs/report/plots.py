@@ -106,6 +106,13 @@ def stacked(
     return Picture(title, caption, svg, [(label, i) for i, (label, _) in enumerate(parts)])
 
 
+def to_png(figure: Figure) -> bytes:
+    """The figure as a PNG file."""
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=160)
+    return file.getvalue()
+
+
 def to_svg(figure: Figure, name: str, themed: bool = True) -> str:
     """The figure as an <svg> element; themed: its colours are the page's CSS variables.
 

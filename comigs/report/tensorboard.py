@@ -5,12 +5,15 @@ from pathlib import Path
 
 from tensorboardX import SummaryWriter
 
+from comigs.errors import BadInput
 from comigs.report.table import events_of
 
 
 def write_events(folder: Path) -> None:
     """Write RUN/events anew: loss and validation perplexity by client, time and bytes by round."""
     target = folder / "events"
+    if target.is_symlink() or target.is_file():
+        raise BadInput(f"{target} is no folder of this run; move it away")
     shutil.rmtree(target, ignore_errors=True)
     with SummaryWriter(str(target)) as writer:
         for event in events_of(folder):
