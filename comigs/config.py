@@ -10,7 +10,7 @@ from comigs.configdevices import DevicesConfig
 from comigs.configflower import FlowerConfig
 from comigs.configprivacy import FaultsConfig, PayloadConfig, PrivacyConfig
 from comigs.configray import RayConfig
-from comigs.configrules import at_least, positive, require
+from comigs.configrules import at_least, folder_name, positive, require
 from comigs.errors import BadInput
 
 PerClient = int | list[int]  # one value for all clients, or one for each
@@ -216,6 +216,7 @@ class RunConfig:
         ):
             at_least(key, getattr(self, key), 1)
         at_least("seed", self.seed, 0)
+        folder_name("name", self.name)
         require(0 < self.participation <= 1, "participation", self.participation, "in (0, 1]")
         size = self.micro_batch_size
         for micro in size if isinstance(size, list) else [size]:

@@ -2,14 +2,20 @@
 
 import dataclasses
 import difflib
+import re
 import types
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from comigs.configbounds import check_bound, shown
 from comigs.errors import BadInput
+from comigs.yamltext import FLOAT, INT
 
 COMMAND_LINE = -1
+_NUMBER = re.compile(rf"{FLOAT.pattern}|{INT.pattern}|[-+]?(nan|inf)", re.IGNORECASE)
+LONGEST = 4096  # characters of a text
+_CONTROL = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -58,13 +64,14 @@ def build(cls: type, tree: Any, origin: Origin, prefix: str = "") -> Any:
     if not isinstance(tree, dict):
         if "name" not in hints or not isinstance(tree, str):
             raise BadInput(
-                f"{origin.of(prefix)}: {prefix or 'it'} is {tree!r}; expected keys below"
+                f"{origin.of(prefix)}: {prefix or 'it'} is {shown(tree)}; expected keys below"
             )
         tree = {"name": tree}
     values = {}
     for key, value in tree.items():
         dotted = f"{prefix}.{key}" if prefix else str(key)
-        if key not in hints:
+        if not isinstance(key, str) or key not in hints:
+            dotted = dotted if len(dotted) < 200 else f"{dotted[:200]}..."
             where = f" in {prefix}" if prefix else ""
             hint = suggest(str(key), hints) or _suggest_below(str(key), hints, prefix)
             hint = hint or f"; known{where}: {', '.join(hints)}"
@@ -77,14 +84,36 @@ def build(cls: type, tree: Any, origin: Origin, prefix: str = "") -> Any:
             ok, values[key] = _convert(value, hints[key])
             if not ok:
                 raise BadInput(
-                    f"{origin.of(dotted)}: {dotted} is {value!r}; expected {_words(hints[key])}"
-                    + suggest(str(value), _options(hints[key]))
+                    f"{origin.of(dotted)}: {dotted} is {shown(value)}; expected "
+                    f"{_words(hints[key])}" + suggest(shown(value), _options(hints[key]))
                 )
+            _bounded(dotted, values[key], origin)
     try:
         return cls(**values)
     except BadInput as error:
         key = str(error).split(" ", 1)[0]
         raise BadInput(f"{origin.of(key)}: {error}") from None
+
+
+def _bounded(key: str, value: Any, origin: Origin) -> None:
+    try:
+        check_bound(key, value)
+        for text in _texts(value):
+            if _CONTROL.search(text) or len(text) > LONGEST:
+                raise BadInput(f"{key} is {shown(text)}; it is too long or has control characters")
+    except BadInput as error:
+        raise BadInput(f"{origin.of(key)}: {error}") from None
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for each in (*value.keys(), *value.values()):
+            yield from _texts(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _texts(each)
 
 
 def _named(hint: Any) -> Any:
@@ -127,9 +156,11 @@ def _convert(value: Any, hint: Any) -> tuple[bool, Any]:
     if hint is float:
         if isinstance(value, bool) or not isinstance(value, (int, float, str)):
             return False, value
+        if isinstance(value, str) and not _NUMBER.fullmatch(value):
+            return False, value
         try:
-            return True, float(value)  # YAML reads 1e-3 as text
-        except ValueError:
+            return True, float(value)  # some YAML reads 1e-3 as text
+        except (ValueError, OverflowError):
             return False, value
     if hint is int:
         return isinstance(value, int) and not isinstance(value, bool), value

@@ -13,12 +13,16 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from comigs.config import RunConfig
+from comigs.configbounds import shown
 from comigs.configbuild import Origin, build, suggest
 from comigs.errors import BadInput
 from comigs.plainfile import MIB, check_plain, read_plain
 from comigs.safefile import write_whole
+from comigs.yamltext import parse_yaml, read_yaml_file
 
 _NOT_IDENTITY = ("name", "engine.", "ray.", "flower.", "log.", "server.round_timeout")
+_NAMED = ("model", "data", "engine")  # sections that their name alone may stand for
+_OMEGACONF_S_OWN = (TypeError, ValueError, KeyError, IndexError, AttributeError, RecursionError)
 IDENTITY_FILE = "identity.json"
 _OF_FIRST_ORDER = ("router.nu", "router.inner_steps")
 _IDENTITY = ("engine.fuse",)  # all the same: sums in another order
@@ -43,16 +47,22 @@ def load_config(
     given = [_override(text) for text in overrides]
     origin = origin.with_command_line([key for key, _ in given])
     try:
-        merged = OmegaConf.create(tree)
+        merged = OmegaConf.create(_spelt_out(tree))
         for key, value in given:
-            section = key.rpartition(".")[0]
-            if section and isinstance(name := OmegaConf.select(merged, section), str):
-                OmegaConf.update(merged, section, {"name": name})  # engine=ray engine.workers=2
+            if key in _NAMED and not isinstance(value, dict):  # engine=ray sets the name alone
+                key = f"{key}.name"
             OmegaConf.update(merged, key, value, force_add=True)
         plain = OmegaConf.to_container(merged, resolve=True)
-    except OmegaConfBaseException as error:
-        raise BadInput(f"{origin.file}: {str(error).strip().splitlines()[0]}") from None
+    except (OmegaConfBaseException, *_OMEGACONF_S_OWN) as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise BadInput(f"{origin.file}: {reason[0][:200]}") from None
     return build(RunConfig, plain, origin)
+
+
+def _spelt_out(tree: dict[str, Any]) -> dict[str, Any]:
+    """`model: gpt2` as `model: {name: gpt2}`."""
+    short = {key: {"name": tree[key]} for key in _NAMED if isinstance(tree.get(key), str)}
+    return tree | short
 
 
 def read_suite(name: str) -> dict[str, Any]:
@@ -171,20 +181,12 @@ def _find(name: str | Path, kind: str) -> Path:
 
 
 def _read(path: Path) -> tuple[dict[str, Any], Origin]:
-    try:
-        text = path.read_text(encoding="utf-8")
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        tree = OmegaConf.to_container(OmegaConf.create(text), resolve=False) if node else {}
-    except UnicodeDecodeError as error:
-        raise BadInput(f"{path} is not UTF-8 (byte {error.start})") from None
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise BadInput(f"{path.name}, line {line}: not valid YAML ({error.problem})") from None
-    except (yaml.YAMLError, OmegaConfBaseException, OSError) as error:
-        raise BadInput(f"{path}: {str(error).strip().splitlines()[0]}") from None
-    if node is not None and not isinstance(node, yaml.MappingNode):
+    tree, node = read_yaml_file(path)
+    if tree is None:
+        return {}, Origin(path.name, {})
+    if not isinstance(tree, dict) or not isinstance(node, yaml.MappingNode):
         raise BadInput(f"{path}: expected `key: value` lines")
-    return tree, Origin(path.name, _lines(node) if node else {})  # type: ignore[return-value]
+    return tree, Origin(path.name, _lines(node))
 
 
 def _lines(node: yaml.MappingNode, prefix: str = "") -> dict[str, int]:
@@ -201,9 +203,12 @@ def _lines(node: yaml.MappingNode, prefix: str = "") -> dict[str, int]:
 def _override(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
-        raise BadInput(f"command line: {text!r} is not of the form key=value")
+        raise BadInput(f"command line: {shown(text)} is not of the form key=value")
     try:
-        parsed = OmegaConf.to_container(OmegaConf.create(f"value: {value or 'null'}"))
-    except (yaml.YAMLError, OmegaConfBaseException):
-        raise BadInput(f"command line: the value of {text!r} cannot be read") from None
-    return key.strip(), parsed["value"]  # type: ignore[index, call-overload]
+        parsed, _ = parse_yaml(value)
+    except (yaml.YAMLError, BadInput) as error:
+        reason = getattr(error, "problem", None) or error
+        raise BadInput(
+            f"command line: the value of {shown(text)} cannot be read: {reason}"
+        ) from None
+    return key.strip(), parsed

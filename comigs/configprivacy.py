@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from comigs.configrules import at_least, positive, require
+from comigs.configrules import at_least, each_once, positive, require
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,12 @@ class PrivacyConfig:
     threshold: int | None = None  # of secagg: clients that must stay; null: more than half
 
     def __post_init__(self) -> None:
-        positive("privacy.clip", self.clip)
-        at_least("privacy.noise", self.noise, 0)
-        positive("privacy.range", self.range)
+        for key, value in {"clip": self.clip, "range": self.range}.items():
+            require(1e-9 <= value <= 1e9, f"privacy.{key}", value, "between 1e-9 and 1e9")
+        good = self.noise == 0 or 1e-3 <= self.noise <= 1e6
+        require(good, "privacy.noise", self.noise, "0, or between 0.001 and 1e6")
         at_least("privacy.threshold", self.threshold, 2)
-        require(0 < self.delta < 1, "privacy.delta", self.delta, "between 0 and 1")
+        require(1e-15 <= self.delta < 1, "privacy.delta", self.delta, "from 1e-15 up, and below 1")
 
 
 @dataclass(frozen=True)
@@ -48,4 +49,5 @@ class FaultsConfig:
 
     def __post_init__(self) -> None:
         at_least("faults.poisoned", self.poisoned, 0)
+        each_once("faults.poisoned", self.poisoned)
         positive("faults.scale", self.scale)

@@ -2,13 +2,14 @@
 
 import math
 
+from comigs.configbounds import shown
 from comigs.errors import BadInput
 
 
 def require(ok: bool, key: str, value: object, rule: str) -> None:
     """Raise BadInput that names `key` unless `ok`."""
     if not ok:
-        raise BadInput(f"{key} is {value!r}; it must be {rule}")
+        raise BadInput(f"{key} is {shown(value)}; it must be {rule}")
 
 
 def at_least(key: str, value: "list[int] | float | None", least: float) -> None:
@@ -22,3 +23,14 @@ def positive(key: str, value: float | None) -> None:
     """`value` is finite and above 0; null passes."""
     if value is not None:
         require(math.isfinite(value) and value > 0, key, value, "a number above 0")
+
+
+def each_once(key: str, values: "list[int] | None") -> None:
+    """No value is there twice; null passes."""
+    require(len(set(values or ())) == len(values or ()), key, values, "a list without repeats")
+
+
+def folder_name(key: str, value: str) -> None:
+    """`value` can be the name of one folder, on any system."""
+    good = 0 < len(value.encode()) <= 100 and value.isprintable() and value.strip(". ") != ""
+    require(good and not set(value) & set('/\\:*?"<>|'), key, value, "a plain name for a folder")

@@ -1,5 +1,7 @@
 """Whether a configuration can run: what no single section of it can tell."""
 
+from typing import Any
+
 from comigs.base import load_base
 from comigs.config import ExpertsConfig, RunConfig, ServerConfig, own
 from comigs.data.corpus import check_sizes
@@ -34,7 +36,7 @@ def check(config: RunConfig) -> None:
         )
     _check_settings(config, count, taking_part)
     for dtype in sorted({own(config.model.dtype, client) for client in range(count)}):
-        load_base(config.model.name, dtype)
+        _check_length(config, load_base(config.model.name, dtype).config)
     clients = range(len(training_clients(config)))
     if len(clients) <= READ_AT_START or config.data.target == "mixture":
         for client in clients:
@@ -42,6 +44,16 @@ def check(config: RunConfig) -> None:
     else:
         data_of(config, 0)
         check_sizes(config.data.name, roster(config))
+
+
+def _check_length(config: RunConfig, model: Any) -> None:
+    """Whether the base has a position for every token of a sequence."""
+    positions = getattr(model, "max_position_embeddings", None)
+    if isinstance(positions, int) and config.data.seq_len > positions:
+        raise BadInput(
+            f"data.seq_len is {config.data.seq_len}; model {config.model.name!r} has {positions} "
+            "positions"
+        )
 
 
 def check_without_data(config: RunConfig) -> None:

@@ -11,6 +11,7 @@ from flwr.serverapp.strategy import FedAvg
 from torch import Tensor
 
 from comigs.config import ExpertsConfig, RunConfig
+from comigs.configbounds import shown
 from comigs.errors import BadInput
 from comigs.methods import find_method
 from comigs.ranks import lora_scale
@@ -18,18 +19,22 @@ from server.aggregation import Tensors, Updates, find_aggregator
 from server.exchange import pack, unpack
 from server.privacy import private_mean
 
-OPTIONS = {  # of `server.options`; Flower's other parameters belong to the round loop
-    "FedAvg": (),
-    "FedProx": ("proximal_mu",),
-    "FedAdam": ("eta", "beta_1", "beta_2", "tau"),
-    "FedYogi": ("eta", "beta_1", "beta_2", "tau"),
-    "FedAvgM": ("server_learning_rate", "server_momentum"),
-    "FedMedian": (),
-    "FedTrimmedAvg": ("beta",),
-    "Krum": ("num_malicious_nodes",),
-    "MultiKrum": ("num_malicious_nodes", "num_nodes_to_select"),
-    "Bulyan": ("num_malicious_nodes",),
+RATE, SHARE, COUNT = (1e-12, 1e6), (0.0, 0.999999), (0, 10**6)  # whole numbers: counts
+OPTIONS: dict[str, dict[str, tuple[float, float]]] = {
+    # of `server.options`, with their least and greatest values; Flower's other parameters belong to
+    # the round loop
+    "FedAvg": {},
+    "FedProx": {"proximal_mu": (0.0, 1e6)},
+    "FedAdam": {"eta": RATE, "beta_1": SHARE, "beta_2": SHARE, "tau": RATE},
+    "FedYogi": {"eta": RATE, "beta_1": SHARE, "beta_2": SHARE, "tau": RATE},
+    "FedAvgM": {"server_learning_rate": RATE, "server_momentum": SHARE},
+    "FedMedian": {},
+    "FedTrimmedAvg": {"beta": (0.0, 0.499999)},
+    "Krum": {"num_malicious_nodes": COUNT},
+    "MultiKrum": {"num_malicious_nodes": COUNT, "num_nodes_to_select": (1, 10**6)},
+    "Bulyan": {"num_malicious_nodes": COUNT},
 }
+NEEDED = {"Krum": (2, 3), "MultiKrum": (2, 3), "Bulyan": (4, 3)}  # a bad + b clients in a round
 _LOOPS: dict[str, Any] = {"min_train_nodes": 0, "min_evaluate_nodes": 0, "min_available_nodes": 0}
 # A pure function of the round, the updates, their weights and what the server has kept so far.
 Combine = Callable[[int, Updates, Mapping[int, float], Tensors], dict[str, Tensor]]
@@ -104,8 +109,7 @@ def check_strategy(config: RunConfig, experts: Sequence[ExpertsConfig], taking_p
         if key not in known:
             has = f"it has {', '.join(known)}" if known else "it has none"
             raise BadInput(f"server.options has {key!r}, which {name} does not know; {has}")
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0:
-            raise BadInput(f"server.options.{key} is {value!r}; it must be a number from 0 up")
+        _check_option(key, value, *known[key])
     if name == "FedAvg":
         return
     if find_method(config.method).aggregator != "mean":
@@ -120,16 +124,32 @@ def check_strategy(config: RunConfig, experts: Sequence[ExpertsConfig], taking_p
             f"server.strategy is {name!r}, which needs clients that share the same tensors; "
             "here they differ in experts.specialists or experts.rank"
         )
-    bad = int(options.get("num_malicious_nodes", 0))
-    if name == "Bulyan" and taking_part < 4 * bad + 3:
+    bad = options.get("num_malicious_nodes", 0)
+    times, more = NEEDED.get(name, (0, 0))
+    if (bad or name == "Bulyan") and taking_part < times * bad + more:
         raise BadInput(
-            f"server.strategy Bulyan with num_malicious_nodes {bad} needs {4 * bad + 3} clients in "
-            f"a round; only {taking_part} take part"
+            f"server.strategy {name} with num_malicious_nodes {bad} needs {times * bad + more} "
+            f"clients in a round; only {taking_part} take part"
+        )
+    if (chosen := options.get("num_nodes_to_select", 1)) > taking_part:
+        raise BadInput(
+            f"server.options.num_nodes_to_select is {chosen}; only {taking_part} clients take part "
+            "in a round"
         )
     try:
         make_strategy(config)
     except (TypeError, ValueError) as error:
         raise BadInput(f"server.options does not suit {name}: {error}") from None
+
+
+def _check_option(key: str, value: Any, least: float, most: float) -> None:
+    whole = isinstance(most, int)
+    number = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
+    if not (number and least <= value <= most):
+        kind = "a whole number" if whole else "a number"
+        raise BadInput(
+            f"server.options.{key} is {shown(value)}; it must be {kind} from {least:g} to {most:g}"
+        )
 
 
 def strategy_memory(strategy: FedAvg) -> dict[str, Tensor]:

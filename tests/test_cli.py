@@ -77,7 +77,7 @@ def model(tiny_model, tmp_path):
         ("engine=turbo", "engine.name is 'turbo'; expected inline or ray"),
         ("method=comgis", "method is 'comgis'; did you mean 'comigs'?"),
         ("method=none", "method is 'none'; known: "),
-        ("data.seq_len=4000", "client 'ana' has"),
+        ("data.seq_len=4000", "has 64 positions"),
         ("data.name=nowhere", "data.name is 'nowhere'; give a folder of text files"),
         ("model.name=/no/where", "model.name '/no/where': there is no such folder"),
         ("model.name=no/where", "model.name 'no/where': no"),
