@@ -1,6 +1,7 @@
 """The frozen base model: loaded once per process, shared by every client's model."""
 
 import copy
+import difflib
 import logging
 from functools import lru_cache, partial
 from pathlib import Path
@@ -8,17 +9,17 @@ from typing import cast
 
 import torch
 from peft import PeftModel
-from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar
 
 from comigs.attention import prefer_fast_attention
 from comigs.basecache import shared_source
 from comigs.config import ExpertsConfig, ModelConfig
-from comigs.errors import BadInput
+from comigs.errors import BadInput, one_line
 from comigs.experts import add_experts
 from comigs.families import family_of
+from comigs.weights import check_settings, load_whole
 
 BUNDLED = Path(__file__).parent / "models"
 
@@ -41,6 +42,13 @@ def model_source(name: str) -> str:
         )
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise BadInput(f"model.name {name!r}: there is no such folder")
+    bundled = [path.name for path in BUNDLED.iterdir() if path.is_dir()]
+    near = difflib.get_close_matches(name, bundled, 1, cutoff=0.75)
+    if near and "/" not in name:
+        raise BadInput(
+            f"model.name {name!r}: there is no such folder, and no bundled model of that name; did "
+            f"you mean {near[0]}?"
+        )
     return name
 
 
@@ -54,7 +62,7 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     source = model_source(name)
     try:
         return AutoTokenizer.from_pretrained(source)
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # of whatever kind: it is about what is in the folder
         raise _unloadable(name, "tokenizer", error) from None
 
 
@@ -74,10 +82,14 @@ def load_base(name: str, dtype: str) -> PreTrainedModel:
     source = model_source(name)
     disable_progress_bar()
     try:
-        family_of(AutoConfig.from_pretrained(source).model_type)
-        load = partial(AutoModelForCausalLM.from_pretrained, dtype=getattr(torch, dtype))
+        settings = AutoConfig.from_pretrained(source)
+        family_of(settings.model_type)
+        check_settings(name, settings)
+        load = partial(load_whole, name=name, dtype=getattr(torch, dtype))
         model = load(shared_source(source, dtype, load))
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+    except BadInput:
+        raise
+    except Exception as error:  # of whatever kind: it is about what is in the folder
         raise _unloadable(name, "model", error) from None
     words, rows = len(load_tokenizer(name)), model.get_input_embeddings().num_embeddings
     if words > rows:
@@ -110,5 +122,6 @@ def expert_model(model: ModelConfig, experts: ExpertsConfig, slot: int = 0) -> P
 
 def _unloadable(name: str, what: str, error: Exception) -> BadInput:
     logging.getLogger("comigs").debug("loading %s of %s", what, name, exc_info=error)
-    reason = str(error).strip().splitlines()[0]
-    return BadInput(f"model.name {name!r}: no {what} could be loaded ({reason})")
+    reason = one_line(error)[:300]
+    offline = "" if Path(model_source(name)).is_dir() else "; without a network: HF_HUB_OFFLINE=1"
+    return BadInput(f"model.name {name!r}: no {what} could be loaded ({reason}){offline}")

@@ -92,13 +92,11 @@ def _weights(source: str) -> list[Path]:
     """The files that `from_pretrained` reads; none while a hub model has not been fetched."""
     config = cached_file(source, "config.json")
     folder = Path(str(config)).parent
-    return sorted(folder.glob("model*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
+    return sorted(folder.glob("model*.safetensors"))
 
 
 def _fits(path: Path, dtype: str) -> bool:
     """Whether all weights of a file can be used as they are stored."""
-    if path.suffix != ".safetensors":
-        return False
     with safe_open(path, "pt") as file:
         return all(file.get_slice(k).get_dtype() == _STORED[dtype] for k in file.keys())  # noqa: SIM118
 

@@ -5,9 +5,10 @@ import shutil
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from comigs.adapters import adapter_parameters
-from comigs.base import BUNDLED, expert_model, load_base, load_tokenizer
+from comigs.base import BUNDLED, expert_model, load_base, load_tokenizer, model_source
 from comigs.config import ExpertsConfig, ModelConfig
 from comigs.errors import BadInput
 
@@ -62,7 +63,7 @@ def test_missing_folders_and_files_are_named(tmp_path):
         load_base(str(tmp_path / "model.gguf"), "float32")
     folder = copy_of_tiny(tmp_path)
     (folder / "model.safetensors").unlink()
-    with pytest.raises(BadInput, match="no model could be loaded"):
+    with pytest.raises(BadInput, match=r"holds no model\.safetensors"):
         load_base(str(folder), "float32")
 
 
@@ -82,3 +83,72 @@ def test_a_tokenizer_with_more_tokens_than_the_model_is_refused(tmp_path):
     load_tokenizer.cache_clear()
     with pytest.raises(BadInput, match=r"knows 2053 tokens, the model only 2048"):
         load_base(str(folder), "float32")
+
+
+def renamed(folder):
+    tensors = load_file(folder / "model.safetensors")
+    save_file({f"module.{n}": t for n, t in tensors.items()}, folder / "model.safetensors", META)
+
+
+def without(folder):
+    tensors = load_file(folder / "model.safetensors")
+    del tensors["transformer.h.0.mlp.c_fc.weight"]
+    save_file(tensors, folder / "model.safetensors", META)
+
+
+def with_nan(folder):
+    tensors = load_file(folder / "model.safetensors")
+    tensors["transformer.ln_f.bias"][3] = torch.nan
+    save_file(tensors, folder / "model.safetensors", META)
+
+
+def pickled(folder):
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+
+
+def settings(**changed):
+    def harm(folder):
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(config | changed))
+
+    return harm
+
+
+META = {"format": "pt"}
+
+
+@pytest.mark.parametrize(
+    ("harm", "words"),
+    [
+        (renamed, "transformer.h.0.attn.c_attn.bias .* are missing; module.* are not expected"),
+        (without, "transformer.h.0.mlp.c_fc.weight are missing"),
+        (with_nan, "its tensor transformer.ln_f.bias holds NaN"),
+        (pickled, "pickled weights are not read"),
+        (settings(n_layer=10**9), "its config.json has n_layer = 1e.09"),
+        (settings(n_embd="many"), "no model could be loaded"),
+        (settings(n_embd=[]), "no model could be loaded"),
+        (settings(model_type=5), "no model could be loaded"),
+        (settings(vocab_size=-1), "no model could be loaded"),
+        (settings(n_head=7), "no model could be loaded"),
+    ],
+)
+def test_weights_that_are_not_whole_are_refused_in_one_line(tmp_path, harm, words):
+    folder = copy_of_tiny(tmp_path)
+    harm(folder)
+    with pytest.raises(BadInput, match=words) as caught:
+        load_base(str(folder), "float32")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_head_that_is_tied_need_not_be_stored(tmp_path):
+    names = load_file(TINY / "model.safetensors")
+    assert "lm_head.weight" not in names
+    assert load_base(str(copy_of_tiny(tmp_path)), "float32").lm_head.weight.isfinite().all()
+
+
+@pytest.mark.parametrize("name", ["comigs-tinny", "comigs_tiny", "Comigs-tiny"])
+def test_a_misspelt_bundled_name_is_told_at_once(name):
+    with pytest.raises(BadInput, match="did you mean comigs-tiny"):
+        model_source(name)
+    assert model_source("gpt2") == "gpt2"
+    assert model_source("org/comigs-tinny") == "org/comigs-tinny"

@@ -8,6 +8,7 @@ A device that holds its own text only has a clients.json beside it: the names of
 the order of their numbers.
 """
 
+import difflib
 import json
 import lzma
 from collections.abc import Iterable
@@ -34,8 +35,13 @@ def federation_folder(name: str) -> Path:
         return BUNDLED / name
     folder = Path(name).expanduser()
     if not folder.is_dir():
-        bundled = ", ".join(sorted(p.name for p in BUNDLED.iterdir() if p.is_dir()))
-        raise BadInput(f"data.name is {name!r}; give a folder of text files or one of: {bundled}")
+        bundled = sorted(p.name for p in BUNDLED.iterdir() if p.is_dir())
+        near = difflib.get_close_matches(name, bundled, 1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise BadInput(
+            f"data.name is {name!r}; give a folder of text files or one of: {', '.join(bundled)}"
+            + hint
+        )
     return folder
 
 
