@@ -37,6 +37,7 @@ from comigs.errors import Refusal
 from comigs.local import (
     Order,
     Trained,
+    data_of,
     final_evaluation,
     model_of,
     train_round,
@@ -154,6 +155,8 @@ def hello(message: Message, context: Context) -> Message:
         "rounds": intact_rounds(task.root),
         "shapes": {n: list(p.shape) for n, p in named.items() if method.shares(n)},
     }
+    if task.config.server.weighting == "samples":
+        about["num-examples"] = len(data_of(task.config, client).train)
     return hello_reply(message, about)
 
 

@@ -141,14 +141,19 @@ class ServerConfig:
     ] = "FedAvg"  # Flower strategy for the shared tensors  # fmt: skip
     options: dict[str, Any] = field(default_factory=dict)  # of the strategy, e.g. {eta: 0.01}
     weighting: Literal["uniform", "samples"] = "uniform"  # of clients in the average
+    max_share: float | None = 0.5  # of samples: no client weighs more in a round; null: any weight
     min_clients: int = 1  # a round with fewer answers stops the run
     round_timeout: float | None = None  # seconds a client may take for a round; null: no limit
     over_selection: float = 0.0  # extra share of clients asked; the first updates count
     deadline: float | None = None  # simulated seconds until a round closes; null: the slowest
     late: Literal["discard", "keep"] = "discard"  # late updates; keep: for the round they arrive in
-    max_norm: float | None = None  # a client whose update has a greater L2 norm fails; null: any
+    max_norm: float | None = None  # a client whose update is longer fails; null: absurdly long
 
     def __post_init__(self) -> None:
+        if self.max_share is not None:
+            require(
+                0 < self.max_share <= 1, "server.max_share", self.max_share, "in (0, 1], or null"
+            )
         at_least("server.min_clients", self.min_clients, 1)
         positive("server.round_timeout", self.round_timeout)
         at_least("server.over_selection", self.over_selection, 0)

@@ -11,6 +11,7 @@ NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"  # safe as the name of a folder
 @dataclass(frozen=True)
 class FlowerConfig:
     superlink: str | None = None  # a connection in Flower's config.toml; null: its default
+    keyless: bool = False  # nodes have no keys, and another number whenever they start
     run: str | None = None  # folder of the run on server and devices; null: chosen at submission
 
     def __post_init__(self) -> None:

@@ -15,7 +15,15 @@ class BadInput(ComigsError):
 
 def one_line(error: BaseException) -> str:
     """`TypeName: message`, whatever line breaks the message holds."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return f"{type(error).__name__}: {flat(str(error), 2000)}"
+
+
+def flat(text: str, most: int = 300) -> str:
+    """Text of somebody else on one line: without control characters, and cut."""
+    start = text[: 4 * most]
+    words = "".join(c if c.isprintable() else " " for c in start).split()
+    line = " ".join(words)
+    return line if len(line) <= most and len(text) <= 4 * most else f"{line[: most - 3]}..."
 
 
 class Refusal(ComigsError):

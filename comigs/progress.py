@@ -57,7 +57,7 @@ class Progress:
 
     def _on_folder(self, event: dict[str, Any]) -> None:
         self.folder = event["folder"]
-        self.console.print(f"run folder {self.folder}", highlight=False)
+        self.console.print(f"run folder {self.folder}", highlight=False, markup=False)
 
     def _on_submitted(self, event: dict[str, Any]) -> None:
         self.console.print(
@@ -80,7 +80,7 @@ class Progress:
         names = ", ".join(event["clients"][:MANY])
         if (count := len(event["clients"])) > MANY:
             names = f"{count:,} clients"
-        self.console.print(f"{event['method']} on {names}", highlight=False)
+        self.console.print(f"{event['method']} on {names}", highlight=False, markup=False)
         if event["round"]:
             self.console.print(f"going on after round {event['round']}", highlight=False)
         self.bars.update(
@@ -96,16 +96,17 @@ class Progress:
 
     def _on_client(self, event: dict[str, Any]) -> None:
         speed = event["tokens"] / max(event["train_seconds"], 1e-9)
-        note = f"{event['name']}: loss {event['loss']:.3f}, {speed:,.0f} tokens/s"
+        note = f"{escape(event['name'])}: loss {event['loss']:.3f}, {speed:,.0f} tokens/s"
         self.bars.update(self.clients, advance=1, note=note)
 
     def _on_final(self, event: dict[str, Any]) -> None:
-        self.bars.update(self.clients, advance=1, note=event["name"])
+        self.bars.update(self.clients, advance=1, note=escape(event["name"]))
 
     def _on_failure(self, event: dict[str, Any]) -> None:
         where = f"round {event['round']}: " if "round" in event else ""
         self.console.print(
-            f"[red]{where}client {event['name']} failed:[/red] {event['reason']}", highlight=False
+            f"[red]{where}client {escape(event['name'])} failed:[/red] {escape(event['reason'])}",
+            highlight=False,
         )
         self.bars.update(self.clients, advance=1)
 
@@ -114,8 +115,14 @@ class Progress:
 
     def _on_damaged(self, event: dict[str, Any]) -> None:
         self.console.print(
-            f"[yellow]round {event['round']} cannot be used:[/yellow] {event['reason']}; "
+            f"[yellow]round {event['round']} cannot be used:[/yellow] {escape(event['reason'])}; "
             "falling back to the round before",
+            highlight=False,
+        )
+
+    def _on_refused(self, event: dict[str, Any]) -> None:
+        self.console.print(
+            f"[red]{escape(event['name'])} is refused:[/red] {escape(event['reason'])}",
             highlight=False,
         )
 
@@ -149,7 +156,7 @@ class Progress:
             "after: with the final averaged generalists.",
             style="dim",
         )
-        out.print(f"{result.folder}/report.html", highlight=False, soft_wrap=True)
+        out.print(f"{result.folder}/report.html", highlight=False, soft_wrap=True, markup=False)
 
 
 def _notes(event: dict[str, Any]) -> Iterator[str]:
@@ -177,7 +184,7 @@ def final_table(rows: list[dict[str, Any]]) -> Table:
         table.add_column(column, justify="right")
     for row in rows:
         table.add_row(
-            row["name"],
+            escape(row["name"]),
             *(f"{row[key]:.1f}" for key in ("pretrained", "before", "after")),
             f"{row['pretrained'] / row['after']:.1f}x",
             _megabytes(row["bytes_up"]),

@@ -16,7 +16,9 @@ ROW = frozenset(  # of a test stream in the final evaluation
         "fused_local", "fused_global", "fusion_evaluations",
     }
 )  # fmt: skip
-ABOUT = frozenset({"client", "name", "rounds", "shapes"})  # of a client that introduces itself
+ABOUT = frozenset(
+    {"client", "name", "rounds", "shapes", "num-examples"}
+)  # of a client that introduces itself
 
 
 def unknown(keys: Iterable[str], known: frozenset[str]) -> str | None:

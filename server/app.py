@@ -1,9 +1,11 @@
 """The Flower ServerApp behind a SuperLink.
 
 It keeps its runs in $COMIGS_RUNS (default ~/.comigs/runs), one folder each, and tells what happens
-in its log: to people, and in lines that `server.submission` reads on the other side.
+in its log: to people, and in lines that `server.submission` reads on the other side. The latter
+hold a word that no client knows.
 """
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -17,6 +19,7 @@ from comigs.errors import ComigsError
 from comigs.progress import Progress
 from server.journal import Journal
 from server.loop import run_rounds
+from server.secret import server_secret
 
 EVENT = "comigs-event "  # starts a line of the log that holds an event as JSON
 
@@ -32,17 +35,26 @@ def main(grid: Grid, context: Context) -> None:
     folder = runs_folder() / config.flower.run
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     write_config(config, folder)
-    show = Progress()
+    show, mark = Progress(), EVENT + channel(folder)
 
     def tell(event: dict[str, Any]) -> None:
         show.watch(event)
-        print(EVENT + json.dumps(event), flush=True)
+        print(f"{mark} {json.dumps(event)}", flush=True)
 
+    tell({"event": "open"})
     try:
         run_rounds(grid, config, folder, Journal(folder, tell))
     except ComigsError as error:
         tell({"event": "error", "reason": str(error)})
         raise
+
+
+def channel(folder: Path) -> str:
+    """A word that no client knows, in every line of events: what clients say is in the log, too.
+
+    The first line of a run tells it, before any client is asked; it stays when the run goes on.
+    """
+    return hashlib.sha256(f"events {server_secret(folder / 'server')}".encode()).hexdigest()[:32]
 
 
 def runs_folder() -> Path:

@@ -1,16 +1,20 @@
 """The end of a run: clients evaluate the final model on their test split."""
 
-import json
 import math
+from collections.abc import Collection
 from itertools import chain
 
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg
 
 from comigs.config import RunConfig
+from comigs.data.tokens import roster
+from comigs.errors import flat
+from comigs.messages.reply import Broken, read_rows
+from comigs.methods import find_method
 from comigs.selection import takers_of_the_test
 from server.delivery import nodes_of, sharer
-from server.exchange import address, collect, message_bytes, order, pack
+from server.exchange import Client, address, collect, message_bytes, order, pack
 from server.journal import Journal
 from server.registry import Registry
 from server.resume import Progress, Totals
@@ -35,6 +39,12 @@ def evaluate(
     drafts = strategy.configure_evaluate(
         progress.round, pack(progress.shared), order(config), nodes_of(chosen)
     )
+    pooled = find_method(config.method).pooled
+
+    def streams(client: Client) -> Collection[str]:
+        """The test streams that it may report on: its own, or everybody's where all is pooled."""
+        return roster(config) if pooled else (client.name,)
+
     messages = address(drafts, chosen, progress.client_rounds, sharer(config, progress))
     down = {m.metadata.dst_node_id: message_bytes(m) for m in messages}
     for answer in chain(unreachable, collect(grid, messages, chosen, config.server.round_timeout)):
@@ -43,7 +53,14 @@ def evaluate(
             journal.write("failure", client=client.id, name=client.name, reason=answer.reason)
             continue
         total = progress.totals.get(client.id, Totals())
-        for row in json.loads(str(answer.reply.content.config_records["final"]["json"])):
+        try:
+            rows = read_rows(answer.reply.content.config_records["final"]["json"], streams(client))
+        except Exception as error:  # of whatever kind: it is about what a client sent
+            why = str(error) if isinstance(error, Broken) else "lacks its record"
+            reason = flat(f"its final report {why}")
+            journal.write("failure", client=client.id, name=client.name, reason=reason)
+            continue
+        for row in rows:
             journal.write(
                 "final",
                 client=client.id,

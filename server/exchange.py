@@ -14,6 +14,7 @@ from torch import Tensor
 
 from comigs.config import RunConfig
 from comigs.configload import to_dict
+from comigs.errors import flat
 from server.grids.embedded import EmbeddedGrid
 from server.grids.superlink import Outcome, bundled, opened
 from server.post import Post
@@ -29,6 +30,7 @@ class Client:
         name: name of its text.
         rounds: rounds of which it holds an intact state.
         shapes: shape of each tensor it shares.
+        examples: tokens of its training text, where averages are weighted by them.
     """
 
     id: int
@@ -36,6 +38,7 @@ class Client:
     name: str
     rounds: frozenset[int]
     shapes: Mapping[str, tuple[int, ...]]
+    examples: int | None = None
 
 
 @dataclass(frozen=True)
@@ -103,9 +106,9 @@ def collect(
 
 def _answer(client: Client, outcome: Outcome) -> Answer:
     if isinstance(outcome, str):
-        return Answer(client, None, outcome)
+        return Answer(client, None, flat(outcome))
     if outcome.has_error():
-        return Answer(client, None, outcome.error.reason or "no reason given")
+        return Answer(client, None, flat(outcome.error.reason or "") or "no reason given")
     return Answer(client, outcome)
 
 

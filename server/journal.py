@@ -11,7 +11,10 @@ from comigs.errors import ComigsError
 from comigs.report.table import damaged_lines, events_of
 from comigs.safefile import append, write_whole
 
-PASSING = ("round started", "evaluation started", "waiting")  # told, but not kept
+PASSING = (  # told, but not kept
+    *("waiting", "refused", "damaged lines"),
+    *("round started", "evaluation started"),
+)
 
 Event = dict[str, Any]
 Watcher = Callable[[Event], None]

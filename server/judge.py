@@ -16,10 +16,12 @@ from torch import Tensor
 
 from comigs.codecs import Wire, decode, wire
 from comigs.config import RunConfig
+from comigs.errors import flat, one_line
 from comigs.masking import MASKED
+from comigs.messages.reply import Broken, read_reported
 from comigs.methods import find_method
 from comigs.reference import reference
-from comigs.replies import METRICS, unknown
+from comigs.replies import unknown
 from comigs.update import minus, norm_of, plus
 from server.exchange import Answer, Client, pack
 
@@ -47,28 +49,34 @@ def judge(
         return True, event | {"reason": answer.reason}
     try:
         arrays, metrics = _parts(answer.reply)
-        fault = fault_of_metrics(metrics, number) or fault_of(arrays, client, config)
+        if isinstance(of := metrics.get("round"), int) and of != number:
+            raise Broken(f"is of round {flat(str(of), 12)}; this is round {number}")
+        metrics = read_reported(metrics)
+        fault = fault_of_metrics(metrics, client) or fault_of(arrays, client, config)
         if fault:
             return True, event | {"reason": fault}
         if config.privacy.secure == "none":
             start = partial(_start, client, config, number, sent_to)
             update = _decoded(arrays, client, config, start)
             fault = fault_of_values(update, config, start)
-    except (KeyError, TypeError, ValueError, EOFError, MemoryError) as error:
-        reason = f"its reply cannot be used ({type(error).__name__}: {error})"
-        return True, event | {"reason": reason}
+    except Broken as error:
+        return True, event | {"reason": flat(f"its reply {error}")}
+    except Exception as error:  # of whatever kind: it is about what a client sent
+        return True, event | {"reason": flat(f"its reply cannot be used ({one_line(error)})")}
     if fault:
         return True, event | {"reason": fault}
     if config.payload.codec != "none":
         answer.reply.content["arrays"] = pack(update)
     said = {key: value for key, value in metrics.items() if key != "round"}
     size = sum(one.bytes for one in expected(arrays, client, config).values())
+    if config.privacy.secure == "none":
+        event["norm"] = norm_of(minus(update, start(shapes_of(arrays, client, config))))
     return False, event | said | {"bytes_up": size}
 
 
 def _parts(reply: Message) -> tuple[Arrays, dict[str, Any]]:
     if (stranger := unknown(reply.content, frozenset({"arrays", "metrics"}))) is not None:
-        raise ValueError(f"it holds {stranger!r}")
+        raise Broken(f"holds {stranger[:60]!r}")
     metrics = dict(reply.content.metric_records["metrics"])
     return dict(reply.content.array_records["arrays"]), metrics
 
@@ -153,21 +161,12 @@ def fault_of_values(update: Mapping[str, Tensor], config: RunConfig, start: Star
     return None
 
 
-def fault_of_metrics(metrics: Mapping[str, object], number: int) -> str | None:
+def fault_of_metrics(metrics: Mapping[str, Any], client: Client) -> str | None:
     """Why the metrics of an update cannot be used, or None.
 
     Args:
-        number: the round that they should be of.
+        metrics: as `read_reported` returns them.
     """
-    if metrics.get("round") != number:
-        return f"answered round {metrics.get('round')!r}; this is round {number}"
-    if (stranger := unknown(metrics, METRICS)) is not None:
-        return f"sent the metric {stranger!r}, which is unknown"
-    counts = ("num-examples", "tokens", "router_tokens")
-    for key in (*counts, "loss", "train_seconds", "eval_seconds", "seconds"):
-        value, least = metrics.get(key), 1 if key == "num-examples" else 0
-        if not isinstance(value, (int, float)) or not least <= value < math.inf:
-            return f"sent {key} = {value!r}"
-    if several := [key for key, value in metrics.items() if isinstance(value, list)]:
-        return f"sent several values of {several[0]}"
+    if client.examples is not None and metrics["num-examples"] > client.examples:
+        return f"counts {metrics['num-examples']} examples; it said {client.examples} at first"
     return None

@@ -12,7 +12,7 @@ from comigs.traffic import FROM_THE_START
 from server.evaluation import evaluate
 from server.journal import Journal
 from server.registry import Registry
-from server.resume import resume_point
+from server.resume import nodes_of_the_run, resume_point
 from server.round import train_round
 from server.secret import server_secret
 from server.strategy import make_strategy, restore_memory, strategy_memory
@@ -29,6 +29,7 @@ def run_rounds(grid: Grid, config: RunConfig, folder: Path, journal: Journal) ->
         ComigsError: when fewer than `server.min_clients` answer; the last good round is saved.
     """
     clients = Registry(grid, config)
+    clients.nodes = nodes_of_the_run(folder / "server")
     clients.wait(journal.watch)
     progress = resume_point(config, folder / "server", clients, journal)
     names = [clients.names[i] for i in sorted(clients.names)]
@@ -42,6 +43,7 @@ def run_rounds(grid: Grid, config: RunConfig, folder: Path, journal: Journal) ->
         progress.shared = start_of(config)
     while progress.round < rounds:
         train_round(grid, config, clients, progress, strategy, journal)
+        progress.nodes = clients.nodes
         tensors = progress.tensors() | {"strategy": strategy_memory(strategy)}
         kept = {part: named for part, named in tensors.items() if named or part == "shared"}
         write_state(folder / "server", progress.round, kept, progress.meta(config))

@@ -10,8 +10,9 @@ from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
 from comigs.config import RunConfig
-from comigs.errors import BadInput, ComigsError
+from comigs.errors import BadInput, ComigsError, flat
 from comigs.local import training_clients
+from comigs.messages.reply import Broken, Hello, read_hello
 from server.exchange import Answer, Client, collect, order
 from server.grids.embedded import EmbeddedGrid
 
@@ -26,6 +27,8 @@ class Registry:
 
     Attributes:
         names: of every client that is known, by id.
+        nodes: behind a SuperLink, by client, the node that was first to be it. A SuperLink that
+            asks for keys gives the same node number to a device whenever it comes.
     """
 
     def __init__(self, grid: Grid, config: RunConfig) -> None:
@@ -34,6 +37,8 @@ class Registry:
         self._grid, self._config = grid, config
         self._known: dict[int, Client] = {}
         self._online: set[int] = set()
+        self._refused: set[int] = set()
+        self.nodes: dict[int, int] = {}
 
     @property
     def ids(self) -> list[int]:
@@ -47,18 +52,21 @@ class Registry:
         if self._embedded:
             return []
         self._online = set(self._grid.get_node_ids())
-        return self._ask(self._online - {client.node for client in self._known.values()})
+        asked = {client.node for client in self._known.values()} | self._refused
+        return self._ask(self._online - asked)
 
     def wait(self, watch: Callable[[dict[str, Any]], None]) -> None:
         """Wait until all clients that the configuration expects are there.
 
         Raises:
-            ComigsError: when a node does not say who it is.
+            ComigsError: when as many nodes are there, and none can say who it is.
         """
         told, wanted = -1, _listed_clients(self._config)
         while True:
             for answer in self.look():
-                raise ComigsError(f"{answer.client.name} cannot start: {answer.reason}")
+                if not self.ids and len(self._online) >= wanted:
+                    raise ComigsError(f"{answer.client.name} cannot start: {answer.reason}")
+                watch({"event": "refused", "name": answer.client.name, "reason": answer.reason})
             if self._embedded or len(self.ids) >= wanted:
                 return
             if len(self.ids) != told:
@@ -109,23 +117,46 @@ class Registry:
             if answer.reply is None:
                 failed.append(answer)
                 continue
-            about = json.loads(str(answer.reply.content.config_records["hello"]["json"]))
-            client = int(about["client"])
-            other = self._known.get(client)
-            if other and other.node in self._online:
-                raise ComigsError(
-                    f"nodes {other.node} and {answer.client.node} both say that they are client "
-                    f"{client}; give each SuperNode a partition-id of its own"
-                )
-            self.names[client] = about["name"]
-            self._known[client] = Client(
-                client,
+            try:
+                said = read_hello(answer.reply.content.config_records["hello"]["json"])
+                self._claim(said, answer.client)
+            except Exception as error:  # of whatever kind: it is about what a client sent
+                why = str(error) if isinstance(error, Broken) else "lacks its record"
+                reason = flat(f"its introduction {why}")
+                failed.append(Answer(answer.client, None, reason))
+                self._refused.add(answer.client.node)
+                continue
+            self.names[said.client] = said.name
+            self._known[said.client] = Client(
+                said.client,
                 answer.client.node,
-                about["name"],
-                frozenset(about["rounds"]),
-                _shapes(json.dumps(about["shapes"])),
+                said.name,
+                frozenset(said.rounds),
+                _shapes(json.dumps(said.shapes)),
+                said.num_examples,
             )
         return failed
+
+    def _claim(self, said: Hello, node: Client) -> None:
+        """Give a client's number to the node that says it is it, for the whole run.
+
+        Raises:
+            Broken: it is another node's, or there is no such client.
+        """
+        if self._embedded:
+            if (said.client, said.name) != (node.id, node.name):
+                raise Broken(f"is that of client {said.client}, {said.name!r}")
+            return
+        count = expected_clients(self._config)
+        if count is not None and said.client >= count:
+            raise Broken(f"is that of client {said.client}; there are 0..{count - 1}")
+        owner = self.nodes.get(said.client)
+        free = self._config.flower.keyless and owner not in self._online
+        if owner not in (None, node.node) and not free:
+            raise Broken(f"is that of client {said.client}, which node {owner} was first to be")
+        if said.name in {n for i, n in self.names.items() if i != said.client}:
+            raise Broken(f"has the name of another client, {said.name!r}")
+        self.nodes[said.client] = node.node
 
     def _stranger(self, node: int) -> Client:
         if self._embedded:

@@ -36,6 +36,7 @@ class Progress:
         memory: what the strategy carries from round to round.
         late: by client id, updates that arrive in a later round.
         secret: of the server, where privacy needs one.
+        nodes: by client id, the node that was first to be it (behind a SuperLink).
         draws: per round, how many clients could be drawn for it, and how many were.
         seconds: wall time of all rounds; sim_seconds and sim_joules: the same on the devices.
     """
@@ -51,6 +52,7 @@ class Progress:
     sim_joules: float = 0.0
     secret: str = ""
     draws: list[Draw] = field(default_factory=list)
+    nodes: dict[int, int] = field(default_factory=dict)
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
         """The tensors of the server's checkpoint, apart from the strategy's."""
@@ -66,6 +68,7 @@ class Progress:
             "seconds": self.seconds,
             "sim": [self.sim_seconds, self.sim_joules],
             "draws": self.draws,
+            "nodes": {str(i): node for i, node in self.nodes.items()},
             "late": {str(i): [u.weight, u.due] for i, u in self.late.items()},
         }
 
@@ -102,6 +105,17 @@ def resume_point(config: RunConfig, root: Path, clients: Registry, journal: Jour
     return Progress()
 
 
+def nodes_of_the_run(root: Path) -> dict[int, int]:
+    """By client id, the node that was first to be it, as far as the newest good checkpoint says."""
+    for number in reversed(saved_rounds(root)):
+        try:
+            nodes = read_state(root, number)[1].get("nodes", {})
+            return {int(client): node for client, node in nodes.items()}
+        except DamagedState:
+            continue
+    return {}
+
+
 def _load(config: RunConfig, root: Path, number: int) -> Progress:
     tensors, meta = read_state(root, number)
     if changed := changed_keys(load_config(meta["config"]), config):
@@ -122,6 +136,7 @@ def _load(config: RunConfig, root: Path, number: int) -> Progress:
         },
         sim_seconds=sim[0],
         sim_joules=sim[1],
+        nodes={int(i): node for i, node in meta.get("nodes", {}).items()},
         draws=[(there, drawn) for there, drawn in meta.get("draws", [EVERYBODY] * number)],
     )
 

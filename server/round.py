@@ -4,6 +4,7 @@ import time
 from collections.abc import Mapping
 from itertools import chain
 
+import torch
 from flwr.app import Message
 from flwr.serverapp import Grid
 from flwr.serverapp.exception import AggregationError, InconsistentMessageReplies
@@ -22,6 +23,7 @@ from server.exchange import address, collect, message_bytes, order, pack, unpack
 from server.journal import Event, Journal
 from server.judge import judge
 from server.late import due, postpone
+from server.outliers import outliers, with_share
 from server.registry import Registry
 from server.resume import Progress, Totals
 from server.secagg import agree, give, sum_up
@@ -79,6 +81,11 @@ def train_round(
             record["weight"] = float(event["num-examples"]) if by_samples else 1.0
             good[answer.client.id] = answer.reply
             events[answer.client.id] = event
+    norms = {i: event["norm"] for i, event in events.items() if "norm" in event}
+    for client, reason in outliers(norms).items():
+        name = events.pop(client)["name"]
+        journal.write("failure", round=number, client=client, name=name, reason=reason)
+        del good[client]
     failed = len(ids) - len(good) - len(lost)
     if failed and len(good) < config.server.min_clients:
         raise ComigsError(
@@ -103,6 +110,8 @@ def train_round(
         for answer in session.failed[known:]:
             event = {"client": answer.client.id, "name": answer.client.name}
             journal.write("failure", round=number, **event, reason=answer.reason)
+    if config.server.weighting == "samples":
+        _share_out(updates, config.server.max_share)
     rule = find_aggregator(find_method(config.method).aggregator)
     fresh = {} if abandoned else _aggregate(config, progress, strategy, number, updates)
     progress.shared = rule.lasting(progress.shared) | fresh
@@ -134,6 +143,14 @@ def _close(
     return close_round(arrivals, losses, wanted, config.server.deadline)
 
 
+def _share_out(updates: Mapping[int, Message], most: float | None) -> None:
+    """Give the updates weights of which none takes the mean over."""
+    records = {i: u.content.metric_records["metrics"] for i, u in updates.items()}
+    told = {i: float(record["weight"]) for i, record in records.items()}  # type: ignore[arg-type]
+    for client, weight in with_share(told, most).items():
+        records[client]["weight"] = weight
+
+
 def _aggregate(
     config: RunConfig,
     progress: Progress,
@@ -150,7 +167,13 @@ def _aggregate(
         raise ComigsError(
             f"round {number}: {config.server.strategy} cannot combine {len(updates)} updates"
         )
-    return {name: tensor.float() for name, tensor in unpack(mean).items()}
+    tensors = {name: tensor.float() for name, tensor in unpack(mean).items()}
+    if broken := [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]:
+        raise ComigsError(
+            f"round {number}: {config.server.strategy} made NaN or infinity of {broken[0]!r}; the "
+            f"state of round {progress.round} is saved"
+        )
+    return tensors
 
 
 def _summary(events: list[Event], failed: int, wall: float) -> Event:

@@ -67,6 +67,8 @@ def _follow(run: str, link: str, journal: Journal) -> None:
             if number < seen:
                 continue
             seen, away_since = number + 1, None
+            if event["event"] == "open":
+                continue
             if event["event"] == "error":
                 reason = event["reason"]
             elif event["event"] in PASSING:
@@ -92,23 +94,38 @@ def _follow(run: str, link: str, journal: Journal) -> None:
 
 
 def _events(run: str, link: str) -> Iterator[dict[str, Any]]:
-    """Events in the log of the run, from its start until the log ends or breaks off."""
+    """Events in the log of the run, from its start until the log ends or breaks off.
+
+    The first line has the word that all events have (`server.app.channel`): what a client wrote
+    into the log is none.
+    """
     command = [program(), "log", run, link, "--stream"]
     with subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
+        errors="replace",
         env=os.environ | QUIET,
     ) as process:
         assert process.stdout
+        word = ""
         try:
             for line in process.stdout:
                 _, found, text = line.partition(EVENT)
-                if found and line.endswith("\n"):
-                    yield json.loads(text)
+                mine, _, event = text.partition(" ")
+                if found and line.endswith("\n") and mine == (word := word or mine):
+                    yield from _parsed(event)
         finally:
             process.kill()
+
+
+def _parsed(text: str) -> Iterator[dict[str, Any]]:
+    """The event that `text` holds; nothing, where the log has damaged it."""
+    with contextlib.suppress(ValueError, RecursionError):
+        event = json.loads(text)
+        if isinstance(event, dict) and isinstance(event.get("event"), str):
+            yield event
 
 
 def _flwr(*arguments: str) -> dict[str, Any]:

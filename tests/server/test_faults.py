@@ -224,14 +224,14 @@ def sends(change):
     [
         (lambda r: r.content.pop("arrays"), "its reply cannot be used"),
         (lambda r: r.content.pop("metrics"), "its reply cannot be used"),
-        (lambda r: metrics_of(r).pop("loss"), "sent loss = None"),
-        (says(num_examples=float("nan")), "sent num-examples = nan"),
-        (says(num_examples=-1), "sent num-examples = -1"),
-        (lambda r: setattr(r, "content", RecordDict({"x": MetricRecord()})), "it holds 'x'"),
-        (lambda r: r.content.update({"text": MetricRecord({"x": 1})}), "it holds 'text'"),
-        (says(client=0), "sent the metric 'client', which is unknown"),
-        (says(event=5), "sent the metric 'event', which is unknown"),
-        (says(bytes_down=7.0), "sent the metric 'bytes-down', which is unknown"),
+        (lambda r: metrics_of(r).pop("loss"), "its reply has loss"),
+        (says(num_examples=float("nan")), "its reply has num-examples = nan"),
+        (says(num_examples=-1), "its reply has num-examples"),
+        (lambda r: setattr(r, "content", RecordDict({"x": MetricRecord()})), "its reply holds 'x'"),
+        (lambda r: r.content.update({"text": MetricRecord({"x": 1})}), "its reply holds 'text'"),
+        (says(client=0), "its reply has client"),
+        (says(event=5), "its reply has event"),
+        (says(bytes_down=7.0), "its reply has bytes-down"),
         (sends(lambda n, a: {n: Array(a * np.float32("nan"))}), "with NaN or infinity"),
         (sends(lambda n, a: {n: Array(a.astype("float64"))}), "as float64, not float32"),
         (sends(lambda n, a: {n: Array(a.T.copy())}), "with shape"),
@@ -274,8 +274,8 @@ def test_the_reply_of_an_earlier_round_is_refused(tree, tmp_path, monkeypatch):
     monkeypatch.setattr(server.grids.inline, "run_client", replayed)
     comigs.run(tree, out=tmp_path)
     assert failures(tmp_path) == [
-        (2, 1, "answered round 1; this is round 2"),
-        (3, 1, "answered round 1; this is round 3"),
+        (2, 1, "its reply is of round 1; this is round 2"),
+        (3, 1, "its reply is of round 1; this is round 3"),
     ]
 
 

@@ -76,11 +76,11 @@ def test_the_server_checks_what_it_gets(update, fault):
 @pytest.mark.parametrize(
     ("change", "fault"),
     [
-        ({"round": 2}, "answered round 2; this is round 3"),
-        ({"round": None}, "answered round None"),
-        ({"text": 1.0}, "sent the metric 'text', which is unknown"),
-        ({"valid_ppl": [1.0, 2.0]}, "sent several values of valid_ppl"),
-        ({"loss": float("inf")}, "sent loss = inf"),
+        ({"round": 2}, "its reply is of round 2; this is round 3"),
+        ({"round": None}, "its reply has round"),
+        ({"text": 1.0}, "its reply has text"),
+        ({"valid_ppl": [1.0, 2.0]}, "its reply has valid_ppl"),
+        ({"loss": float("inf")}, "its reply has loss = inf"),
     ],
 )
 def test_the_server_checks_what_it_is_told(change, fault):
@@ -90,7 +90,7 @@ def test_the_server_checks_what_it_is_told(change, fault):
 
 def test_a_reply_with_a_record_more_is_refused():
     reason, *_ = judged(GOOD, more=MetricRecord())
-    assert "it holds 'more'" in reason
+    assert "its reply holds 'more'" in reason
 
 
 def test_data_that_is_not_what_it_says_is_refused_before_it_is_decoded():

