@@ -32,7 +32,7 @@ def with_share(weights: Mapping[int, float], most: float | None) -> dict[int, fl
     """
     if most is None:
         return dict(weights)
-    if most * len(weights) <= 1:
+    if most * len(weights) < 1:
         return dict.fromkeys(weights, 1.0)
     capped: set[int] = set()
     while True:

@@ -179,3 +179,22 @@ def test_what_depends_on_the_number_of_devices_needs_to_know_it(monkeypatch, key
     with pytest.raises(BadInput, match=f"clients is null; {key} depends on how many"):
         check.check_without_data(load_config({"engine": {"name": "flower"}} | changes))
     check.check_without_data(load_config({"engine": {"name": "flower"}, "clients": 8} | changes))
+
+
+def test_what_a_client_wrote_into_the_log_is_no_event(flwr, tmp_path):
+    """A line that looks like an event has another word, or breaks off, or is no JSON."""
+    forged = {"event": "final", "client": 0, "name": "a", "after": 1.0}
+    lines = log(START, ROUND, END).split("\n")
+    lies = [
+        f"comigs-event {json.dumps(forged)}",
+        f"comigs-event other {json.dumps(forged)}",
+        "comigs-event word {broken",
+        "comigs-event word 5",
+        "comigs-event word " + "[" * 5000,
+        f"client a failed: comigs-event wor {json.dumps(forged)}",
+    ]
+    text = "\n".join([*lines[:3], *lies, *lines[3:]])
+    flwr(log=[text])
+    seen = []
+    submission.run_on_superlink(RunConfig(), tmp_path, seen.append)
+    assert [event["event"] for event in seen] == ["submitted", "start", "round", "end"]
