@@ -10,7 +10,7 @@ from comigs.configdevices import DevicesConfig
 from comigs.configflower import FlowerConfig
 from comigs.configprivacy import FaultsConfig, PayloadConfig, PrivacyConfig
 from comigs.configray import RayConfig
-from comigs.configrules import at_least, folder_name, positive, require
+from comigs.configrules import at_least, folder_name, place, positive, require
 from comigs.errors import BadInput
 
 PerClient = int | list[int]  # one value for all clients, or one for each
@@ -28,6 +28,9 @@ class ModelConfig:
     dtype: Dtype | list[Dtype] = "float32"  # of the frozen base; adapters are float32
     attention_lora: bool = True  # one shared LoRA on the attention linears
 
+    def __post_init__(self) -> None:
+        place("model.name", self.name)
+
     def for_client(self, client: int) -> "ModelConfig":
         """The base of one client, with a plain dtype."""
         return replace(self, dtype=own(self.dtype, client))
@@ -44,6 +47,7 @@ class DataConfig:
     test_clients: int | None = None  # clients in the final test, drawn from the seed; null: all
 
     def __post_init__(self) -> None:
+        place("data.name", self.name)
         at_least("data.seq_len", self.seq_len, 1)
         for key in ("train_tokens", "valid_tokens", "test_tokens"):
             at_least(f"data.{key}", getattr(self, key), 2)

@@ -167,7 +167,9 @@ def _convert(value: Any, hint: Any) -> tuple[bool, Any]:
     if hint is type(None):
         return value is None, value
     if hint is str:
-        return isinstance(value, (str, int)) and not isinstance(value, bool), str(value)
+        if isinstance(value, int) and not isinstance(value, bool):
+            return abs(value) < 10**60, shown(value)
+        return isinstance(value, str), value
     return isinstance(value, kind or hint), value
 
 

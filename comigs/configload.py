@@ -15,10 +15,11 @@ from omegaconf.errors import OmegaConfBaseException
 from comigs.config import RunConfig
 from comigs.configbounds import shown
 from comigs.configbuild import Origin, build, suggest
+from comigs.configrules import place
 from comigs.errors import BadInput
 from comigs.plainfile import MIB, check_plain, read_plain
 from comigs.safefile import write_whole
-from comigs.yamltext import parse_yaml, read_yaml_file
+from comigs.yamltext import parse_yaml, read_yaml_file, write_yaml
 
 _NOT_IDENTITY = ("name", "engine.", "ray.", "flower.", "log.", "server.round_timeout")
 _NAMED = ("model", "data", "engine")  # sections that their name alone may stand for
@@ -88,7 +89,7 @@ def to_dict(config: RunConfig) -> dict[str, Any]:
 
 def dump_yaml(config: RunConfig) -> str:
     """The configuration as YAML that `load_config` reads back."""
-    return yaml.safe_dump(to_dict(config), sort_keys=False)
+    return write_yaml(to_dict(config))
 
 
 def read_config(folder: Path, overrides: Sequence[str] = ()) -> RunConfig:
@@ -169,6 +170,7 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def _find(name: str | Path, kind: str) -> Path:
     """A YAML file of the user's, or one that comes with comigs."""
     home = Path(str(files("experiments"))) / ("suites" if kind == "suites" else "")
+    place("the configuration", str(name))
     given = Path(name).expanduser()
     for path in (given, home / f"{str(name).removesuffix('.yaml')}.yaml"):
         if path.is_file():

@@ -1,6 +1,7 @@
 """Checks of single settings, shared by the configuration's dataclasses."""
 
 import math
+from pathlib import Path
 
 from comigs.configbounds import shown
 from comigs.errors import BadInput
@@ -34,3 +35,14 @@ def folder_name(key: str, value: str) -> None:
     """`value` can be the name of one folder, on any system."""
     good = 0 < len(value.encode()) <= 100 and value.isprintable() and value.strip(". ") != ""
     require(good and not set(value) & set('/\\:*?"<>|'), key, value, "a plain name for a folder")
+
+
+def place(key: str, value: str) -> None:
+    """`value` can be the name of a model, or a path."""
+    encoded = value.encode("utf-8", "replace")
+    short = len(encoded) < 4096 and all(len(part) < 256 for part in encoded.split(b"/"))
+    require(short and value.strip() != "" and "\0" not in value, key, value, "a name, or a path")
+    try:
+        Path(value).expanduser()
+    except RuntimeError:
+        raise BadInput(f"{key} is {shown(value)}; there is no such user") from None

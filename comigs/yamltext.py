@@ -29,9 +29,21 @@ FLOAT = re.compile(
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader with the numbers of YAML 1.2, and no key twice."""
+    """SafeLoader with the numbers of YAML 1.2, keys that are text, no tags, and no key twice."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - as PyYAML declares it
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event = self.peek_event()
+        if getattr(event, "tag", None) not in (None, "!"):  # !!int "1:30" is 90
+            raise yaml.constructor.ConstructorError(
+                None, None, "tags are not read; leave it out", event.start_mark
+            )
+        node = super().compose_node(parent, index)
+        for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+            if isinstance(key, yaml.ScalarNode) and not key.tag.endswith(":merge"):
+                key.tag = "tag:yaml.org,2002:str"
+        return node
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         seen = set()
@@ -45,6 +57,20 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+class _Dumper(yaml.SafeDumper):
+    """SafeDumper that quotes what `_Loader` would take for something else."""
+
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - as PyYAML declares it
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def write_yaml(tree: Any) -> str:
+    """Text that `parse_yaml` reads back."""
+    return yaml.dump(tree, Dumper=_Dumper, sort_keys=False)
+
+
 for _tag, _pattern, _first in (
     ("null", NULL, ["~", "n", "N", ""]),
     ("bool", BOOL, list("tTfF")),
@@ -53,7 +79,8 @@ for _tag, _pattern, _first in (
     ("merge", re.compile("<<"), ["<"]),
 ):
     _whole = re.compile(f"(?:{_pattern.pattern})$")
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", _whole, _first)
+    for _kind in (_Loader, _Dumper):
+        _kind.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", _whole, _first)
 
 
 def parse_yaml(text: str) -> tuple[Any, yaml.Node | None]:

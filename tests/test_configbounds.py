@@ -174,3 +174,18 @@ def test_a_section_s_name_leaves_its_other_keys_alone(order, tmp_path):
     path.write_text("data: topics\n")
     config = load_config(path, ["data.seq_len=32"])
     assert (config.data.name, config.data.seq_len) == ("topics", 32)
+
+
+@pytest.mark.parametrize("value", ["x" * 300, "a/" + "x" * 256, "", " ", "~nobody-of-this-name/x"])
+def test_a_place_is_a_path_that_can_be(value):
+    for key in ("model", "data"):
+        with pytest.raises(BadInput, match=f"{key}.name is "):
+            load_config({key: {"name": value}})
+    if value:
+        with pytest.raises(BadInput, match="the configuration is "):
+            load_config(value)
+
+
+def test_a_whole_number_beyond_text_is_refused_as_text_too():
+    with pytest.raises(BadInput, match="digits; expected text"):
+        load_config({"method": 10**5000})
