@@ -15,6 +15,7 @@ from comigs.local import training_clients
 from comigs.messages.reply import Broken, Hello, read_hello
 from server.exchange import Answer, Client, collect, order
 from server.grids.embedded import EmbeddedGrid
+from server.shapes import check_fit
 
 LOOK_SECONDS = 2.0  # between looks at the nodes of a SuperLink
 
@@ -146,6 +147,7 @@ class Registry:
         if self._embedded:
             if (said.client, said.name) != (node.id, node.name):
                 raise Broken(f"is that of client {said.client}, {said.name!r}")
+            check_fit(said, self._config)
             return
         count = expected_clients(self._config)
         if count is not None and said.client >= count:
@@ -156,6 +158,7 @@ class Registry:
             raise Broken(f"is that of client {said.client}, which node {owner} was first to be")
         if said.name in {n for i, n in self.names.items() if i != said.client}:
             raise Broken(f"has the name of another client, {said.name!r}")
+        check_fit(said, self._config)
         self.nodes[said.client] = node.node
 
     def _stranger(self, node: int) -> Client:

@@ -27,6 +27,7 @@ from server.outliers import outliers, with_share
 from server.registry import Registry
 from server.resume import Progress, Totals
 from server.secagg import agree, give, sum_up
+from server.shapes import of_one_shape
 
 
 def train_round(
@@ -49,6 +50,8 @@ def train_round(
     draw = len(those_there(config, number, clients.ids)), len(ids)
     journal.watch({"event": "round started", "round": number, "clients": len(ids)})
     chosen, unreachable = clients.meet(ids)
+    chosen, odd = of_one_shape(config, chosen, progress.shared)
+    unreachable = unreachable + odd
     drafts = strategy.configure_train(
         number, pack(progress.shared), order(config), nodes_of(chosen)
     )

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from flwr.app import ArrayRecord, Message, RecordDict
 
 from clients.wire import bundle, unbundle
+from comigs.errors import one_line
 
 Outcome = Message | str  # a reply, or the reason why there is none
 
@@ -35,6 +36,6 @@ def opened(outcome: Outcome, shapes: Mapping[str, tuple[int, ...]]) -> Outcome:
         limit = 8 * sum(map(math.prod, shapes.values())) + 4096 * (len(shapes) + 1)
         try:
             outcome.content["arrays"] = unbundle(arrays, limit)
-        except ValueError as error:
-            return f"its reply cannot be used: {error}"
+        except Exception as error:  # of whatever kind: it is about what a client sent
+            return f"its reply cannot be used ({one_line(error)})"
     return outcome
