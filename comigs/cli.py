@@ -10,14 +10,16 @@ from typing import Annotated
 
 import typer
 
-from comigs.clibase import Debug
+from comigs.clibase import Commands, Debug
 from comigs.clibase import fail as _fail
 from comigs.deploy.cli import app as deploy
 from comigs.errors import BadInput, ComigsError
 from comigs.heap import keep_freed_memory
+from comigs.safefile import check_place, write_whole
 
 app = typer.Typer(
     name="comigs",
+    cls=Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -132,12 +134,14 @@ def plan(
     from comigs.planshow import plan_json, show_plan
 
     try:
+        if json_file:
+            check_place(json_file)
         config, planned = api.plan(*_split(settings or []))
+        show_plan(config, planned)
+        if json_file:
+            write_whole(json_file, json.dumps(plan_json(config, planned), indent=1) + "\n")
     except ComigsError as error:
         _fail(error, debug)
-    show_plan(config, planned)
-    if json_file:
-        json_file.write_text(json.dumps(plan_json(config, planned), indent=1) + "\n", "utf-8")
 
 
 @app.command()

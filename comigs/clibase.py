@@ -1,17 +1,50 @@
 """What the commands have in common."""
 
-from typing import Annotated, NoReturn
+import errno
+from typing import Annotated, Any, NoReturn
 
+import click
 import typer
+from typer.core import TyperGroup
 
-from comigs.errors import ComigsError
+from comigs.errors import BadInput, ComigsError
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO)  # nothing that another argument would change
 
 
 def fail(error: ComigsError, debug: bool) -> NoReturn:
     """End the command with one line and the error's exit code."""
     if debug:
         raise error
-    typer.echo(f"comigs: {error}", err=True)
+    line = str(error).encode("utf-8", "backslashreplace").decode()
+    typer.echo(f"comigs: {line}", err=True)
     raise typer.Exit(error.exit_code)
+
+
+class Commands(TyperGroup):
+    """Commands whose arguments are text, and whose paths give one line when they cannot be used."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        for argument in args:
+            if "\0" in argument or not _is_text(argument):
+                shown = argument.encode("utf-8", "backslashreplace").decode()[:60]
+                fail(BadInput(f"the argument {shown!r} is not text"), debug=False)
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except OSError as error:
+            if error.filename is None or ctx.params.get("debug"):
+                raise
+            kind = ComigsError if error.errno in FULL else BadInput
+            fail(kind(f"{str(error.filename)[:200]} cannot be used: {error.strerror}"), debug=False)
+
+
+def _is_text(argument: str) -> bool:
+    try:
+        argument.encode()
+    except UnicodeEncodeError:  # bytes that are no UTF-8
+        return False
+    return True

@@ -26,13 +26,14 @@ from rich.progress import (
 )
 
 from comigs.config import RunConfig
-from comigs.configload import config_hash, to_dict
+from comigs.configbounds import shown
+from comigs.configload import check_seeds, config_hash, to_dict
 from comigs.data.corpus import client_names
 from comigs.errors import BadInput, ComigsError
 from comigs.report.comparison import write_comparison
 from comigs.report.table import events_of, final_rows
-from comigs.safefile import write_whole
-from comigs.suite import SuiteRun, load_suite
+from comigs.safefile import locked, write_whole
+from comigs.suite import Suite, SuiteRun, load_suite
 
 
 def run_suite(
@@ -60,6 +61,17 @@ def run_suite(
     home = out or Path("runs") / "compare"
     folder, results = home / Path(name).stem, home / "runs"
     results.mkdir(parents=True, exist_ok=True)
+    try:
+        with locked(home / ".lock"):
+            return _run_missing(suite, folder, results, jobs)
+    except BlockingIOError:
+        raise BadInput(
+            f"another comigs compare is at work in {home}; wait for it, or give another --out"
+        ) from None
+
+
+def _run_missing(suite: Suite, folder: Path, results: Path, jobs: int) -> Path:
+    home = results.parent
 
     def kept(run: SuiteRun) -> Path:
         return results / f"{config_hash(run.config)}.json"
@@ -113,9 +125,11 @@ def _check_budget(done: list[tuple[str, str, dict[str, Any]]]) -> None:
 
 def _seeds(text: str) -> list[int]:
     try:
-        return [int(part) for part in text.split(",")]
+        seeds = [int(part) for part in text.split(",")]
     except ValueError:
-        raise BadInput(f"--seeds is {text!r}; give whole numbers, e.g. 42,45,47") from None
+        raise BadInput(f"--seeds is {shown(text)}; give whole numbers, e.g. 42,45,47") from None
+    check_seeds("--seeds", seeds)
+    return seeds
 
 
 def _run_all(missing: list[SuiteRun], folder: Path, jobs: int, console: Console) -> list[str]:

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from comigs.config import RunConfig
-from comigs.configbounds import shown
+from comigs.configbounds import WORD, shown
 from comigs.configbuild import Origin, build, suggest
 from comigs.configrules import place
 from comigs.errors import BadInput
@@ -24,6 +24,7 @@ from comigs.yamltext import parse_yaml, read_yaml_file, write_yaml
 _NOT_IDENTITY = ("name", "engine.", "ray.", "flower.", "log.", "server.round_timeout")
 _NAMED = ("model", "data", "engine")  # sections that their name alone may stand for
 _OMEGACONF_S_OWN = (TypeError, ValueError, KeyError, IndexError, AttributeError, RecursionError)
+SUITE = {"title": str, "base": dict, "methods": list, "grid": dict, "seeds": list, "reach": float}
 IDENTITY_FILE = "identity.json"
 _OF_FIRST_ORDER = ("router.nu", "router.inner_steps")
 _IDENTITY = ("engine.fuse",)  # all the same: sums in another order
@@ -73,13 +74,36 @@ def read_suite(name: str) -> dict[str, Any]:
         BadInput: when it is not found or lacks a part.
     """
     tree, origin = _read(_find(name, "suites"))
-    for key, kind in {"title": str, "base": dict, "methods": list, "seeds": list}.items():
-        if not isinstance(tree.get(key), kind):
-            raise BadInput(f"{origin.file}: a suite needs {key!r} ({kind.__name__})")
+    if stranger := next((key for key in tree if key not in SUITE), None):
+        raise BadInput(
+            f"{origin.file}: a suite has no {shown(stranger)}; it has {', '.join(SUITE)}"
+        )
     tree.setdefault("grid", {})
-    if not isinstance(tree.get("reach", 0), (int, float)):
-        raise BadInput(f"{origin.file}: reach is {tree['reach']!r}; it is a validation perplexity")
+    for key, kind in SUITE.items():
+        empty = key in ("methods", "seeds") and not tree.get(key)
+        if key != "reach" and (empty or not isinstance(tree.get(key), kind)):
+            raise BadInput(f"{origin.file}: a suite needs {key!r} ({kind.__name__})")
+    reach = tree.get("reach")
+    if reach is not None and (isinstance(reach, bool) or not isinstance(reach, (int, float))):
+        raise BadInput(f"{origin.file}: reach is {shown(reach)}; it is a validation perplexity")
+    for key, values in tree["grid"].items():
+        if not isinstance(values, list) or not values:
+            raise BadInput(f"{origin.file}: grid.{shown(key)} is {shown(values)}; give a list")
+    check_seeds(f"{origin.file}: seeds", tree["seeds"])
     return tree
+
+
+def check_seeds(key: str, seeds: Sequence[Any]) -> None:
+    """Refuse what are no seeds, or the same ones twice.
+
+    Raises:
+        BadInput: which.
+    """
+    for seed in seeds:
+        if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= WORD:
+            raise BadInput(f"{key} has {shown(seed)}; give whole numbers from 0 up")
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise BadInput(f"{key} is {shown(list(seeds))}; give each seed once")
 
 
 def to_dict(config: RunConfig) -> dict[str, Any]:

@@ -21,9 +21,24 @@ def refuse_other(path: Path) -> None:
         mode = os.lstat(path).st_mode
     except FileNotFoundError:
         return
+    except OSError as error:
+        raise BadInput(f"{str(path)[:200]} cannot be used: {error.strerror}") from None
     if not stat.S_ISREG(mode):
         what = "a link" if stat.S_ISLNK(mode) else "a folder" if stat.S_ISDIR(mode) else "no file"
         raise BadInput(f"{path} is {what}, not a plain file; move it away")
+
+
+def check_place(path: Path) -> None:
+    """Refuse, before any work, a place where `write_whole` could not put a file.
+
+    Raises:
+        BadInput: there is something else, no such folder, or no permission.
+    """
+    refuse_other(path)
+    if not path.parent.is_dir():
+        raise BadInput(f"{path} cannot be written: {path.parent} is no folder")
+    if not os.access(path.parent, os.W_OK):
+        raise BadInput(f"{path} cannot be written: {path.parent} is read-only")
 
 
 def write_whole(path: Path, data: str | bytes, mode: int = 0o666) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from comigs.api import with_threads
 from comigs.config import RunConfig
+from comigs.configbounds import shown
 from comigs.configload import load_config, read_suite
 from comigs.errors import BadInput
 from comigs.methods import find_method
@@ -88,8 +89,10 @@ def _row(entry: Any) -> tuple[str, dict[str, Any]]:
     """Label and settings of a row: a method's name, or settings with `method` and `label`."""
     if isinstance(entry, str):
         return entry, {"method": entry}
-    if not isinstance(entry, Mapping) or "method" not in entry:
-        raise BadInput(f"a suite's method is {entry!r}; give its name, or settings with `method`")
+    if not isinstance(entry, Mapping) or not isinstance(entry.get("method"), str):
+        raise BadInput(
+            f"a suite's method is {shown(entry)}; give its name, or settings with `method`"
+        )
     settings = {key: value for key, value in entry.items() if key != "label"}
     if unfair := [key for key in settings if key in BUDGET]:
         raise BadInput(
