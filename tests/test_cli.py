@@ -274,16 +274,6 @@ def test_export_of_the_generalist_leaves_everything_private_out(finished, out):
     assert not list(out.rglob("*router*"))
 
 
-@pytest.mark.parametrize("method", ["flora", "fedex-lora"])
-@pytest.mark.parametrize("which", [[], ["--generalist-only"]])
-def test_experts_without_their_corrections_are_not_exported(tree, tmp_path, method, which):
-    experts = tree["experts"] | {"dropout": 0.0}
-    comigs.run(tree | {"method": method, "experts": experts, "rounds": 2}, out=tmp_path / "run")
-    told = refused("export", tmp_path / "run", "--to", tmp_path / "to", *which)
-    assert "corrections of the base weights" in told
-    assert not (tmp_path / "to").exists()
-
-
 def test_bad_use_of_a_run_is_one_line(finished, tmp_path):
     for client in (3, -1):
         words = f"--client is {client}; this run has clients 0 to 2"
