@@ -27,8 +27,8 @@ FIXED = ["batch_size=8", "model.dtype=bfloat16"]
 KINDS = {
     "no router steps": ["router.trainable=false"],
     "alternating": [],
-    "first order, 1 inner step": ["router.grad=first_order"],
-    "first order, 3 inner steps": ["router.grad=first_order", "router.inner_steps=3"],
+    "first order, 1 inner step": ["router.grad=first_order", "router.inner_steps=1"],
+    "first order, 3 inner steps": ["router.grad=first_order"],
 }
 
 
