@@ -12,6 +12,7 @@ import typer
 
 from comigs.clibase import Commands, Debug
 from comigs.clibase import fail as _fail
+from comigs.configbounds import WORD
 from comigs.deploy.cli import app as deploy
 from comigs.errors import BadInput, ComigsError
 from comigs.heap import keep_freed_memory
@@ -201,7 +202,7 @@ def generate(
     prompt: Annotated[str, typer.Argument(help="Text to continue.")],
     client: Annotated[int, typer.Option(help="Whose model, from 0.")] = 0,
     tokens: Annotated[int, typer.Option(min=1, help="Tokens to write.")] = 60,
-    seed: Annotated[int, typer.Option(help="Seed of the sampling.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=WORD, help="Seed of the sampling.")] = 0,
     debug: Debug = False,
 ) -> None:
     """Continue a prompt with one client's own mixture of experts."""
@@ -234,6 +235,8 @@ def export(
 
 
 def _split(settings: list[str]) -> tuple[str | None, list[str]]:
+    if "" in settings:
+        _fail(BadInput("an argument is empty; give a preset, a YAML file or key=value"), False)
     if settings and "=" not in settings[0]:
         return settings[0], settings[1:]
     return None, settings

@@ -71,6 +71,9 @@ def load_suite(name: str, overrides: Sequence[str] = (), seeds: list[int] | None
         dict(zip(tree["grid"], values, strict=True))
         for values in itertools.product(*tree["grid"].values())
     ]
+    labels = [label for label, _ in rows]
+    if twice := next((label for label in labels if labels.count(label) > 1), None):
+        raise BadInput(f"two rows of the suite are called {shown(twice)}; give one a label")
     columns = [" / ".join(_word(value) for value in point.values()) for point in points]
     runs = []
     for number, seed in enumerate(seeds or tree["seeds"]):

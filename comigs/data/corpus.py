@@ -89,6 +89,8 @@ def read_split(name: str, client: str, split: str) -> str:
     """
     folder = federation_folder(name)
     if (folder / client).is_dir():
+        if any(path.is_file() for path in _paths(folder / client)):
+            raise BadInput(f"{folder / client} is a folder and a text; keep one of them")
         text = _read(folder / client, split, folder)
     else:
         text = _blocks(_read(folder, client, folder))[SPLITS.index(split)]
@@ -132,7 +134,7 @@ def _read(folder: Path, stem: str, root: Path) -> str:
     else:
         raise BadInput(f"{folder / stem}.txt is missing")
     try:
-        return read_plain(path, root, LIMIT).decode("utf-8")
+        return read_plain(path, root, LIMIT).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise BadInput(
             f"{path} is not UTF-8 (byte {error.start}); convert it, e.g. with iconv"

@@ -32,7 +32,10 @@ def problems(folder: Path) -> list[str]:
     found += [line for path in keys if path.is_file() for line in _too_open(path)]
     for path in keys:
         if path.suffix == ".crt" and path.is_file():
-            found += _expiring(path)
+            try:
+                found += _expiring(path)
+            except BadInput as error:
+                found.append(str(error))
     found += [line for path in policies for line in _not_a_policy(path)]
     connection = folder / "flwr" / "config.toml"
     authority = str((folder / "ca" / "ca.crt").resolve())

@@ -18,6 +18,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from comigs.errors import BadInput
+
 CLOCK_SKEW = timedelta(hours=1)
 
 
@@ -89,8 +91,15 @@ def write_secret(path: Path) -> None:
 
 
 def expiry(certificate: Path) -> datetime:
-    """When a certificate ends."""
-    return x509.load_pem_x509_certificate(certificate.read_bytes()).not_valid_after_utc
+    """When a certificate ends.
+
+    Raises:
+        BadInput: it is damaged.
+    """
+    try:
+        return x509.load_pem_x509_certificate(certificate.read_bytes()).not_valid_after_utc
+    except ValueError:
+        raise BadInput(f"{certificate} is damaged; comigs deploy rotate makes a new one") from None
 
 
 def _certificate(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from comigs.configrules import at_least, require
+from comigs.configrules import require
 from comigs.data.corpus import ROSTER, check_sizes, client_names, federation_folder
 from comigs.deploy.compose import checkout, compose_text
 from comigs.deploy.files import POLICY, write_files
@@ -25,6 +25,7 @@ from comigs.errors import BadInput
 from comigs.policy import FILE
 
 HOSTS = ("superlink", "localhost", "127.0.0.1")
+MOST_CLIENTS, MOST_DAYS = 10_000, 36_500
 IMAGE_USER = 10001  # of docker/Dockerfile
 
 
@@ -46,8 +47,8 @@ def init_project(
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise BadInput(f"{folder} is not an empty folder; give another one")
-    at_least("--clients", clients, 1)
-    at_least("--days", days, 1)
+    require(1 <= clients <= MOST_CLIENTS, "--clients", clients, f"from 1 to {MOST_CLIENTS}")
+    require(1 <= days <= MOST_DAYS, "--days", days, f"from 1 to {MOST_DAYS}")
     require(1 <= port <= 65535, "--port", port, "between 1 and 65535")
     names = client_names(data)[:clients]
     if len(names) < clients:
@@ -115,7 +116,8 @@ def rotate(folder: Path, days: int | None) -> Fleet:
         BadInput: when the folder is not a project.
     """
     fleet = load_fleet(folder)
-    at_least("--days", days, 1)
+    good = days is None or 1 <= days <= MOST_DAYS
+    require(good, "--days", days, f"from 1 to {MOST_DAYS}")
     fleet = replace(fleet, days=days or fleet.days)
     for device in fleet.devices:
         _write_device_keys(device_folder(folder, device))
