@@ -1,6 +1,7 @@
 """The ClientApp, with a client that waits for its node's end in round 2.
 
 The folder $DOOMED_FOLDER holds `node`, Ray's id of that node; the client tells by the file `here`.
+The other node's clients wait for that file, so that there is work left whenever the node comes.
 """
 
 import os
@@ -18,9 +19,16 @@ __all__ = ["app"]
 
 def train_or_wait(config, client, number, *rest):
     folder = Path(os.environ["DOOMED_FOLDER"])
-    if number == 2 and ray.get_runtime_context().get_node_id() == (folder / "node").read_text():
-        (folder / "here").touch()
+    here = folder / "here"
+    doomed = ray.get_runtime_context().get_node_id() == (folder / "node").read_text()
+    if number == 2 and doomed:
+        here.touch()
         time.sleep(60)
+    elif number == 2:
+        for _ in range(1200):
+            if here.exists():
+                break
+            time.sleep(0.05)
     return train_round(config, client, number, *rest)
 
 

@@ -65,11 +65,12 @@ def test_a_node_that_dies_in_mid_round_changes_no_bit(
 ):
     folder = tmp_path / "run"
     folder.mkdir()
-    killed = threading.Event()
+    killed, done = threading.Event(), threading.Event()
 
     def kill_when_at_work():
         while not (doomed / "here").exists():
-            time.sleep(0.05)
+            if done.wait(0.05):
+                return
         cluster.remove_node(far, allow_graceful=False)
         killed.set()
 
@@ -78,6 +79,7 @@ def test_a_node_that_dies_in_mid_round_changes_no_bit(
     config = RayConfig(address="auto")
     with RayGrid("tests.server.doomed:app", 3, str(folder), 2, 1, config=config) as grid:
         run_rounds(grid, load_config(tree), folder, Journal(folder))
+    done.set()
     thread.join()
     assert killed.is_set()
     assert events(folder, "failure") == []
