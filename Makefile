@@ -5,7 +5,7 @@ READY  := $(VENV)/.ready
 RECENT := import sys; sys.exit(sys.version_info < (3, 11))
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --no-input -qq
 
-.PHONY: help install run test lint format clean
+.PHONY: help install run test check lint format clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -15,17 +15,20 @@ install: $(READY) ## make .venv with the locked packages and comigs itself
 run: install ## run the quickstart federation
 	@$(BIN)/comigs run
 
-test: export OMP_NUM_THREADS = 1
-test: export HF_HUB_OFFLINE = 1
-test: export FLWR_TELEMETRY_ENABLED = 0
-test: export RAY_USAGE_STATS_ENABLED = 0
+test check: export OMP_NUM_THREADS = 1
+test check: export HF_HUB_OFFLINE = 1
+test check: export FLWR_TELEMETRY_ENABLED = 0
+test check: export RAY_USAGE_STATS_ENABLED = 0
 test: lint ## lint, check types, run all tests
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+
+check: lint ## the same without the slow tests
+	$(BIN)/python -m pytest -n 3 --dist loadfile -m "not slow"
 
 lint: install ## check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy comigs clients server
+	$(BIN)/mypy -p comigs -p comigs_clients -p comigs_server
 
 format: install ## put imports and layout in order
 	$(BIN)/ruff check --fix .

@@ -3,28 +3,33 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from comigs.adapters import load_experts, save_experts, training_experts, training_router
-    from comigs.api import RunResult, run
-    from comigs.config import ExpertsConfig
-    from comigs.errors import BadInput, ComigsError
-    from comigs.experts import add_experts, balance_loss, using_expert
+from comigs.version import __version__
 
-__version__ = "0.1.0"
+if TYPE_CHECKING:
+    from comigs.app.run import RunResult, run
+    from comigs.config.settings import ExpertsConfig
+    from comigs.errors import BadInput, ComigsError
+    from comigs.mixture.adapters import (
+        load_experts,
+        save_experts,
+        training_experts,
+        training_router,
+    )
+    from comigs.mixture.experts import add_experts, balance_loss, using_expert
 
 _HOME = {
-    "add_experts": "comigs.experts",
-    "balance_loss": "comigs.experts",
-    "using_expert": "comigs.experts",
-    "training_experts": "comigs.adapters",
-    "training_router": "comigs.adapters",
-    "save_experts": "comigs.adapters",
-    "load_experts": "comigs.adapters",
-    "ExpertsConfig": "comigs.config",
+    "add_experts": "comigs.mixture.experts",
+    "balance_loss": "comigs.mixture.experts",
+    "using_expert": "comigs.mixture.experts",
+    "training_experts": "comigs.mixture.adapters",
+    "training_router": "comigs.mixture.adapters",
+    "save_experts": "comigs.mixture.adapters",
+    "load_experts": "comigs.mixture.adapters",
+    "ExpertsConfig": "comigs.config.settings",
     "BadInput": "comigs.errors",
     "ComigsError": "comigs.errors",
-    "run": "comigs.api",
-    "RunResult": "comigs.api",
+    "run": "comigs.app.run",
+    "RunResult": "comigs.app.run",
 }
 
 __all__ = [
@@ -32,6 +37,7 @@ __all__ = [
     "ComigsError",
     "ExpertsConfig",
     "RunResult",
+    "__version__",
     "add_experts",
     "balance_loss",
     "load_experts",

@@ -1,5 +1,5 @@
 """`python -m comigs`."""
 
-from comigs.cli import main
+from comigs.cli.commands import main
 
 main()

@@ -77,7 +77,7 @@ def stopped_and_resumed(tree, folder, after=2):
 
     with pytest.raises(KeyboardInterrupt):
         comigs.run(tree, out=folder, watch=stop)
-    return comigs.api.resume(folder).folder
+    return comigs.app.run.resume(folder).folder
 
 
 def assert_same_numbers(folder, other):

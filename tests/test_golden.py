@@ -9,8 +9,8 @@ from safetensors.torch import load_file
 from transformers import GPT2Config, GPT2LMHeadModel
 
 import comigs
-from comigs.adapters import adapter_parameters
-from comigs.experts import balance_loss, expert_blocks
+from comigs.mixture.adapters import adapter_parameters
+from comigs.mixture.experts import balance_loss, expert_blocks
 
 GOLDEN = sorted((Path(__file__).parent / "data" / "golden").glob("*.safetensors"))
 

@@ -16,7 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from comigs.errors import BadInput
-from comigs.plainfile import MIB, check_plain, read_plain
+from comigs.store.plain import MIB, check_plain, read_plain
 
 BUNDLED = Path(__file__).parent / "bundled"
 ROSTER = "clients.json"

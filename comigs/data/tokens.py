@@ -7,8 +7,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from comigs.base import load_tokenizer
-from comigs.config import RunConfig
+from comigs.backbone.base import load_tokenizer
+from comigs.config.settings import RunConfig
 from comigs.data.corpus import client_names, read_split
 from comigs.data.encoding import encode
 from comigs.errors import BadInput

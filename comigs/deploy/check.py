@@ -8,7 +8,7 @@ from comigs.deploy.fleet import load_fleet
 from comigs.deploy.keys import expiry
 from comigs.deploy.project import device_folder
 from comigs.errors import BadInput
-from comigs.policy import FILE, read_policy
+from comigs.federation.policy import FILE, read_policy
 
 SOON = 30  # days
 

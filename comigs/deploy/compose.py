@@ -6,8 +6,8 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-import comigs
 from comigs.deploy.fleet import Fleet
+from comigs.version import __version__
 
 INTRO = (
     "A comigs federation. `comigs deploy` writes this file again when a client is added: put what\n"
@@ -36,7 +36,7 @@ def compose_text(fleet: Fleet, name: str, context: str | None, intro: str = INTR
     return template.render(
         fleet=fleet,
         name=project_name(name),
-        version=comigs.__version__,
+        version=__version__,
         context=context and json.dumps(context.replace("$", "$$")),
         intro=intro,
         timing=TIMING,
@@ -50,5 +50,5 @@ def project_name(folder: str) -> str:
 
 def checkout() -> str | None:
     """The source tree that comigs runs from, if it holds the Dockerfile."""
-    root = Path(comigs.__file__).resolve().parents[1]
+    root = Path(__file__).resolve().parents[2]
     return str(root) if (root / "docker" / "Dockerfile").is_file() else None

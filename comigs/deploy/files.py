@@ -5,7 +5,7 @@ from pathlib import Path
 
 import yaml
 
-from comigs.flowerapp import BUNDLE
+from comigs.deploy.flowerapp import BUNDLE
 
 GITIGNORE = """\
 # Keys, the clients' text, private state and results stay on this machine.
@@ -62,6 +62,12 @@ SETTINGS = {
 }
 
 
+def write_bundle(folder: Path) -> None:
+    """Write the app bundle of this comigs into the project's `folder`."""
+    (folder / "app").mkdir(exist_ok=True)
+    (folder / "app" / "pyproject.toml").write_text(BUNDLE, encoding="utf-8")
+
+
 def write_files(folder: Path, port: int) -> None:
     """Write what a new project needs apart from keys, text and compose.yaml.
 
@@ -73,7 +79,6 @@ def write_files(folder: Path, port: int) -> None:
     named = SETTINGS | {"flower": {"run": "first"}}
     texts = {
         ".gitignore": GITIGNORE,
-        "app/pyproject.toml": BUNDLE,
         "flwr/config.toml": CONNECTION.format(port=port, certificate=certificate),
         "run.yaml": yaml.safe_dump(SETTINGS, sort_keys=False),
         "run.toml": RUN.format(config=json.dumps(named, indent=2)),

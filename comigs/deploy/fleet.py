@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from comigs.configbuild import suggest
-from comigs.devices import Profile, library
+from comigs.config.build import suggest
+from comigs.config.profiles import Profile, library
 from comigs.errors import BadInput
 
 DEFAULT_MIX = ("laptop", "board", "phone-high")

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from comigs.configrules import require
+from comigs.config.rules import require
 from comigs.data.corpus import ROSTER, check_sizes, client_names, federation_folder
 from comigs.deploy.compose import checkout, compose_text
-from comigs.deploy.files import POLICY, write_files
+from comigs.deploy.files import POLICY, write_bundle, write_files
 from comigs.deploy.fleet import (
     DEFAULT_MIX,
     Device,
@@ -22,7 +22,7 @@ from comigs.deploy.fleet import (
 )
 from comigs.deploy.keys import write_certificates, write_node_key, write_secret
 from comigs.errors import BadInput
-from comigs.policy import FILE
+from comigs.federation.policy import FILE
 
 HOSTS = ("superlink", "localhost", "127.0.0.1")
 MOST_CLIENTS, MOST_DAYS = 10_000, 36_500
@@ -150,7 +150,8 @@ def _write_server_keys(folder: Path, fleet: Fleet) -> None:
 
 
 def _save(folder: Path, fleet: Fleet) -> None:
-    """Write what follows from the fleet: names, compose.yaml, ownership."""
+    """Write what follows from the fleet and this comigs: names, bundle, compose.yaml, ownership."""
+    write_bundle(folder)
     names = [device.name for device in fleet.devices]
     places = [folder / "server", *(device_folder(folder, device) for device in fleet.devices)]
     for device in fleet.devices:

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from comigs.deploy.fleet import Device, load_fleet
+from comigs.deploy.flowercli import ask_flwr
 from comigs.deploy.project import device_folder
 from comigs.errors import ComigsError
-from comigs.flowercli import ask_flwr
 
 KNOWN = "Public key already in use"
 

@@ -9,8 +9,8 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from comigs.config import RunConfig
-from comigs.configbuild import Origin, build
+from comigs.config.build import Origin, build
+from comigs.config.settings import RunConfig
 from comigs.errors import BadInput, Refusal
 from comigs.messages.plain import MOST_CHARACTERS, read_object
 

@@ -15,7 +15,7 @@ from comigs.methods.base import Method
 @lru_cache
 def all_methods() -> dict[str, Method]:
     """Every method by name, in the order of the files' names."""
-    files = [m.name for m in pkgutil.iter_modules(__path__) if m.name != "base"]
+    files = [m.name for m in pkgutil.iter_modules(__path__) if m.name not in ("base", "arrival")]
     found = [importlib.import_module(f"{__name__}.{name}").METHOD for name in sorted(files)]
     return {method.name: method for method in found}
 

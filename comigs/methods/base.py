@@ -4,12 +4,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from comigs.config import ExpertsConfig, RunConfig
+from comigs.config.settings import ExpertsConfig, RunConfig
 
 if TYPE_CHECKING:  # listing the methods must not wait for torch
     from torch import Tensor, nn
 
-    from comigs.receive import Arrival
+    from comigs.methods.arrival import Arrival
 
     Tensors = Mapping[str, Tensor]
 
@@ -71,8 +71,8 @@ class Method:
         name: as in `method: <name>`.
         paper: where it comes from.
         summary: one line for `comigs methods`.
-        shares: share mask: does the tensor of this name travel? (tensor names: `comigs.adapters`)
-        aggregator: file in server/aggregation that combines what travels.
+        shares: share mask: does the tensor of this name travel? (names: `comigs.mixture.adapters`)
+        aggregator: file in comigs/aggregation that combines what travels.
         experts: maps the configured experts of one client to the method's layout.
         trains: whether anything is trained.
         pooled: whether everybody's text is trained on in one place.

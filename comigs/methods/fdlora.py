@@ -12,11 +12,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from comigs.config import ExpertsConfig, RunConfig
+from comigs.config.settings import ExpertsConfig, RunConfig
 from comigs.methods.base import Method
 
 if TYPE_CHECKING:
-    from comigs.receive import Arrival
+    from comigs.methods.arrival import Arrival
 
 GLOBAL, LOCAL = "generalist_0", "specialist_0"
 BUDGET = 10  # evaluations of a client's validation text
@@ -51,8 +51,8 @@ def search(loss: Callable[[Weights], float]) -> tuple[Weights, dict[Weights, flo
 
 def finish(arrival: Arrival) -> dict[str, float]:
     """Fuse: both experts become w1 local + w2 global, matrix by matrix."""
-    from comigs.adapters import adapter_tensors, load_adapter_tensors
-    from comigs.evaluate import evaluate
+    from comigs.evaluation.perplexity import evaluate
+    from comigs.mixture.adapters import adapter_tensors, load_adapter_tensors
 
     tensors = adapter_tensors(arrival.model)
     local = {name: t for name, t in tensors.items() if f".{LOCAL}." in name}

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 from comigs.methods.base import Method, unrouted_generalists, without_dropout
 
 if TYPE_CHECKING:
-    from comigs.receive import Arrival
+    from comigs.methods.arrival import Arrival
 
 
 def receive(arrival: Arrival) -> dict[str, float]:
     """Add the residual to the frozen weights and take the averaged LoRA."""
-    from comigs.adapters import load_adapter_tensors
-    from comigs.deltas import add_arrived
+    from comigs.mixture.adapters import load_adapter_tensors
+    from comigs.mixture.deltas import add_arrived
 
     add_arrived(arrival.model, arrival.shared)
     averaged = {name: t for name, t in arrival.shared.items() if ".lora_" in name}

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 from comigs.methods.base import Method, unrouted_generalists
 
 if TYPE_CHECKING:
-    from comigs.receive import Arrival
+    from comigs.methods.arrival import Arrival
 
 
 def receive(arrival: Arrival) -> dict[str, float]:
     """Take over the components of the mean delta, with new optimiser moments."""
-    from comigs.adapters import load_adapter_tensors
+    from comigs.mixture.adapters import load_adapter_tensors
 
     load_adapter_tensors(arrival.model, arrival.shared)
     arrival.moments.clear()

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 from comigs.methods.base import Method, unrouted_generalists, without_dropout
 
 if TYPE_CHECKING:
-    from comigs.receive import Arrival
+    from comigs.methods.arrival import Arrival
 
 
 def receive(arrival: Arrival) -> dict[str, float]:
     """Add the stack to the frozen weights and begin a new LoRA, with new optimiser moments."""
-    from comigs.adapters import init_adapters
-    from comigs.deltas import add_arrived
+    from comigs.mixture.adapters import init_adapters
+    from comigs.mixture.deltas import add_arrived
 
     add_arrived(arrival.model, arrival.shared)
     init_adapters(arrival.model, arrival.config.seed, arrival.client, round_number=arrival.round)

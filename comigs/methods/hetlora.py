@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from comigs.methods.base import Method, unrouted_generalists
-from comigs.ranks import cut, pairs, rank_of
+from comigs.mixture.ranks import cut, pairs, rank_of
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from comigs.methods.arrival import Arrival
     from comigs.methods.base import Tensors
-    from comigs.receive import Arrival
 
 GAMMA = 0.99  # components from floor(gamma r) on may be pruned
 PENALTY = 5e-3  # lambda
@@ -62,7 +62,7 @@ def prune(received: Tensors, trained: Tensors) -> int:
 
 def receive(arrival: Arrival) -> dict[str, float]:
     """Take the components that the client still has."""
-    from comigs.adapters import adapter_parameters, load_adapter_tensors
+    from comigs.mixture.adapters import adapter_parameters, load_adapter_tensors
 
     rank = rank_of(adapter_parameters(arrival.model))
     load_adapter_tensors(arrival.model, cut(arrival.shared, rank, arrival.config.experts))

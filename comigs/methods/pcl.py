@@ -13,7 +13,7 @@ from comigs.methods.base import Method, everything, same_experts, unrouted_gener
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from comigs.receive import Arrival
+    from comigs.methods.arrival import Arrival
 
 
 def trust(perplexities: Tensor) -> Tensor:
@@ -25,8 +25,8 @@ def receive(arrival: Arrival) -> dict[str, float]:
     """Evaluate every peer on the device's validation text and mix them by trust."""
     import torch
 
-    from comigs.adapters import load_adapter_tensors
-    from comigs.evaluate import evaluate
+    from comigs.evaluation.perplexity import evaluate
+    from comigs.mixture.adapters import load_adapter_tensors
 
     peers: dict[int, dict[str, Tensor]] = {}
     for name, tensor in arrival.shared.items():

@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader
 from comigs.report.cells import OURS, Cell, Result, best_rows, make_cells
 from comigs.report.curves import curve, draw_curves, first_below
 from comigs.report.panels import draw_table
-from comigs.safefile import write_whole
+from comigs.store.whole import write_whole
 
 
 def write_comparison(

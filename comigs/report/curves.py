@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from comigs.report.cells import Result
 from comigs.report.plots import PALETTE, STYLE, ticks, to_png, to_svg
-from comigs.safefile import write_whole
+from comigs.store.whole import write_whole
 
 AXES = {"round": "rounds", "megabytes": "MB up and down, all clients", "seconds": "simulated s"}
 

@@ -11,13 +11,13 @@ from typing import Any
 import yaml
 from jinja2 import ChainableUndefined, Environment, PackageLoader, Template
 
-from comigs.configload import IDENTITY_FILE, read_config
+from comigs.config.load import IDENTITY_FILE, read_config
 from comigs.errors import BadInput
 from comigs.methods import all_methods
 from comigs.report.plots import Picture, Series, lines, stacked
 from comigs.report.simulated import Kind, kinds_of_device
-from comigs.report.table import damaged_lines, events_of, final_rows
-from comigs.safefile import write_whole
+from comigs.store.metrics import damaged_lines, events_of, final_rows
+from comigs.store.whole import write_whole
 
 NUMBERS = (
     *("pretrained", "before", "after", "bytes_up", "bytes_down"),

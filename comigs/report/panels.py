@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from comigs.report.cells import Cell, best_rows, is_reference
 from comigs.report.plots import INK, PALETTE, STYLE, to_png, to_svg
-from comigs.safefile import write_whole
+from comigs.store.whole import write_whole
 
 
 def draw_table(

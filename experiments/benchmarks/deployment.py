@@ -18,13 +18,13 @@ from rich.console import Console
 from rich.table import Table
 
 import comigs
+from comigs.app import submission
 from comigs.deploy.project import init_project
 from experiments.benchmarks.loopback import QUIET, Services, free_port
 from experiments.benchmarks.record import RESULTS, prepare, save
-from server import submission
 
 CLIENTS = 4
-RESIDENT, PLAIN = "clients.device:app", "clients.app:app"
+RESIDENT, PLAIN = "comigs_clients.device:app", "comigs_clients.app:app"
 WORK = {
     "data": {"name": "data", "valid_tokens": 512, "test_tokens": 512},
     "local_steps": 5,

@@ -16,17 +16,17 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from comigs.adapters import init_adapters
-from comigs.bilevel import train_locally
-from comigs.config import RunConfig
-from comigs.configload import load_config
+from comigs.config.load import load_config
+from comigs.config.settings import RunConfig
 from comigs.data.tokens import client_data
-from comigs.evaluate import token_loss
-from comigs.experts import balance_loss
-from comigs.hypergradient import hypergradient
-from comigs.local import model_of
-from comigs.optimizers import adam_rates
-from comigs.trainee import Learner, Trainee
+from comigs.evaluation.perplexity import token_loss
+from comigs.federation.clients import model_of
+from comigs.mixture.adapters import init_adapters
+from comigs.mixture.experts import balance_loss
+from comigs.training.bilevel import train_locally
+from comigs.training.hypergradient import hypergradient
+from comigs.training.optimizers import adam_rates
+from comigs.training.trainee import Learner, Trainee
 from experiments.benchmarks.record import RESULTS, prepare, save
 
 NUS = (1.0, 0.5, 0.1, 0.03, 0.01, 0.003, 0.001)

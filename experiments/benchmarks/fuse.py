@@ -24,13 +24,18 @@ from rich.table import Table
 from torch import Tensor
 from transformers import AutoModelForCausalLM, GPT2Config, PretrainedConfig, PreTrainedModel
 
-from comigs.adapters import adapter_parameters, adapter_tensors, init_adapters, load_adapter_tensors
-from comigs.attention import prefer_fast_attention
-from comigs.base import bare_copy
-from comigs.bilevel import train_group
-from comigs.config import DataConfig, ExpertsConfig, RouterConfig, RunConfig
-from comigs.experts import add_experts
-from comigs.trainee import Trainee
+from comigs.backbone.attention import prefer_fast_attention
+from comigs.config.settings import DataConfig, ExpertsConfig, RouterConfig, RunConfig
+from comigs.mixture.adapters import (
+    adapter_parameters,
+    adapter_tensors,
+    init_adapters,
+    load_adapter_tensors,
+)
+from comigs.mixture.experts import add_experts
+from comigs.mixture.models import bare_copy
+from comigs.training.bilevel import train_group
+from comigs.training.trainee import Trainee
 from experiments.benchmarks.record import RESULTS, prepare, save
 from experiments.benchmarks.step import peak_bytes
 

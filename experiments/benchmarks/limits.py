@@ -126,9 +126,9 @@ def _train(folder: Path, by: str, config: dict[str, Any]) -> None:
         raise OSError(ctypes.get_errno(), "pages cannot be locked")
     import torch
 
-    from comigs.configload import load_config
-    from comigs.footprint import peak_resident
-    from comigs.local import train_round
+    from comigs.config.load import load_config
+    from comigs.costs.footprint import peak_resident
+    from comigs.local.round import train_round
 
     run = load_config(config)
     torch.set_num_threads(run.threads or 1)

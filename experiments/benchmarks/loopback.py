@@ -11,7 +11,7 @@ from pathlib import Path
 
 import yaml
 
-from comigs import flowercli
+from comigs.deploy import flowercli
 from comigs.deploy.register import register
 
 ROOT = Path(__file__).parents[2]
@@ -179,7 +179,7 @@ class Services:
         self._kill_trainers("")
 
     def _kill_trainers(self, where):
-        trainer = f"clients.trainer {self.folder}/{where}"
+        trainer = f"comigs_clients.trainer {self.folder}/{where}"
         subprocess.run(["pkill", "-KILL", "-f", trainer], check=False)
 
 

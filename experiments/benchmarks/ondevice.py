@@ -22,9 +22,9 @@ from rich.console import Console
 from rich.table import Table
 from transformers import AutoModelForCausalLM, AutoTokenizer, PretrainedConfig
 
-from comigs.base import BUNDLED
-from comigs.configload import load_config
-from comigs.footprint import process_memory
+from comigs.backbone.base import BUNDLED
+from comigs.config.load import load_config
+from comigs.costs.footprint import process_memory
 from experiments.benchmarks.limits import Outcome, attempt, kind
 from experiments.benchmarks.record import RESULTS, save
 from experiments.benchmarks.step import SHAPES

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 import comigs
-from comigs.report.table import events_of
+from comigs.store.metrics import events_of
 from experiments.benchmarks.record import RESULTS, prepare, save
 
 FIXED = ["data.test_tokens=2048", "batch_size=16"]

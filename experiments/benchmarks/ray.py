@@ -23,8 +23,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config
 from transformers.utils.logging import disable_progress_bar
 
 import comigs
-from comigs.base import BUNDLED
-from comigs.report.table import events_of
+from comigs.backbone.base import BUNDLED
+from comigs.store.metrics import events_of
 from experiments.benchmarks.record import RESULTS, prepare, save
 
 SHAPES = {"gpt2-124M": GPT2Config()}

@@ -14,12 +14,12 @@ from peft import PeftModel
 from rich.console import Console
 from rich.table import Table
 
-from comigs.adapters import init_adapters
-from comigs.bilevel import train_locally
-from comigs.config import RunConfig
-from comigs.configload import load_config
+from comigs.config.load import load_config
+from comigs.config.settings import RunConfig
 from comigs.data.tokens import client_data
-from comigs.local import model_of
+from comigs.federation.clients import model_of
+from comigs.mixture.adapters import init_adapters
+from comigs.training.bilevel import train_locally
 from experiments.benchmarks.record import RESULTS, prepare, save
 
 STEPS = 30  # local steps of a round, and tau

@@ -31,8 +31,8 @@ from rich.table import Table
 
 import comigs
 from comigs.data.corpus import client_names, federation_folder
+from comigs.deploy.flowercli import QUIET
 from comigs.deploy.project import init_project
-from comigs.flowercli import QUIET
 from experiments.benchmarks.loopback import Services, free_port
 from experiments.benchmarks.record import RESULTS, prepare, save
 
@@ -110,7 +110,7 @@ class Trouble:
         return name in self._away and self._away[name].is_alive()
 
     def _signal(self, name: str, signal_name: str) -> None:
-        pattern = f"clients.trainer {self._services.folder}/devices/{name}/"
+        pattern = f"comigs_clients.trainer {self._services.folder}/devices/{name}/"
         subprocess.run(["pkill", f"-{signal_name}", "-f", pattern], check=False)
 
     def _pause(self, name: str) -> None:
@@ -132,7 +132,7 @@ def sizes(services: Services, run: str) -> dict[str, float]:
     marks = {
         "superlink": ("flower-superlink", str(services.folder)),
         "serverapp": ("flwr-serverapp", f"127.0.0.1:{services.ports['superlink', 8000]} "),
-        "trainer": ("clients.trainer", str(services.folder)),
+        "trainer": ("comigs_clients.trainer", str(services.folder)),
     }
     memory = dict.fromkeys(marks, 0.0)
     for process in Path("/proc").glob("[0-9]*"):

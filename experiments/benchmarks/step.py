@@ -22,12 +22,12 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PretrainedConfig
 
-from comigs.adapters import adapter_parameters, is_router
-from comigs.attention import prefer_fast_attention
-from comigs.base import bare_copy
-from comigs.config import ExpertsConfig
-from comigs.experts import ExpertMLP, add_experts, expert_blocks
-from comigs.families import family_of
+from comigs.backbone.attention import prefer_fast_attention
+from comigs.backbone.families import family_of
+from comigs.config.settings import ExpertsConfig
+from comigs.mixture.adapters import adapter_parameters, is_router
+from comigs.mixture.experts import ExpertMLP, add_experts, expert_blocks
+from comigs.mixture.models import bare_copy
 from experiments.benchmarks.record import RESULTS, prepare, save
 
 SHAPES: dict[str, PretrainedConfig] = {

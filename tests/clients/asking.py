@@ -6,9 +6,9 @@ import pytest
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
-from clients.app import app
-from comigs.configload import load_config, to_dict
+from comigs.config.load import load_config, to_dict
 from comigs.errors import ComigsError
+from comigs_clients.app import app
 
 NODE = 7
 SECRET = "swordfish-of-the-device"

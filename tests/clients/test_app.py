@@ -5,11 +5,11 @@ import json
 import pytest
 from flwr.app import ArrayRecord, Message, RecordDict
 
-from clients.app import app
-from comigs.configload import load_config
-from comigs.state import saved_rounds
-from server.exchange import order
-from server.grids.inline import InlineGrid
+from comigs.config.load import load_config
+from comigs.store.state import saved_rounds
+from comigs_clients.app import app
+from comigs_server.fleet.exchange import order
+from comigs_server.grids.inline import InlineGrid
 
 pytest_plugins = ("tests.fixtures",)
 

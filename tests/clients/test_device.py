@@ -12,8 +12,8 @@ import pytest
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
-from clients import device
 from comigs.errors import ComigsError
+from comigs_clients import device
 
 
 @pytest.fixture
@@ -103,12 +103,12 @@ def test_the_run_s_folder_is_nobody_else_s(ask, tmp_path):
 
 
 def test_the_device_imports_no_torch():
-    code = "import clients.device, sys; print('torch' in sys.modules)"
+    code = "import comigs_clients.device, sys; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 
 
 def test_the_device_takes_every_message_that_the_clientapp_takes():
-    from clients.app import app
+    from comigs_clients.app import app
 
     assert set(device.app._registered_funcs) == set(app._registered_funcs)

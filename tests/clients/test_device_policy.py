@@ -84,7 +84,7 @@ def test_an_error_of_the_device_is_a_code_and_its_text_stays_there(device, monke
     def breaks(*_):
         raise RuntimeError(f"no power at {SECRET}")
 
-    monkeypatch.setattr("clients.app.train_round", breaks)
+    monkeypatch.setattr("comigs_clients.app.train_round", breaks)
     with pytest.raises(ComigsError) as caught:
         device.train(1)
     assert str(caught.value) == "refused (failed)"
@@ -93,6 +93,6 @@ def test_an_error_of_the_device_is_a_code_and_its_text_stays_there(device, monke
 
 def test_the_user_s_own_engine_says_what_went_wrong(device, monkeypatch):
     device.node["embedded"] = True
-    monkeypatch.setattr("clients.app.train_round", lambda *_: 1 / 0)
+    monkeypatch.setattr("comigs_clients.app.train_round", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError, match="division by zero"):
         device.train(1)

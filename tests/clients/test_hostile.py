@@ -7,7 +7,7 @@ import pytest
 import torch
 from flwr.app import Array, ArrayRecord
 
-from comigs.state import read_state, saved_rounds
+from comigs.store.state import read_state, saved_rounds
 from tests.clients.asking import SECRET, Device, refused
 
 pytest_plugins = ("tests.fixtures",)

@@ -9,12 +9,12 @@ from flwr.app import Array, ArrayRecord, ConfigRecord
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from clients.wire import BUNDLE, unbundle
-from comigs.config import RunConfig
-from comigs.configload import load_config, to_dict
+from comigs.config.load import load_config, to_dict
+from comigs.config.settings import RunConfig
 from comigs.errors import ComigsError, Refusal
 from comigs.messages.order import read_config
-from comigs.state import read_state
+from comigs.store.state import read_state
+from comigs_clients.wire import BUNDLE, unbundle
 from tests.clients.asking import Device
 
 pytest_plugins = ("tests.fixtures",)

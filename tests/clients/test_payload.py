@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from clients.payload import build_payload, payload_bytes, unpack
 from comigs.errors import ComigsError
+from comigs_clients.payload import build_payload, payload_bytes, unpack
 
 NAMES = ("h.0.lora_A.generalist_0.weight", "h.0.lora_B.specialist_0.weight", "h.0.router.weight")
 TENSORS = {name: torch.arange(6.0).reshape(2, 3) + i for i, name in enumerate(NAMES)}

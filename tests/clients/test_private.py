@@ -8,13 +8,13 @@ import torch
 from flwr.common.serde import message_to_proto
 
 import comigs
-from comigs.codecs import encode
-from comigs.configload import load_config
+from comigs.config.load import load_config
 from comigs.data.tokens import client_data
-from comigs.deltas import is_delta
+from comigs.messages.codecs import encode
 from comigs.methods import all_methods, find_method
-from comigs.state import read_state, saved_rounds
-from server.grids.inline import InlineGrid
+from comigs.mixture.deltas import is_delta
+from comigs.store.state import read_state, saved_rounds
+from comigs_server.grids.inline import InlineGrid
 
 pytest_plugins = ("tests.fixtures",)
 
@@ -109,7 +109,7 @@ def test_no_private_tensor_is_in_any_reply_in_the_form_of_a_codec(tree, tmp_path
 
 
 def test_replies_hold_exactly_these_fields(tree, tmp_path, replies):
-    """Whoever adds a field to a reply meets this list, and the one in comigs/replies.py."""
+    """Whoever adds a field to a reply meets this list, and the one in comigs/messages/fields.py."""
     comigs.run(tree, out=tmp_path)
     seen = {}
     for reply, _, fields in replies:
@@ -153,9 +153,9 @@ def test_a_field_that_the_builder_did_not_make_is_refused_by_the_server(
     """A handler that adds to the reply of `train_reply` loses every round."""
     from flwr.app import Array, MetricRecord
 
-    import clients.app
+    import comigs_clients.app
 
-    make = clients.app.train_reply
+    make = comigs_clients.app.train_reply
 
     def adds(*arguments):
         reply = make(*arguments)
@@ -167,6 +167,6 @@ def test_a_field_that_the_builder_did_not_make_is_refused_by_the_server(
             reply.content["more"] = MetricRecord({"words": 3})
         return reply
 
-    monkeypatch.setattr(clients.app, "train_reply", adds)
+    monkeypatch.setattr(comigs_clients.app, "train_reply", adds)
     with pytest.raises(comigs.ComigsError, match="round 1: 0 of 3 clients answered"):
         comigs.run(tree, out=tmp_path)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from clients.secagg import make_keys, make_shares, masked, reveal
 from comigs.errors import ComigsError
 from comigs.messages.order import BoxesTold, KeysTold, UnmaskTold, read
+from comigs_clients.secagg import make_keys, make_shares, masked, reveal
 
 
 class Round:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from clients.wire import BUNDLE, bundle, unbundle
+from comigs_clients.wire import BUNDLE, bundle, unbundle
 
 DTYPES = st.sampled_from(["float32", "uint8", "int8", "uint16", "uint32"])
 RECORDS = st.dictionaries(

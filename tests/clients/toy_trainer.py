@@ -8,7 +8,7 @@ from pathlib import Path
 from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from clients.trainer import serve
+from comigs_clients.trainer import serve
 
 app = ClientApp()
 

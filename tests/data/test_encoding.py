@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from comigs.base import load_tokenizer
+from comigs.backbone.base import load_tokenizer
 from comigs.data import encoding
 from comigs.data.corpus import read_split
 from comigs.data.encoding import encode

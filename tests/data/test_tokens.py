@@ -7,14 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from comigs.config import DataConfig, RunConfig
-from comigs.data.tokens import (
-    client_data,
-    consecutive_windows,
-    pooled_data,
-    random_windows,
-    roster,
-)
+from comigs.config.settings import DataConfig, RunConfig
+from comigs.data.tokens import client_data, consecutive_windows, pooled_data, random_windows, roster
 from comigs.errors import BadInput
 from comigs.seeds import generator
 

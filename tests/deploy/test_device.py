@@ -8,13 +8,13 @@ import pytest
 from flwr.app import ArrayRecord, Context, Message, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
-from clients.app import app
-from comigs.configflower import FlowerConfig
-from comigs.configload import load_config
+from comigs.config.flower import FlowerConfig
+from comigs.config.load import load_config
 from comigs.data.corpus import client_names
-from comigs.state import saved_rounds
-from comigs.use import generate_text
-from server.exchange import order
+from comigs.store.state import saved_rounds
+from comigs.use.generate import generate_text
+from comigs_clients.app import app
+from comigs_server.fleet.exchange import order
 from tests.fixtures import made_up_text
 
 pytest_plugins = ("tests.fixtures",)

@@ -48,8 +48,9 @@ def test_what_it_copies_is_in_the_build_context():
 
 def test_it_copies_all_that_the_package_is_made_of():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
-    packages = project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
-    wanted = {*packages, project["project"]["readme"], *project["project"]["license-files"]}
+    wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]
+    folders = {path.split("/")[0] for path in (*wheel["packages"], *wheel["force-include"])}
+    wanted = {*folders, project["project"]["readme"], *project["project"]["license-files"]}
     assert wanted | {"pyproject.toml", "requirements.lock"} == set(copied())
 
 

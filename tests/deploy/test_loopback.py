@@ -13,11 +13,11 @@ import pytest
 from typer.testing import CliRunner
 
 import comigs
-from comigs.api import resume
-from comigs.cli import app
+from comigs.app.run import resume
+from comigs.cli.commands import app
+from comigs.deploy.flowercli import ask_flwr
 from comigs.deploy.keys import write_certificates, write_node_key
 from comigs.deploy.project import HOSTS
-from comigs.flowercli import ask_flwr
 from experiments.benchmarks.loopback import CONNECTED, QUIET, Services, free_port, wait_for
 from tests.deploy.network import Network
 from tests.helpers import assert_same_numbers, events

@@ -17,8 +17,9 @@ from flwr.common.constant import FAB_CONFIG_FILE
 from typer.testing import CliRunner
 
 import comigs
-from comigs.cli import app
-from comigs.configload import load_config
+from comigs.cli.commands import app
+from comigs.config.load import load_config
+from comigs.deploy.flowerapp import BUNDLE
 from comigs.deploy.keys import expiry
 from tests.fixtures import made_up_text
 
@@ -207,7 +208,9 @@ def test_a_device_s_policy_stays_as_its_owner_wrote_it_and_is_checked(project):
     policy = project / "devices/ana/data/device.yaml"
     assert policy.stat().st_mode & 0o777 == 0o600
     policy.write_text("threads: 2\nthread: 3\n")
+    (project / "app" / "pyproject.toml").write_text(BUNDLE.replace("comigs_server.app", "old.app"))
     done("rotate", project)
+    assert (project / "app" / "pyproject.toml").read_text() == BUNDLE
     done("add-client", project)
     assert policy.read_text() == "threads: 2\nthread: 3\n"
     assert (project / "devices/cy/data/device.yaml").is_file()
@@ -257,7 +260,7 @@ def flwr(project, monkeypatch):
         assert options["env"]["FLWR_HOME"] == str(project / "flwr")
         return subprocess.CompletedProcess(command, 0, stdout=replies.pop(0), stderr="")
 
-    monkeypatch.setattr("comigs.flowercli.subprocess.run", run)
+    monkeypatch.setattr("comigs.deploy.flowercli.subprocess.run", run)
     return asked, replies
 
 

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from comigs.adapters import adapter_parameters
-from comigs.configload import load_config
-from comigs.local import Order, begin_round, train_round
+from comigs.config.load import load_config
+from comigs.local.round import Order, begin_round, train_round
+from comigs.mixture.adapters import adapter_parameters
 
 pytest_plugins = ("tests.fixtures",)
 

@@ -7,13 +7,13 @@ import torch
 from torch import nn
 
 import comigs
-from comigs.adapters import adapter_parameters, adapter_tensors, start_tensor
-from comigs.configload import load_config
-from comigs.local import Order, begin_round, end_round
+from comigs.config.load import load_config
+from comigs.local.round import Order, begin_round, end_round
 from comigs.methods.hetlora import METHOD, PENALTY, penalty, prune, tail_norm
-from comigs.ranks import pairs, rank_of
-from comigs.state import read_state
-from comigs.trainee import LocalStats
+from comigs.mixture.adapters import adapter_parameters, adapter_tensors, start_tensor
+from comigs.mixture.ranks import pairs, rank_of
+from comigs.store.state import read_state
+from comigs.training.trainee import LocalStats
 from tests.helpers import events
 
 pytest_plugins = ("tests.fixtures",)
@@ -61,7 +61,7 @@ def test_the_penalty_is_lambda_times_the_tail_norm_and_finite_at_the_start():
 
 def test_a_client_that_prunes_sends_less_and_goes_on(tree, tmp_path, monkeypatch):
     eager = replace(METHOD, prune=lambda received, trained: 3 if received else 4)
-    monkeypatch.setattr("comigs.local.find_method", lambda name: eager)
+    monkeypatch.setattr("comigs.local.round.find_method", lambda name: eager)
     config = tree | {"method": "hetlora", "experts": {"specialists": 0, "rank": 4}}
     result = comigs.run(config, out=tmp_path)
     sent = {e["round"]: e["bytes_up"] for e in events(tmp_path, "client") if e["client"] == 0}
@@ -96,7 +96,7 @@ def test_a_pruned_client_compares_in_its_own_rank_and_scale(client, tmp_path, mo
     """Configured rank 8, now 4, its tail the server's own: nothing is below."""
     with monkeypatch.context() as patch:
         eager = replace(METHOD, prune=lambda received, trained: 4)
-        patch.setattr("comigs.local.find_method", lambda name: eager)
+        patch.setattr("comigs.local.round.find_method", lambda name: eager)
         untrained_round(client, Order(0, 1, 0, {}, tmp_path))
     sent = from_the_server(client, 8, tmp_path)
     untrained_round(client, Order(0, 2, 1, sent, tmp_path))

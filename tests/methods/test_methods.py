@@ -6,12 +6,13 @@ import pytest
 import torch
 
 import comigs
-from comigs.configload import load_config
+from comigs.config.load import load_config
 from comigs.errors import BadInput
-from comigs.local import start_of, training_clients
+from comigs.federation.clients import training_clients
+from comigs.local.round import start_of
 from comigs.methods import all_methods, find_method
-from comigs.ranks import pairs
-from comigs.state import read_state
+from comigs.mixture.ranks import pairs
+from comigs.store.state import read_state
 from tests.helpers import assert_same_numbers, events, stopped_and_resumed
 
 pytest_plugins = ("tests.fixtures",)
@@ -78,9 +79,9 @@ def test_a_run_stopped_between_rounds_ends_bit_identical(method, even, runs, tmp
 
 @pytest.mark.parametrize("method", TRAINED)
 def test_the_final_model_is_the_one_that_was_tested(method, even, runs):
-    from comigs.api import RunResult
-    from comigs.evaluate import perplexity
-    from comigs.local import data_of
+    from comigs.app.run import RunResult
+    from comigs.evaluation.perplexity import perplexity
+    from comigs.federation.clients import data_of
 
     folder = runs(method)
     config = load_config(folder / "config.yaml")
@@ -150,7 +151,7 @@ def test_routers_that_learn_on_training_text_move_and_never_see_validation_text(
     """Other validation text leaves every tensor as it was."""
     from dataclasses import replace
 
-    from comigs import local
+    from comigs.local import round as local
 
     def moved(out):
         comigs.run(even | {"method": method, "router": {"every": 2, "steps": 1}}, out=out)

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from comigs.config import ModelConfig, RunConfig
-from comigs.configload import dump_yaml
+from comigs.config.load import dump_yaml
+from comigs.config.settings import ModelConfig, RunConfig
 from comigs.errors import BadInput
 from comigs.report.page import write_report
-from comigs.report.tensorboard import write_events
+from comigs.track.tensorboard import write_events
 
 Make = Callable[..., Path]
 

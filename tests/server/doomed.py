@@ -10,9 +10,9 @@ from pathlib import Path
 
 import ray
 
-import clients.app
-from clients.app import app
-from comigs.local import train_round
+import comigs_clients.app
+from comigs.local.round import train_round
+from comigs_clients.app import app
 
 __all__ = ["app"]
 
@@ -32,4 +32,4 @@ def train_or_wait(config, client, number, *rest):
     return train_round(config, client, number, *rest)
 
 
-clients.app.train_round = train_or_wait
+comigs_clients.app.train_round = train_or_wait

@@ -4,9 +4,9 @@ import os
 import signal
 import time
 
-import clients.app
-from clients.app import app
-from comigs.local import train_round
+import comigs_clients.app
+from comigs.local.round import train_round
+from comigs_clients.app import app
 
 __all__ = ["app"]
 
@@ -24,4 +24,4 @@ def train_with_faults(config, client, number, *rest):
     return train_round(config, client, number, *rest)
 
 
-clients.app.train_round = train_with_faults
+comigs_clients.app.train_round = train_with_faults

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from comigs.configload import load_config
-from comigs.devices import profile_of
-from comigs.selection import is_on, participants
-from server.clock import close_round, lost_devices
+from comigs.config.load import load_config
+from comigs.federation.devices import profile_of
+from comigs.federation.selection import is_on, participants
+from comigs_server.clock import close_round, lost_devices
 
 DEVICES = {
     "devices": {

@@ -6,11 +6,11 @@ import signal
 import pytest
 
 import comigs
-from comigs.configload import load_config
-from comigs.configray import PoolConfig, RayConfig
-from server.grids.ray import RayGrid
-from server.journal import Journal
-from server.loop import run_rounds
+from comigs.config.load import load_config
+from comigs.config.pools import PoolConfig, RayConfig
+from comigs_server.grids.ray import RayGrid
+from comigs_server.journal import Journal
+from comigs_server.loop import run_rounds
 from tests.helpers import assert_same_numbers, events, read_until, run_cli, start_cli
 
 pytest_plugins = ("tests.fixtures",)
@@ -29,7 +29,9 @@ def test_ray_workers_change_no_bit(tree, finished, tmp_path, workers):
 def test_pools_of_device_classes_change_no_bit(tree, finished, tmp_path):
     pools = {"phone": PoolConfig(cpus=0.5), "desk": PoolConfig(resources={"fast": 1.0})}
     config, classes = RayConfig(pools=pools), ["desk", "phone", "phone"]
-    with RayGrid("clients.app:app", 3, str(tmp_path), 1, 1, config=config, classes=classes) as grid:
+    with RayGrid(
+        "comigs_clients.app:app", 3, str(tmp_path), 1, 1, config=config, classes=classes
+    ) as grid:
         run_rounds(grid, load_config(tree), tmp_path, Journal(tmp_path))
     assert_same_numbers(tmp_path, finished)
 

@@ -8,18 +8,18 @@ import pytest
 from flwr.app import Array, MetricRecord, RecordDict
 from typer.testing import CliRunner
 
-import clients.app
 import comigs
-import comigs.bilevel
-import server.grids.inline
-from comigs.cli import app
-from comigs.configload import load_config
+import comigs.training.bilevel
+import comigs_clients.app
+import comigs_server.grids.inline
+from comigs.cli.commands import app
+from comigs.config.load import load_config
 from comigs.errors import ComigsError
-from comigs.local import train_round
-from comigs.state import saved_rounds
-from server.grids.ray import RayGrid
-from server.journal import Journal
-from server.loop import run_rounds
+from comigs.local.round import train_round
+from comigs.store.state import saved_rounds
+from comigs_server.grids.ray import RayGrid
+from comigs_server.journal import Journal
+from comigs_server.loop import run_rounds
 from tests.helpers import assert_same_numbers, events
 
 pytest_plugins = ("tests.fixtures",)
@@ -36,7 +36,7 @@ def faults(monkeypatch):
         fault = table.get((number, client), train_round)
         return fault(config, client, number, state_round, *rest)
 
-    monkeypatch.setattr(clients.app, "train_round", train)
+    monkeypatch.setattr(comigs_clients.app, "train_round", train)
     table["calls"] = calls
     return table
 
@@ -108,7 +108,7 @@ def test_a_client_stopped_in_the_middle_of_a_step_leaves_nothing_to_the_next(
     """The clients of a process share the model; the numbers are as if it had not begun."""
     experts = {"specialists": [1, 1, 3], "top_k": 1, "rank": 2, "dropout": 0.1}
     tree = tree | {"experts": experts, "micro_batch_size": 1}
-    loss = comigs.bilevel.token_loss
+    loss = comigs.training.bilevel.token_loss
 
     def stops_midway(*arguments):
         calls = []
@@ -118,7 +118,7 @@ def test_a_client_stopped_in_the_middle_of_a_step_leaves_nothing_to_the_next(
             return breaks() if len(calls) > passes else loss(*args)
 
         with monkeypatch.context() as patch:
-            patch.setattr(comigs.bilevel, "token_loss", counted)
+            patch.setattr(comigs.training.bilevel, "token_loss", counted)
             return train_round(*arguments)
 
     faults[2, 0] = stops_midway
@@ -163,9 +163,11 @@ def test_ray_workers_that_die_raise_or_hang_cost_one_client_one_round(tree, faul
 
 
 def test_a_client_that_cannot_even_start_is_left_out(tree, tmp_path, monkeypatch):
-    model_of = clients.app.model_of
+    model_of = comigs_clients.app.model_of
     monkeypatch.setattr(
-        clients.app, "model_of", lambda c, client: breaks() if client == 1 else model_of(c, client)
+        comigs_clients.app,
+        "model_of",
+        lambda c, client: breaks() if client == 1 else model_of(c, client),
     )
     result = comigs.run(tree, out=tmp_path)
     said = [(e.get("round"), e["name"], e["reason"]) for e in events(tmp_path, "failure")]
@@ -175,25 +177,25 @@ def test_a_client_that_cannot_even_start_is_left_out(tree, tmp_path, monkeypatch
 
 def test_a_client_that_cannot_be_resumed_ends_the_run(tree, tmp_path, monkeypatch):
     comigs.run(tree, out=tmp_path)
-    monkeypatch.setattr(clients.app, "intact_rounds", breaks)
+    monkeypatch.setattr(comigs_clients.app, "intact_rounds", breaks)
     with pytest.raises(ComigsError, match=r"client ana cannot start: RuntimeError: no power"):
-        comigs.api.resume(tmp_path)
+        comigs.app.run.resume(tmp_path)
 
 
 def test_a_client_that_fails_only_in_the_final_evaluation_costs_its_row(
     tree, finished, tmp_path, monkeypatch
 ):
-    evaluate = clients.app.final_evaluation
+    evaluate = comigs_clients.app.final_evaluation
 
     def fail(config, client, *rest):
         return breaks() if client == 1 else evaluate(config, client, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(clients.app, "final_evaluation", fail)
+        patch.setattr(comigs_clients.app, "final_evaluation", fail)
         result = comigs.run(tree, out=tmp_path)
     assert [row["client"] for row in result.table] == [0, 2]
     assert [e["reason"] for e in events(tmp_path, "failure")] == ["RuntimeError: no power"]
-    assert len(comigs.api.resume(tmp_path).table) == 3
+    assert len(comigs.app.run.resume(tmp_path).table) == 3
     assert_same_numbers(tmp_path, finished)
     assert events(tmp_path, "failure") == []
 
@@ -244,7 +246,7 @@ def sends(change):
 def test_a_reply_that_makes_no_sense_costs_that_client_the_round(
     tree, tmp_path, monkeypatch, change, reason
 ):
-    run_client = server.grids.inline.run_client
+    run_client = comigs_server.grids.inline.run_client
 
     def tampered(app, message, context):
         reply = run_client(app, message, context)
@@ -253,7 +255,7 @@ def test_a_reply_that_makes_no_sense_costs_that_client_the_round(
             change(reply)
         return reply
 
-    monkeypatch.setattr(server.grids.inline, "run_client", tampered)
+    monkeypatch.setattr(comigs_server.grids.inline, "run_client", tampered)
     comigs.run(tree | {"server": {"max_norm": 100.0}}, out=tmp_path)
     [(number, client, said)] = failures(tmp_path)
     assert (number, client) == (2, 1)
@@ -262,7 +264,7 @@ def test_a_reply_that_makes_no_sense_costs_that_client_the_round(
 
 
 def test_the_reply_of_an_earlier_round_is_refused(tree, tmp_path, monkeypatch):
-    run_client, first = server.grids.inline.run_client, []
+    run_client, first = comigs_server.grids.inline.run_client, []
 
     def replayed(app, message, context):
         reply = run_client(app, message, context)
@@ -271,7 +273,7 @@ def test_the_reply_of_an_earlier_round_is_refused(tree, tmp_path, monkeypatch):
             reply.content = first[0]
         return reply
 
-    monkeypatch.setattr(server.grids.inline, "run_client", replayed)
+    monkeypatch.setattr(comigs_server.grids.inline, "run_client", replayed)
     comigs.run(tree, out=tmp_path)
     assert failures(tmp_path) == [
         (2, 1, "its reply is of round 1; this is round 2"),

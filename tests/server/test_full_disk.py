@@ -8,10 +8,10 @@ import pytest
 from typer.testing import CliRunner
 
 import comigs
-from comigs import state
-from comigs.cli import app
-from comigs.state import saved_rounds
-from server.journal import Journal
+from comigs.cli.commands import app
+from comigs.store import state
+from comigs.store.state import saved_rounds
+from comigs_server.journal import Journal
 from tests.helpers import assert_same_numbers
 
 pytest_plugins = ("tests.fixtures",)
@@ -64,5 +64,5 @@ def test_a_disk_too_full_for_the_journal_ends_the_run_with_one_line(
     assert result.exit_code == 1
     assert "metrics.jsonl could not be written: No space left" in result.stderr.splitlines()[-1]
     shutil.rmtree(tmp_path / "server" / "round_00003", ignore_errors=True)
-    comigs.api.resume(tmp_path)
+    comigs.app.run.resume(tmp_path)
     assert_same_numbers(tmp_path, finished)

@@ -9,14 +9,14 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord
 from rich.console import Console
 
 import comigs
-import server.grids.inline
-from comigs.configload import load_config
+import comigs_server.grids.inline
+from comigs.config.load import load_config
 from comigs.errors import flat
-from comigs.progress import Progress, final_table
 from comigs.report.page import write_report
-from comigs.report.tensorboard import write_events
-from server.exchange import Answer
-from server.registry import Registry
+from comigs.track.progress import Progress, final_table
+from comigs.track.tensorboard import write_events
+from comigs_server.fleet.exchange import Answer
+from comigs_server.fleet.registry import Registry
 from tests.helpers import events
 
 pytest_plugins = ("tests.fixtures",)
@@ -81,7 +81,7 @@ TRAIN = [
 @pytest.fixture
 def hostile(monkeypatch):
     """Client 1 answers as the test says, message by message of a kind."""
-    run_client, changes = server.grids.inline.run_client, {}
+    run_client, changes = comigs_server.grids.inline.run_client, {}
 
     def answers(app, message, context):
         left = changes.get(message.metadata.message_type, [])
@@ -96,7 +96,7 @@ def hostile(monkeypatch):
 
         return run_client(changed, message, context)
 
-    monkeypatch.setattr(server.grids.inline, "run_client", answers)
+    monkeypatch.setattr(comigs_server.grids.inline, "run_client", answers)
     return changes
 
 
@@ -203,8 +203,8 @@ def registry(monkeypatch, said, **flower):
             record = SimpleNamespace(config_records={"hello": {"json": text}})
             yield Answer(one, SimpleNamespace(content=record))
 
-    monkeypatch.setattr("server.registry.collect", collect)
-    monkeypatch.setattr("server.registry.Message", lambda *_, **__: None)
+    monkeypatch.setattr("comigs_server.fleet.registry.collect", collect)
+    monkeypatch.setattr("comigs_server.fleet.registry.Message", lambda *_, **__: None)
     config = load_config({"engine": "flower", "clients": 3, "flower": flower})
     return grid, Registry(grid, config)
 

@@ -2,13 +2,13 @@
 
 import pytest
 
-import clients.app
 import comigs
 import comigs.data.tokens
-import server.check
-from comigs.configload import load_config
-from comigs.selection import participants, takers_of_the_test
-from comigs.state import read_state, saved_rounds
+import comigs_clients.app
+import comigs_server.check
+from comigs.config.load import load_config
+from comigs.federation.selection import participants, takers_of_the_test
+from comigs.store.state import read_state, saved_rounds
 from tests.helpers import assert_same_numbers, events, numbers
 
 pytest_plugins = ("tests.fixtures",)
@@ -46,13 +46,13 @@ def test_participants_are_drawn_from_the_seed_and_the_round(tree, share, expecte
 
 def test_a_client_that_skips_rounds_goes_on_from_its_own_last_state(tree, tmp_path, monkeypatch):
     calls = []
-    train_round = clients.app.train_round
+    train_round = comigs_clients.app.train_round
 
     def watched(config, client, number, state_round, *rest):
         calls.append((number, client, state_round))
         return train_round(config, client, number, state_round, *rest)
 
-    monkeypatch.setattr(clients.app, "train_round", watched)
+    monkeypatch.setattr(comigs_clients.app, "train_round", watched)
     tree = tree | {"participation": 0.5, "rounds": 6}
     folder = comigs.run(tree, out=tmp_path).folder
     config = load_config(tree)
@@ -83,10 +83,10 @@ def test_a_client_without_any_round_is_evaluated_with_the_shared_tensors(tree, t
 
 def test_clients_without_a_turn_are_neither_asked_nor_read(tree, tmp_path, monkeypatch):
     asked, read = [], []
-    hello, read_split = clients.app.training_clients, comigs.data.tokens.read_split
+    hello, read_split = comigs_clients.app.training_clients, comigs.data.tokens.read_split
     tree = tree | {"participation": 0.01, "rounds": 1, "seed": 2}
     tree["data"] = tree["data"] | {"test_clients": 1}
-    monkeypatch.setattr(server.check, "READ_AT_START", 1)
+    monkeypatch.setattr(comigs_server.check, "READ_AT_START", 1)
     comigs.data.tokens._encoded.cache_clear()
 
     def watched(data, client, split):
@@ -94,7 +94,9 @@ def test_clients_without_a_turn_are_neither_asked_nor_read(tree, tmp_path, monke
         return read_split(data, client, split)
 
     monkeypatch.setattr(comigs.data.tokens, "read_split", watched)
-    monkeypatch.setattr(clients.app, "training_clients", lambda c: asked.append(None) or hello(c))
+    monkeypatch.setattr(
+        comigs_clients.app, "training_clients", lambda c: asked.append(None) or hello(c)
+    )
     result = comigs.run(tree, out=tmp_path)
     config = load_config(tree)
     turns = {*drawn(config, 1, 3), *takers_of_the_test(config, range(3))}

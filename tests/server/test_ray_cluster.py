@@ -8,12 +8,12 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
-from comigs.configload import load_config
-from comigs.configray import PoolConfig, RayConfig
+from comigs.config.load import load_config
+from comigs.config.pools import PoolConfig, RayConfig
 from comigs.errors import BadInput, ComigsError
-from server.grids.ray import RayGrid
-from server.journal import Journal
-from server.loop import run_rounds
+from comigs_server.grids.ray import RayGrid
+from comigs_server.journal import Journal
+from comigs_server.loop import run_rounds
 from tests.helpers import assert_same_numbers, events
 from tests.server.grids.asking import ask, by_client, failures
 

@@ -14,7 +14,7 @@ import pytest
 
 import comigs
 from comigs.errors import BadInput, ComigsError
-from comigs.state import round_folder
+from comigs.store.state import round_folder
 from tests.helpers import assert_same_numbers, damage, events, read_until, run_cli, start_cli
 
 pytest_plugins = ("tests.fixtures",)
@@ -69,7 +69,7 @@ def test_a_run_interrupted_after_every_few_events_ends_bit_identical(tree, tmp_p
     def start(watch):
         if stops == 0:
             return comigs.run(tree, out=out, watch=watch)
-        return comigs.api.resume(out, watch=watch)
+        return comigs.app.run.resume(out, watch=watch)
 
     for patience in range(1, 100):
         events_left = iter(range(patience))
@@ -104,7 +104,7 @@ def test_ctrl_c_loses_nothing_and_says_how_to_go_on(yaml_file, finished, tmp_pat
         f"interrupted; every finished round is saved; go on with: comigs run --resume {out}"
     )
     assert "Traceback" not in err
-    assert comigs.api.resume(out).folder == out
+    assert comigs.app.run.resume(out).folder == out
     assert_same_numbers(out, finished)
     assert_each_round_once(out, 3)
 
@@ -124,10 +124,10 @@ def test_ctrl_c_while_libraries_load_is_no_traceback(yaml_file, tmp_path):
 
 def test_an_interrupt_inside_exec_ends_with_the_command_s_own_exit_code(tmp_path):
     (tmp_path / "interrupted.py").write_text(
-        "import comigs, types\n"
-        "from comigs.cli import main\n"
+        "from comigs.app import run as runs\n"
+        "from comigs.cli.commands import main\n"
         "def run(*_, **__): exec('raise KeyboardInterrupt')\n"
-        "comigs.api = types.SimpleNamespace(run=run)\n"
+        "runs.run = run\n"
         "main()\n"
     )
     command = [sys.executable, "-m", "interrupted", "run"]
@@ -149,7 +149,7 @@ def test_an_interrupt_inside_exec_ends_with_the_command_s_own_exit_code(tmp_path
 def test_a_damaged_file_costs_one_round(copy, finished, path, how):
     damage(copy / path, how)
     seen = []
-    comigs.api.resume(copy, watch=seen.append)
+    comigs.app.run.resume(copy, watch=seen.append)
     assert [(e["round"], e["event"]) for e in seen if e["event"] == "damaged"] == [(3, "damaged")]
     assert [e["round"] for e in seen if e["event"] == "start"] == [2]
     assert [e["round"] for e in events(copy, "damaged")] == [3]
@@ -160,7 +160,7 @@ def test_a_damaged_file_costs_one_round(copy, finished, path, how):
 def test_two_damaged_rounds_cost_two(copy, finished):
     damage(copy / "server/round_00003/shared.safetensors", "flip")
     damage(copy / "clients/1/round_00002/tensors.safetensors", "flip")
-    comigs.api.resume(copy)
+    comigs.app.run.resume(copy)
     assert [e["round"] for e in events(copy, "damaged")] == [3, 2]
     assert_same_numbers(copy, finished)
     assert_each_round_once(copy, 3)
@@ -171,19 +171,19 @@ def test_nothing_intact_is_a_clear_error_and_touches_nothing(copy, finished):
         damage(round_folder(copy / "server", number) / "shared.safetensors", "flip")
     before = {p: p.read_bytes() for p in copy.glob("*/**/round_*/*")}
     with pytest.raises(ComigsError, match=r"none of the saved rounds \[1, 2, 3\] in .* is intact"):
-        comigs.api.resume(copy)
+        comigs.app.run.resume(copy)
     assert {p: p.read_bytes() for p in copy.glob("*/**/round_*/*")} == before
 
 
 def test_a_run_whose_server_folder_is_gone_starts_anew(copy, finished):
     shutil.rmtree(copy / "server")
-    comigs.api.resume(copy)
+    comigs.app.run.resume(copy)
     assert_same_numbers(copy, finished)
     assert_each_round_once(copy, 3)
 
 
 def test_a_finished_run_can_be_resumed_and_stays_as_it_is(copy, finished):
-    comigs.api.resume(copy)
+    comigs.app.run.resume(copy)
     assert_same_numbers(copy, finished)
     assert_each_round_once(copy, 3)
 
@@ -192,7 +192,7 @@ def test_metrics_cut_off_in_the_middle_of_a_line_are_mended(copy, finished):
     path = copy / "metrics.jsonl"
     path.write_bytes(path.read_bytes()[:-20])
     shutil.rmtree(copy / "server/round_00003")
-    comigs.api.resume(copy)
+    comigs.app.run.resume(copy)
     assert_same_numbers(copy, finished)
     assert_each_round_once(copy, 3)
 
@@ -209,14 +209,14 @@ def test_metrics_cut_off_in_the_middle_of_a_line_are_mended(copy, finished):
 )
 def test_a_changed_setting_is_refused_by_name(copy, setting, key):
     with pytest.raises(BadInput, match=rf"^{key} differs from the run"):
-        comigs.api.resume(copy, [setting])
+        comigs.app.run.resume(copy, [setting])
 
 
 def test_a_changed_config_file_is_refused_by_name(copy):
     path = copy / "config.yaml"
     path.write_text(path.read_text().replace("seed: 7", "seed: 8"))
     with pytest.raises(BadInput, match=r"has seed = 8, but the run was started with 7"):
-        comigs.api.resume(copy)
+        comigs.app.run.resume(copy)
 
 
 def test_a_second_process_on_the_same_folder_is_refused(copy):
@@ -225,9 +225,9 @@ def test_a_second_process_on_the_same_folder_is_refused(copy):
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         process.stdout.readline()
         with pytest.raises(BadInput, match="is in use by another process"):
-            comigs.api.resume(copy)
+            comigs.app.run.resume(copy)
         process.communicate(b"\n")
-    comigs.api.resume(copy)
+    comigs.app.run.resume(copy)
 
 
 def test_a_kill_while_the_configuration_is_written_leaves_no_other_run(tree, tmp_path, monkeypatch):
@@ -236,8 +236,8 @@ def test_a_kill_while_the_configuration_is_written_leaves_no_other_run(tree, tmp
     def killed(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("comigs.configload.dump_yaml", killed)
+    monkeypatch.setattr("comigs.config.load.dump_yaml", killed)
     with pytest.raises(KeyboardInterrupt):
         comigs.run(tree, out=tmp_path)
     with pytest.raises(BadInput, match=r"holds no config\.yaml"):
-        comigs.api.resume(tmp_path)
+        comigs.app.run.resume(tmp_path)

@@ -5,7 +5,7 @@ import torch
 
 import comigs
 from comigs.errors import BadInput
-from comigs.state import read_state
+from comigs.store.state import read_state
 from tests.helpers import assert_same_numbers, events
 
 pytest_plugins = ("tests.fixtures",)
@@ -80,7 +80,7 @@ def test_a_late_update_is_kept_for_the_round_in_which_it_arrives(tree, tmp_path)
 
 
 def test_a_run_with_late_updates_resumes_bit_for_bit(tree, tmp_path, monkeypatch):
-    import server.loop
+    import comigs_server.loop
 
     tree = on(
         ["steady", "slower", "steady"],
@@ -90,7 +90,7 @@ def test_a_run_with_late_updates_resumes_bit_for_bit(tree, tmp_path, monkeypatch
         steady=STEADY,
     ) | {"participation": 0.67, "rounds": 5}
     whole = comigs.run(tree, out=tmp_path / "whole").folder
-    write = server.loop.write_state
+    write = comigs_server.loop.write_state
 
     def stops(root, number, *rest):
         write(root, number, *rest)
@@ -99,10 +99,10 @@ def test_a_run_with_late_updates_resumes_bit_for_bit(tree, tmp_path, monkeypatch
 
     for stop in (1, 3):
         with monkeypatch.context() as patch:
-            patch.setattr(server.loop, "write_state", stops)
+            patch.setattr(comigs_server.loop, "write_state", stops)
             with pytest.raises(KeyboardInterrupt):
                 comigs.run(tree, out=tmp_path / str(stop))
-        folder = comigs.api.resume(tmp_path / str(stop)).folder
+        folder = comigs.app.run.resume(tmp_path / str(stop)).folder
         assert_same_numbers(folder, whole)
         clocks = [[e["sim_clock"] for e in events(f, "round")] for f in (folder, whole)]
         assert clocks[0] == clocks[1]

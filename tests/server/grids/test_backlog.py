@@ -3,8 +3,8 @@
 from flwr.app import Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from server.grids.backlog import Backlog
-from server.grids.inline import InlineGrid
+from comigs_server.grids.backlog import Backlog
+from comigs_server.grids.inline import InlineGrid
 
 
 def fill(*nodes, message_type="train"):

@@ -11,9 +11,9 @@ from flwr.common.constant import ErrorCode
 from flwr.serverapp.strategy import FedAvg
 
 from comigs.errors import BadInput
-from server.grids import make_grid
-from server.grids.client import Together
-from server.grids.inline import InlineGrid
+from comigs_server.grids import make_grid
+from comigs_server.grids.client import Together
+from comigs_server.grids.inline import InlineGrid
 from tests.server.grids import toy
 
 
@@ -71,7 +71,7 @@ def test_contexts_are_made_when_used_and_kept(tmp_path):
 
 
 def test_a_client_that_raises_gives_an_error_reply(grid, caplog):
-    caplog.set_level("DEBUG", "server.grids")
+    caplog.set_level("DEBUG", "comigs_server.grids")
     messages = ask(grid, "query.fail")
     replies = by_client(grid.send_and_receive(messages))
     assert [client for client in replies if replies[client].has_error()] == [1]

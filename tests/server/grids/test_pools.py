@@ -2,9 +2,9 @@
 
 import pytest
 
-from comigs.configray import PoolConfig, RayConfig
+from comigs.config.pools import PoolConfig, RayConfig
 from comigs.errors import BadInput
-from server.grids.pools import make_pools, place, total
+from comigs_server.grids.pools import make_pools, place, total
 
 CLASSES = ["phone", "laptop", "phone", "desk"]
 SMALL, LARGE = {"CPU": 1.0}, {"CPU": 2.0}

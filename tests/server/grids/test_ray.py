@@ -14,8 +14,8 @@ from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 from flwr.serverapp.strategy import FedAvg
 
 from comigs.errors import BadInput, ComigsError
-from server.grids.ray import RayGrid, workforce
-from server.grids.raystart import connect
+from comigs_server.grids.ray import RayGrid, workforce
+from comigs_server.grids.raystart import connect
 from tests.server.grids.asking import ask, by_client, failures, pids
 
 pytestmark = pytest.mark.slow
@@ -168,8 +168,8 @@ def test_ray_prints_nothing_and_is_left_as_it_was_found(tmp_path):
         import ray
         from flwr.app import Message, RecordDict
         from comigs.errors import ComigsError
-        from server.grids import raystart
-        from server.grids.ray import RayGrid, workforce
+        from comigs_server.grids import raystart
+        from comigs_server.grids.ray import RayGrid, workforce
 
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
         before = dict(os.environ), signal.getsignal(signal.SIGTERM)

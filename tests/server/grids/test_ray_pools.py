@@ -3,8 +3,8 @@
 import pytest
 from flwr.app import ConfigRecord, RecordDict
 
-from comigs.configray import PoolConfig, RayConfig
-from server.grids.ray import RayGrid
+from comigs.config.pools import PoolConfig, RayConfig
+from comigs_server.grids.ray import RayGrid
 from tests.server.grids.asking import ask, by_client, failures
 
 POOLS = {"phone": PoolConfig(workers=1, cpus=0.5), "desk": PoolConfig(resources={"fast": 1.0})}

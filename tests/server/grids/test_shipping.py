@@ -6,9 +6,9 @@ import torch
 from flwr.app import ConfigRecord, Message, RecordDict
 from safetensors.numpy import save
 
-from comigs.state import read_state, saved_rounds, state_root, write_state
-from server.grids.inline import InlineGrid
-from server.grids.shipping import lay_out, needed_state, new_state, save_state
+from comigs.store.state import read_state, saved_rounds, state_root, write_state
+from comigs_server.grids.inline import InlineGrid
+from comigs_server.grids.shipping import lay_out, needed_state, new_state, save_state
 from tests.server.grids import toy
 
 

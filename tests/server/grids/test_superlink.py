@@ -6,9 +6,9 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 
-from clients.wire import bundle
-from server.grids.inline import InlineGrid
-from server.grids.superlink import bundled, opened
+from comigs_clients.wire import bundle
+from comigs_server.grids.inline import InlineGrid
+from comigs_server.grids.superlink import bundled, opened
 
 SHAPES = {f"h.{i}.lora_A.generalist_0": (4, 8) for i in range(50)}
 

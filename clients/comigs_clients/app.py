@@ -1,0 +1,241 @@
+"""The Flower ClientApp: the same in every engine.
+
+Messages carry the whole configuration, so a device needs nothing but its text and its state
+folder (`state-dir` in its node config).
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import torch
+from flwr.app import ArrayRecord, Context, Message
+from flwr.clientapp import ClientApp
+from torch import Tensor
+
+from comigs.config.load import write_config
+from comigs.config.settings import RunConfig
+from comigs.errors import Refusal
+from comigs.federation.clients import data_of, model_of, training_clients
+from comigs.federation.policy import Policy
+from comigs.local.round import Order, Trained, final_evaluation, train_round
+from comigs.messages.codecs import Arrays
+from comigs.messages.masking import MASKED
+from comigs.messages.order import (
+    Asked,
+    BoxesTold,
+    FinalAsked,
+    KeysTold,
+    RoundAsked,
+    TrainAsked,
+    UnmaskTold,
+    read,
+    read_config,
+)
+from comigs.methods import all_methods, find_method
+from comigs.mixture.adapters import adapter_parameters
+from comigs.store.state import intact_rounds, round_folder, state_root
+from comigs_clients.payload import (
+    build_payload,
+    final_reply,
+    hello_reply,
+    secagg_reply,
+    train_reply,
+    unpack,
+)
+from comigs_clients.pin import hold_to
+from comigs_clients.place import run_folder
+from comigs_clients.policy import check_allowed, policy_of
+from comigs_clients.seam import embedded, told
+from comigs_clients.secagg import commitment, make_keys, make_shares, masked, reveal
+from comigs_clients.wire import BUNDLE, bundle, unbundle
+
+M = TypeVar("M", bound=Asked)
+Answers = Callable[[Message, Context], Message]
+
+
+def _in_codes(message: Message, context: Context, answer: Answers) -> Message:
+    """What went wrong on a device stays in its log; a server gets a code.
+
+    The clients of an embedded engine are the user's own, who gets the whole text.
+    """
+    try:
+        return answer(message, context)
+    except Exception as error:
+        if embedded(context):
+            raise
+        raise told(error) from None
+
+
+app = ClientApp(mods=[_in_codes])
+
+
+@dataclass(frozen=True)
+class Task(Generic[M]):
+    """What a message asks of this device, checked."""
+
+    config: RunConfig
+    client: int
+    root: Path
+    order: M
+    policy: Policy
+
+
+def unwrap(message: Message, context: Context, kind: type[M]) -> Task[M]:
+    """The task of a message: by its schema, within the device's policy, of the run as pinned.
+
+    Raises:
+        Refusal: why it is not done.
+    """
+    order = read(kind, message.content.config_records.get("config"))
+    config, node = read_config(order.config), context.node_config
+    policy = Policy()
+    if not embedded(context):
+        if config.flower.run is None:
+            raise Refusal("bad-config", "flower.run is null; a run has a name", "flower.run")
+        policy = policy_of(node, config.data.name)
+        check_allowed(policy, config)
+    if (method := config.method) not in all_methods():
+        raise Refusal("bad-config", f"method {method!r} is unknown", "method")
+    client, folder = (
+        int(node["partition-id"]),
+        run_folder(str(node["state-dir"]), config.flower.run),
+    )
+    root = state_root(folder, client)
+    state = getattr(order, "state_round", 0)
+    if state and not (place := round_folder(root, state)).is_dir():
+        raise Refusal("no-state", f"{place} is damaged (FileNotFoundError)", "state-round")
+    if max(state, getattr(order, "server_round", 0)) > config.rounds:
+        raise Refusal("bad-order", f"there are {config.rounds} rounds", "server-round")
+    hold_to(config, folder)
+    if config.flower.run:  # a process of its own
+        torch.set_num_threads(config.threads or 1)
+        if not (folder / "config.yaml").exists():
+            write_config(config, folder)
+    return Task(config, client, root, order, policy)
+
+
+def _arrays(message: Message) -> ArrayRecord:
+    arrays = message.content.array_records.get("arrays")
+    if arrays is None:
+        raise Refusal("bad-arrays", "the server's message has no arrays")
+    return arrays
+
+
+def _shared(message: Message) -> dict[str, Tensor]:
+    arrays = _arrays(message)
+    try:
+        return unpack(unbundle(arrays) if BUNDLE in arrays else arrays)
+    except Exception as error:  # protobuf's, Flower's, NumPy's or a tokenizer's
+        why = f"the server's arrays cannot be read ({type(error).__name__})"
+        raise Refusal("bad-arrays", why) from None
+
+
+@app.query()
+def hello(message: Message, context: Context) -> Message:
+    """Say who this device is, which rounds it has saved, and what it would share."""
+    task = unwrap(message, context, Asked)
+    config, client = task.config, task.client
+    if not 0 <= client < len(names := training_clients(config)):
+        raise Refusal("no-client", f"partition-id is {client}; there are {len(names)} clients")
+    method = find_method(config.method)
+    named = adapter_parameters(model_of(config, client)) if method.trains else {}
+    about = {
+        "client": client,
+        "name": names[client],
+        "rounds": intact_rounds(task.root),
+        "shapes": {n: list(p.shape) for n, p in named.items() if method.shares(n)},
+    }
+    if task.config.server.weighting == "samples":
+        about["num-examples"] = len(data_of(task.config, client).train)
+    return hello_reply(message, about)
+
+
+@app.train()
+def train(message: Message, context: Context) -> Message:
+    """Train one round and send back the shared tensors."""
+    config, order = unwrap_order(message, context)
+    trained = train_round(
+        config, order.client, order.round, order.state_round, order.shared, order.root,
+        order.proximal_mu,
+    )  # fmt: skip
+    return trained_reply(message, config, order, trained)
+
+
+def unwrap_order(message: Message, context: Context) -> tuple[RunConfig, Order]:
+    """What a train message asks for."""
+    task = unwrap(message, context, TrainAsked)
+    said, secure = task.order, task.config.privacy.secure != "none"
+    if secure:
+        read(BoxesTold, message.content.config_records.get("secagg"))
+    shared = _shared(message)
+    order = Order(
+        task.client, said.server_round, said.state_round, shared, task.root, said.proximal_mu
+    )
+    return task.config, order
+
+
+def trained_reply(message: Message, config: RunConfig, order: Order, trained: Trained) -> Message:
+    """The reply to a train message."""
+    tensors, metrics = trained
+    mask = partial(_masked, message, config, order) if config.privacy.secure != "none" else None
+    arrays = build_payload(tensors, find_method(config.method).shares, config.payload, mask)
+    if BUNDLE in _arrays(message):  # it goes back as it came
+        arrays = bundle(arrays)
+    return train_reply(message, arrays, metrics, order.round)
+
+
+def _masked(
+    message: Message, config: RunConfig, order: Order, update: Mapping[str, Tensor]
+) -> Arrays:
+    """The update as one array under masks."""
+    told = read(BoxesTold, message.content.config_records.get("secagg"))
+    number, client, limit = order.round, order.client, config.privacy.range
+    return {MASKED: masked(order.root, number, client, update, told.inbox, limit, told.count)}
+
+
+@app.train("keys")
+def keys(message: Message, context: Context) -> Message:
+    """Secure aggregation: make keys for a round."""
+    task = _secure(message, context)
+    return secagg_reply(message, [task.client], make_keys(task.root, task.order.server_round))
+
+
+@app.train("shares")
+def shares(message: Message, context: Context) -> Message:
+    """Secure aggregation: split the secrets among the clients whose keys have come."""
+    task = _secure(message, context)
+    told = read(KeysTold, message.content.config_records.get("secagg"))
+    if told.threshold < max(task.policy.threshold, task.config.privacy.threshold or 2):
+        raise Refusal("secagg", f"threshold is {told.threshold}; it must be greater", "threshold")
+    number = task.order.server_round
+    boxes = make_shares(task.root, number, task.client, told.public, told.threshold)
+    told_all = boxes | {task.client: commitment(task.root, number)}
+    return secagg_reply(message, list(told_all), list(told_all.values()))
+
+
+@app.train("unmask")
+def unmask(message: Message, context: Context) -> Message:
+    """Secure aggregation: give the shares that remove the masks of the sum."""
+    task = _secure(message, context)
+    told = read(UnmaskTold, message.content.config_records.get("secagg"))
+    given = reveal(task.root, task.order.server_round, told.clients, told.lost)
+    return secagg_reply(message, list(given), list(given.values()))
+
+
+def _secure(message: Message, context: Context) -> Task[RoundAsked]:
+    task = unwrap(message, context, RoundAsked)
+    if task.config.privacy.secure == "none":
+        raise Refusal("secagg", "privacy.secure is none in this run", "privacy.secure")
+    return task
+
+
+@app.evaluate()
+def evaluate(message: Message, context: Context) -> Message:
+    """Evaluate the final model on the test split."""
+    task = unwrap(message, context, FinalAsked)
+    config, client, number = task.config, task.client, task.order.state_round
+    rows = final_evaluation(config, client, number, _shared(message), task.root)
+    return final_reply(message, rows)

@@ -1,0 +1,82 @@
+"""Aggregators: pure functions on dicts of tensors, one file each, named by `Method.aggregator`.
+
+Each file defines `AGGREGATOR`.
+"""
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+Tensors = Mapping[str, Tensor]
+Updates = Mapping[int, Tensors]
+Scale = Callable[[int], float]
+
+
+class Combine(Protocol):
+    """Combines what clients sent; the result must not depend on their order."""
+
+    def __call__(
+        self, updates: Updates, weights: Mapping[int, float], scale: Scale, kept: Tensors
+    ) -> dict[str, Tensor]:
+        """Return what the server keeps.
+
+        Args:
+            updates: by client id, the tensors it sent.
+            weights: by client id, its weight (> 0); they need not sum to 1.
+            scale: the factor s of s B A in the clients' forward pass, by LoRA rank.
+            kept: what the server has kept from the rounds before.
+        """
+
+
+class Deliver(Protocol):
+    """Makes what one client gets."""
+
+    def __call__(
+        self, kept: Tensors, shapes: Mapping[str, tuple[int, ...]], scale: Scale, fresh: bool
+    ) -> dict[str, Tensor]:
+        """Return the tensors to send.
+
+        Args:
+            kept: what the server keeps.
+            shapes: of the tensors that the client shares.
+            scale: as in `Combine`.
+            fresh: whether the client took part in the round that `kept` is from.
+        """
+
+
+def own_names(
+    kept: Tensors, shapes: Mapping[str, tuple[int, ...]], scale: Scale, fresh: bool
+) -> dict[str, Tensor]:
+    """A client gets the tensors that it shares."""
+    return {name: tensor for name, tensor in kept.items() if name in shapes}
+
+
+def always(name: str) -> bool:
+    return True
+
+
+@dataclass(frozen=True)
+class Aggregator:
+    """How the server combines what travels, and what goes back.
+
+    Attributes:
+        lasts: whether a tensor of this name still holds when a later round has not renewed it.
+        mixed_ranks: whether clients may have different LoRA ranks.
+    """
+
+    combine: Combine
+    deliver: Deliver = own_names
+    lasts: Callable[[str], bool] = always
+    mixed_ranks: bool = False
+
+    def lasting(self, kept: Tensors) -> dict[str, Tensor]:
+        """What of `kept` goes on to the next round, combined or abandoned."""
+        return {name: tensor for name, tensor in kept.items() if self.lasts(name)}
+
+
+def find_aggregator(name: str) -> Aggregator:
+    """Return `AGGREGATOR` of comigs/aggregation/<name>.py."""
+    return importlib.import_module(f"{__name__}.{name}").AGGREGATOR

@@ -1,0 +1,1 @@
+"""What starts things: runs, comparisons, submissions to a SuperLink."""

@@ -1,0 +1,112 @@
+"""What a run was started with, beside its settings: the clients, their text, and the base model."""
+
+import glob
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from comigs.backbone.base import BUNDLED as MODELS
+from comigs.backbone.base import model_source
+from comigs.config.settings import RunConfig
+from comigs.data.corpus import BUNDLED, ROSTER, client_names, federation_folder
+from comigs.errors import BadInput
+from comigs.store.plain import MIB, read_plain
+from comigs.store.whole import write_whole
+
+NAME = "origin.json"
+WEIGHTS = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja")  # what a base is made of
+
+
+def at_home(config: RunConfig) -> RunConfig:
+    """The configuration with absolute paths of text and base: they mean the same everywhere.
+
+    Bundled names and hub ids stay names. Behind a SuperLink the paths are the devices' own.
+    """
+    if config.engine.name == "flower":
+        return config
+    data, model = config.data.name, config.model.name
+    if not (BUNDLED / data).is_dir() or Path(data).is_absolute():
+        data = _absolute(data)
+    if not (MODELS / model).is_dir() or Path(model).is_absolute():
+        model = _absolute(model)
+    return replace(
+        config, data=replace(config.data, name=data), model=replace(config.model, name=model)
+    )
+
+
+def _absolute(name: str) -> str:
+    path = Path(name).expanduser()
+    return str(path.resolve()) if path.is_dir() else name
+
+
+def fingerprint(config: RunConfig) -> dict[str, Any]:
+    """Names of the clients, and a checksum of every file of their text and of the base.
+
+    Only what this machine has: behind a SuperLink text and base are on the devices.
+    """
+    if config.engine.name == "flower":
+        return {}
+    folder = federation_folder(config.data.name)
+    names = client_names(config.data.name)
+    texts = {
+        str(path.relative_to(folder)): _checksum(path)
+        for name in names
+        for pattern in (f"{glob.escape(name)}.txt*", f"{glob.escape(name)}/*.txt*")
+        for path in sorted(folder.glob(pattern))
+    }
+    return {"clients": list(names), "text": texts, "base": _base_of(config.model.name)}
+
+
+def _base_of(name: str) -> dict[str, str]:
+    folder = Path(model_source(name))
+    if not folder.is_dir():  # of a hub: its name is all that is known without the network
+        return {}
+    files = {path for pattern in WEIGHTS for path in folder.glob(pattern)}
+    return {path.name: _checksum(path) for path in sorted(files)}
+
+
+def _checksum(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_origin(config: RunConfig, folder: Path) -> None:
+    """Record the fingerprint in a new run folder."""
+    write_whole(folder / NAME, json.dumps(fingerprint(config), indent=1) + "\n")
+
+
+def check_origin(config: RunConfig, folder: Path) -> None:
+    """Refuse to go on with other clients, text or base than the run began with.
+
+    A run folder without record, of an earlier version, is not checked.
+
+    Raises:
+        BadInput: what differs.
+    """
+    path = folder / NAME
+    if not path.exists():
+        return
+    try:
+        before = json.loads(read_plain(path, folder, 64 * MIB))
+        assert isinstance(before, dict)
+    except (OSError, ValueError, AssertionError):
+        raise BadInput(f"{path} is damaged; it says what the run was started with") from None
+    now = fingerprint(config)
+    for part, what in (("clients", "clients"), ("text", "text"), ("base", "base model")):
+        if before.get(part) != now.get(part):
+            where = config.model.name if part == "base" else config.data.name
+            raise BadInput(
+                f"the {what} in {where} {_how(before.get(part), now.get(part))}: the run in "
+                f"{folder} was started with another; put it back, or start a new run"
+            )
+
+
+def _how(before: Any, now: Any) -> str:
+    """Which of the files, or names, differs first."""
+    if isinstance(before, list) and isinstance(now, list):
+        return f"are {', '.join(map(str, now[:5]))}, not {', '.join(map(str, before[:5]))}"
+    one, two = (each if isinstance(each, dict) else {} for each in (before, now))
+    name = next((n for n in sorted(one.keys() | two.keys()) if one.get(n) != two.get(n)), ROSTER)
+    return f"differs in {name}"

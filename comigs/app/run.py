@@ -1,0 +1,274 @@
+"""Run a federation from Python, and what a finished run offers."""
+
+import contextlib
+import json
+import logging
+import os
+import platform
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from secrets import token_hex
+from typing import TYPE_CHECKING, Any
+
+from comigs.config.load import changed_keys, load_config, read_config, write_config
+from comigs.config.settings import RunConfig
+from comigs.errors import BadInput
+from comigs.methods import find_method
+from comigs.store.runfolder import held, taken, taken_anew
+from comigs.store.whole import write_whole
+from comigs.version import __version__
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+    from comigs.costs.plan import Plan
+
+Watcher = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class RunClient:
+    """One client of a finished run."""
+
+    folder: Path
+    config: RunConfig
+    id: int
+
+    def model(self) -> "PeftModel":
+        """The client's final model: its own experts and router, and the averaged generalists.
+
+        Every call gives a model of its own; the frozen base is shared by all of this process.
+        """
+        from comigs.use.final import final_model
+
+        return final_model(self.config, self.folder, self.id)
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A finished run.
+
+    Attributes:
+        folder: the run folder.
+        table: one row per client: test perplexities (pretrained, before, after), bytes, seconds.
+    """
+
+    folder: Path
+    table: list[dict[str, Any]]
+
+    @property
+    def config(self) -> RunConfig:
+        return read_config(self.folder)
+
+    def client(self, number: int) -> RunClient:
+        """Client `number` (0-based)."""
+        from comigs.federation.clients import training_clients
+
+        count = len(training_clients(self.config))
+        if not 0 <= number < count:
+            raise BadInput(f"client {number} does not exist; there are 0..{count - 1}")
+        return RunClient(self.folder, self.config, number)
+
+
+def run(
+    source: str | Path | Mapping[str, Any] | None = None,
+    overrides: Sequence[str] = (),
+    *,
+    out: str | Path | None = None,
+    watch: Watcher = lambda event: None,
+    **settings: Any,
+) -> RunResult:
+    """Run a federation to its end.
+
+    Args:
+        source: preset name, YAML file, mapping, or None for the quickstart.
+        overrides: `key=value` strings as on the command line.
+        out: run folder; default runs/<name>-<time>.
+        watch: called with every event (see metrics.jsonl).
+        settings: top-level settings, e.g. `rounds=3`, `method="fedavg"`.
+
+    Raises:
+        BadInput: when the configuration, the data or the model is unusable.
+        ComigsError: when the run fails.
+    """
+    from comigs.app.fingerprint import at_home, write_origin
+
+    extra = [f"{key}={json.dumps(value)}" for key, value in settings.items()]
+    config = resolve_devices(with_threads(load_config(source, [*overrides, *extra])))
+    _check(config)
+    config = at_home(config)
+    with taken(Path(out)) if out else taken_anew(config.name) as folder:
+        if config.engine.name == "flower":
+            config = _named(config, folder)
+        write_origin(config, folder)
+        write_config(config, folder)
+        return _launch(config, folder, watch)
+
+
+def plan(
+    source: str | Path | Mapping[str, Any] | None = None, overrides: Sequence[str] = ()
+) -> "tuple[RunConfig, Plan]":
+    """What `run` would take on the devices and here; the resolved configuration, and the plan.
+
+    A client that does not fit on its device is part of the plan, not an error.
+
+    Raises:
+        BadInput: when the configuration, the data or the model is unusable.
+    """
+    from comigs.costs.calibrate import calibrate, kind_of
+    from comigs.costs.fit import place_devices
+    from comigs.costs.footprint import peak_resident
+    from comigs.costs.memory import peak_memory
+    from comigs.costs.plan import make_plan
+    from comigs.costs.work import token_flops
+    from comigs.federation.clients import training_clients
+    from comigs.report import page  # noqa: F401 - a run holds it
+
+    config = with_threads(load_config(source, overrides))
+    derive = config.devices.fit == "derive"
+    config = resolve_devices(config) if derive else place_devices(config)
+    _check(config)
+    clients = range(len(training_clients(config)))
+    flops = [token_flops(config, i) for i in clients]
+    order = sorted(clients, key=lambda i: (flops[i].router, flops[i].expert), reverse=True)
+    workers = config.engine.workers if config.engine.name == "ray" else None
+    speeds, process = {}, 0
+    for i in order:  # the heaviest of each kind, and of all of them first
+        if (kind := kind_of(config, i)) not in speeds:
+            speeds[kind] = calibrate(config, i)
+            process = process or peak_resident() - peak_memory(config, i).total
+    return config, make_plan(config, speeds, process, workers or _cores())
+
+
+def resume(
+    folder: str | Path, overrides: Sequence[str] = (), *, watch: Watcher = lambda event: None
+) -> RunResult:
+    """Continue an interrupted run; the result is the one it would have had.
+
+    Args:
+        overrides: only settings that do not change the numbers, e.g. `engine=ray`.
+
+    Raises:
+        BadInput: when the folder is not a run, or a setting that matters differs.
+    """
+    from comigs.app.fingerprint import check_origin
+
+    folder = Path(folder)
+    before, config = read_config(folder), read_config(folder, overrides)
+    if changed := changed_keys(before, config):
+        raise BadInput(
+            f"{changed[0]} differs from the run in {folder}; start a new run to change it"
+        )
+    check_origin(config, folder)
+    _check(config)
+    with held(folder):
+        return _launch(config, folder, watch)
+
+
+def with_threads(config: RunConfig) -> RunConfig:
+    """Fill in `threads` and `engine.workers`: threads are part of a run's identity."""
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+    workers = config.engine.workers or (cores if config.engine.name == "ray" else 1)
+    threads = config.threads or (1 if config.engine.name == "flower" else max(1, cores // workers))
+    return replace(config, threads=threads, engine=replace(config.engine, workers=workers))
+
+
+def resolve_devices(config: RunConfig) -> RunConfig:
+    """Give each client its device, and what the device can hold (see `comigs.costs.fit`).
+
+    Raises:
+        BadInput: what does not fit, or a mistake in the configuration.
+    """
+    if config.devices.profiles is None:
+        return config
+    from comigs.aggregation import find_aggregator
+    from comigs.costs.fit import fit_devices
+
+    method = find_method(config.method)
+    return fit_devices(config, find_aggregator(method.aggregator).mixed_ranks)
+
+
+def _named(config: RunConfig, folder: Path) -> RunConfig:
+    """Give the run a name of its own on the server and the devices."""
+    name = config.flower.run or f"{re.sub(r'[^A-Za-z0-9-]', '-', folder.name)}-{token_hex(4)}"
+    return replace(config, flower=replace(config.flower, run=name.lstrip("-")))
+
+
+def _check(config: RunConfig) -> None:
+    from comigs_server.check import check, check_without_data
+
+    (check_without_data if config.engine.name == "flower" else check)(config)
+
+
+def _launch(config: RunConfig, folder: Path, watch: Watcher) -> RunResult:
+    from comigs.report.page import write_report
+    from comigs.store.metrics import final_rows
+    from comigs.track.tensorboard import write_events
+
+    logging.getLogger("flwr").setLevel(logging.WARNING)
+    watch({"event": "folder", "folder": str(folder)})
+    write_whole(folder / "environment.json", json.dumps(_environment(), indent=2) + "\n")
+    if config.engine.name == "flower":
+        from comigs.app.submission import run_on_superlink
+
+        run_on_superlink(config, folder, watch)
+    else:
+        _run_here(config, folder, watch)
+    if config.log.tensorboard:
+        write_events(folder)
+    write_report([folder])
+    return RunResult(folder, final_rows(folder))
+
+
+def _run_here(config: RunConfig, folder: Path, watch: Watcher) -> None:
+    from comigs.federation.clients import training_clients
+    from comigs.federation.devices import device_classes
+    from comigs_server.grids import make_grid
+    from comigs_server.journal import Journal
+    from comigs_server.loop import run_rounds
+
+    with make_grid(
+        config.engine.name,
+        num_clients=len(training_clients(config)),
+        state_dir=str(folder.resolve()),
+        threads=config.threads or 1,
+        workers=config.engine.workers or 1,
+        timeout=config.server.round_timeout,
+        fuse=config.engine.fuse,
+        ray=config.ray,
+        classes=device_classes(config),
+    ) as grid:
+        run_rounds(grid, config, folder, Journal(folder, watch))
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _environment() -> dict[str, Any]:
+    from importlib.metadata import version
+
+    packages = ("torch", "transformers", "peft", "flwr", "ray", "omegaconf")
+    return {
+        "comigs": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": processor(),
+        "cores": os.cpu_count(),
+        "packages": {name: version(name) for name in packages},
+    }
+
+
+def processor() -> str:
+    """The CPU's name, as far as the system tells."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor()

@@ -1,0 +1,140 @@
+"""Submit a run to a SuperLink and follow it, by Flower's own commands: its log has its events."""
+
+import contextlib
+import json
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from comigs.config.load import to_dict
+from comigs.config.settings import RunConfig
+from comigs.deploy.flowerapp import BUNDLE
+from comigs.deploy.flowercli import QUIET, ask_flwr, program
+from comigs.errors import ComigsError
+from comigs_server.app import EVENT
+from comigs_server.grids.connection import connection
+from comigs_server.journal import PASSING, Journal
+
+LOOK_SECONDS = 3.0  # between looks at a SuperLink that is away, or a run that has not ended
+AWAY_SECONDS = 600.0  # a SuperLink may be away for so long
+
+
+def run_on_superlink(config: RunConfig, folder: Path, watch: Callable[[dict], None]) -> None:
+    """Submit `config`, and write its events to `folder` until it ends; Ctrl-C stops the run.
+
+    Raises:
+        ComigsError: the SuperLink does not take the run, is away for long, or the run failed.
+    """
+    link = connection(config.flower.superlink)
+    run = submit(config, link)
+    watch({"event": "submitted", "run": run})
+    try:
+        _follow(run, link, Journal(folder, watch))
+    except KeyboardInterrupt:
+        with contextlib.suppress(ComigsError):
+            _flwr("stop", run, link)
+        raise
+
+
+def submit(config: RunConfig, link: str) -> str:
+    """Hand the run to the SuperLink; return Flower's id of it.
+
+    Args:
+        link: name of the connection in Flower's config.toml.
+
+    Raises:
+        ComigsError: why it was not taken.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        bundle, settings = Path(folder) / "app", Path(folder) / "run.toml"
+        bundle.mkdir()
+        (bundle / "pyproject.toml").write_text(BUNDLE, encoding="utf-8")
+        text = json.dumps(json.dumps(to_dict(config)))  # a JSON string is a TOML string
+        settings.write_text(f"config = {text}\n", encoding="utf-8")
+        answer = _flwr("run", str(bundle), link, "--run-config", str(settings))
+    return str(answer["run-id"])
+
+
+def _follow(run: str, link: str, journal: Journal) -> None:
+    """Repeat the run's events here, from its first, until it has ended."""
+    seen, reason, away_since = 0, "", None
+    while True:
+        for number, event in enumerate(_events(run, link)):
+            if number < seen:
+                continue
+            seen, away_since = number + 1, None
+            if event["event"] == "open":
+                continue
+            if event["event"] == "error":
+                reason = event["reason"]
+            elif event["event"] in PASSING:
+                journal.watch(event)
+            else:
+                if event["event"] == "start":
+                    journal.rewind(event["round"])
+                journal.write(event.pop("event"), **event)
+        try:
+            status = _flwr("ls", link, "--run-id", run)["runs"][0]["status"]
+        except ComigsError as error:
+            away_since = away_since or time.monotonic()
+            if time.monotonic() - away_since > AWAY_SECONDS:
+                raise
+            journal.watch({"event": "away", "reason": str(error)})
+            time.sleep(LOOK_SECONDS)
+            continue
+        if status.startswith("finished"):
+            break
+        time.sleep(LOOK_SECONDS)
+    if status != "finished:completed":
+        raise ComigsError(reason or f"the run ended as {status}; see: flwr log {run} --show")
+
+
+def _events(run: str, link: str) -> Iterator[dict[str, Any]]:
+    """Events in the log of the run, from its start until the log ends or breaks off.
+
+    The first line has the word that all events have (`comigs_server.app.channel`): what a client
+    wrote into the log is none.
+    """
+    command = [program(), "log", run, link, "--stream"]
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        errors="replace",
+        env=os.environ | QUIET,
+    ) as process:
+        assert process.stdout
+        word = ""
+        try:
+            for line in process.stdout:
+                _, found, text = line.partition(EVENT)
+                mine, _, event = text.partition(" ")
+                if found and line.endswith("\n") and mine == (word := word or mine):
+                    yield from _parsed(event)
+        finally:
+            process.kill()
+
+
+def _parsed(text: str) -> Iterator[dict[str, Any]]:
+    """The event that `text` holds; nothing, where the log has damaged it."""
+    with contextlib.suppress(ValueError, RecursionError):
+        event = json.loads(text)
+        if isinstance(event, dict) and isinstance(event.get("event"), str):
+            yield event
+
+
+def _flwr(*arguments: str) -> dict[str, Any]:
+    """The JSON that one of Flower's commands answers.
+
+    Raises:
+        ComigsError: with Flower's reason, when the command did not succeed.
+    """
+    answer = ask_flwr(*arguments)
+    if not answer.get("success"):
+        raise ComigsError(f"flwr {arguments[0]}: {answer['error-message']}")
+    return answer

@@ -1,0 +1,109 @@
+"""A suite of `comigs compare`: rows (methods) by columns (a grid of settings) by seeds."""
+
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from comigs.app.run import with_threads
+from comigs.config.bounds import shown
+from comigs.config.load import load_config, read_suite
+from comigs.config.settings import RunConfig
+from comigs.errors import BadInput
+from comigs.methods import find_method
+
+BUDGET = (  # what all rows of a suite have in common, so that they can be compared
+    "rounds",
+    "local_steps",
+    "batch_size",
+    "participation",
+    "clients",
+    "data.name",
+    "data.target",
+    "data.seq_len",
+    "data.test_tokens",
+    "model.name",
+)
+
+
+@dataclass(frozen=True)
+class SuiteRun:
+    """One run of a suite, and its place in the table."""
+
+    row: str
+    column: str
+    config: RunConfig
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Every run of a suite.
+
+    Attributes:
+        rows, columns: in the order of the table.
+        runs: seed by seed, each over columns and rows.
+        reach: validation perplexity that methods race to, if any.
+    """
+
+    title: str
+    rows: list[str]
+    columns: list[str]
+    runs: list[SuiteRun]
+    reach: float | None = None
+
+
+def load_suite(name: str, overrides: Sequence[str] = (), seeds: list[int] | None = None) -> Suite:
+    """Return a suite of experiments/suites, or of a YAML file.
+
+    What does not depend on the seed (a method that does not train) is run for the first one only.
+
+    Args:
+        overrides: `key=value` settings for every run.
+        seeds: instead of the suite's.
+
+    Raises:
+        BadInput: when it is unusable; also for a row that would get another budget than the others.
+    """
+    tree = read_suite(name)
+    rows = [_row(entry) for entry in tree["methods"]]
+    points = [
+        dict(zip(tree["grid"], values, strict=True))
+        for values in itertools.product(*tree["grid"].values())
+    ]
+    labels = [label for label, _ in rows]
+    if twice := next((label for label in labels if labels.count(label) > 1), None):
+        raise BadInput(f"two rows of the suite are called {shown(twice)}; give one a label")
+    columns = [" / ".join(_word(value) for value in point.values()) for point in points]
+    runs = []
+    for number, seed in enumerate(seeds or tree["seeds"]):
+        for column, point in zip(columns, points, strict=True):
+            for label, settings in rows:
+                if number and not find_method(settings["method"]).trains:
+                    continue
+                chosen = point | settings | {"seed": seed}
+                dotted = [f"{key}={json.dumps(value)}" for key, value in chosen.items()]
+                config = with_threads(load_config(tree["base"], [*dotted, *overrides]))
+                runs.append(SuiteRun(label, column, config))
+    return Suite(tree["title"], [label for label, _ in rows], columns, runs, tree.get("reach"))
+
+
+def _row(entry: Any) -> tuple[str, dict[str, Any]]:
+    """Label and settings of a row: a method's name, or settings with `method` and `label`."""
+    if isinstance(entry, str):
+        return entry, {"method": entry}
+    if not isinstance(entry, Mapping) or not isinstance(entry.get("method"), str):
+        raise BadInput(
+            f"a suite's method is {shown(entry)}; give its name, or settings with `method`"
+        )
+    settings = {key: value for key, value in entry.items() if key != "label"}
+    if unfair := [key for key in settings if key in BUDGET]:
+        raise BadInput(
+            f"row {entry.get('label', entry['method'])!r} sets {unfair[0]}, which all rows of a "
+            "suite must have in common; set it in base or grid"
+        )
+    return str(entry.get("label", entry["method"])), settings
+
+
+def _word(value: Any) -> str:
+    return "/".join(map(str, value)) if isinstance(value, list) else str(value)

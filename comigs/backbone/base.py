@@ -1,0 +1,104 @@
+"""The frozen base model: loaded once per process, shared by every client's model."""
+
+import difflib
+import logging
+from functools import lru_cache, partial
+from pathlib import Path
+
+import torch
+from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+from transformers.utils.logging import disable_progress_bar
+
+from comigs.backbone.attention import prefer_fast_attention
+from comigs.backbone.cache import shared_source
+from comigs.backbone.families import family_of
+from comigs.backbone.weights import check_settings, load_whole
+from comigs.errors import BadInput, one_line
+
+BUNDLED = Path(__file__).parents[1] / "models"
+
+
+def model_source(name: str) -> str:
+    """Resolve a model name to the bundled folder, the user's folder, or a hub id.
+
+    Raises:
+        BadInput: for a folder without config.json, a GGUF file, or a path that does not exist.
+    """
+    for folder in (BUNDLED / name, Path(name).expanduser()):
+        if folder.is_dir():
+            if not (folder / "config.json").is_file():
+                raise BadInput(f"model.name {name!r}: the folder holds no config.json")
+            return str(folder)
+    if name.endswith(".gguf"):
+        raise BadInput(
+            f"model.name {name!r}: a GGUF file is converted to a folder once, with "
+            f"python -m experiments.recipes.from_gguf {name} --to FOLDER"
+        )
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise BadInput(f"model.name {name!r}: there is no such folder")
+    bundled = [path.name for path in BUNDLED.iterdir() if path.is_dir()]
+    near = difflib.get_close_matches(name, bundled, 1, cutoff=0.75)
+    if near and "/" not in name:
+        raise BadInput(
+            f"model.name {name!r}: there is no such folder, and no bundled model of that name; did "
+            f"you mean {near[0]}?"
+        )
+    return name
+
+
+@lru_cache(maxsize=4)
+def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    """Load the tokenizer of a model.
+
+    Raises:
+        BadInput: when it cannot be loaded.
+    """
+    source = model_source(name)
+    try:
+        return AutoTokenizer.from_pretrained(source)
+    except Exception as error:  # of whatever kind: it is about what is in the folder
+        raise _unloadable(name, "tokenizer", error) from None
+
+
+@lru_cache(maxsize=2)
+def load_base(name: str, dtype: str) -> PreTrainedModel:
+    """Load a causal LM, frozen and in evaluation mode, on the GPU if there is one.
+
+    Args:
+        name: a bundled model, a local folder or a hub id.
+        dtype: "float32" or "bfloat16". Weights are mapped from a file that stores
+            them in this dtype, so that processes share them; see `comigs.backbone.cache`.
+
+    Raises:
+        BadInput: when it cannot be loaded, its family is unknown, or its vocabulary is smaller
+            than its tokenizer's.
+    """
+    source = model_source(name)
+    disable_progress_bar()
+    try:
+        settings = AutoConfig.from_pretrained(source)
+        family_of(settings.model_type)
+        check_settings(name, settings)
+        load = partial(load_whole, name=name, dtype=getattr(torch, dtype))
+        model = load(shared_source(source, dtype, load))
+    except BadInput:
+        raise
+    except Exception as error:  # of whatever kind: it is about what is in the folder
+        raise _unloadable(name, "model", error) from None
+    words, rows = len(load_tokenizer(name)), model.get_input_embeddings().num_embeddings
+    if words > rows:
+        raise BadInput(
+            f"model.name {name!r}: its tokenizer knows {words} tokens, the model only {rows}; "
+            "give a folder whose tokenizer and model belong together"
+        )
+    model.requires_grad_(False).eval().to("cuda" if torch.cuda.is_available() else "cpu")
+    prefer_fast_attention(model)
+    return model
+
+
+def _unloadable(name: str, what: str, error: Exception) -> BadInput:
+    logging.getLogger("comigs").debug("loading %s of %s", what, name, exc_info=error)
+    reason = one_line(error)[:300]
+    offline = "" if Path(model_source(name)).is_dir() else "; without a network: HF_HUB_OFFLINE=1"
+    return BadInput(f"model.name {name!r}: no {what} could be loaded ({reason}){offline}")

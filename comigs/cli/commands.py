@@ -1,0 +1,259 @@
+"""The command line. Heavy imports wait until a command needs them."""
+
+import json
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from comigs.cli.base import Commands, Debug
+from comigs.cli.base import fail as _fail
+from comigs.cli.deploy import app as deploy
+from comigs.config.bounds import WORD
+from comigs.errors import BadInput, ComigsError
+from comigs.heap import keep_freed_memory
+from comigs.store.whole import check_place, write_whole
+
+app = typer.Typer(
+    name="comigs",
+    cls=Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Federated fine-tuning of language models on unequal devices with mixtures of LoRA "
+    "experts.\n\nStart with: comigs run   (offline, under three minutes on two cores)",
+)
+
+app.add_typer(deploy, name="deploy")
+
+
+@app.command()
+def run(
+    settings: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[CONFIG] [key=value ...]",
+            help="A preset (quickstart, paper, ...) or a YAML file, then settings to change, "
+            "e.g. rounds=3 experts.rank=4 engine=ray.",
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder; default runs/<name>-<time>.")
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Continue the interrupted run in this folder.")
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Train a federation and show who gained.
+
+    \b
+    comigs run                                    the quickstart: 4 clients, 4 languages
+    comigs run rounds=3 method=fedavg             change settings
+    comigs run my.yaml --out runs/mine            your own configuration
+    comigs run --resume runs/mine                 go on after Ctrl-C or a crash
+    """
+    from comigs.app import run as api
+    from comigs.track.progress import Progress
+
+    source, overrides = _split(settings or [])
+    if resume and (source or out):
+        _fail(BadInput("--resume takes its configuration and folder from the run itself"), debug)
+    progress = Progress()
+    try:
+        with progress:
+            if resume:
+                result = api.resume(resume, overrides, watch=progress.watch)
+            else:
+                result = api.run(source, overrides, out=out, watch=progress.watch)
+    except KeyboardInterrupt:
+        folder = progress.folder
+        hint = f"go on with: comigs run --resume {folder}" if folder else "nothing was started yet"
+        typer.echo(f"\ninterrupted; every finished round is saved; {hint}", err=True)
+        raise typer.Exit(130) from None
+    except ComigsError as error:
+        if progress.folder and not isinstance(error, BadInput):
+            error = ComigsError(f"{error}; go on with: comigs run --resume {progress.folder}")
+        _fail(error, debug)
+    progress.table(result.table, result.folder)
+
+
+@app.command()
+def compare(
+    suite: Annotated[str, typer.Argument(help="A suite (quickstart, table1, ...) or a YAML file.")],
+    settings: Annotated[
+        list[str] | None, typer.Argument(metavar="[key=value ...]", show_default=False)
+    ] = None,
+    seeds: Annotated[str | None, typer.Option(help="Seeds, e.g. 42,45,47.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder of all suites; default runs/compare. Tables: OUT/<suite>."),
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Runs at the same time.")] = 1,
+    debug: Debug = False,
+) -> None:
+    """Run every method of a suite and tabulate them (Markdown, CSV, JSON, HTML).
+
+    Finished runs are kept in the folder by the hash of their configuration: the command can be
+    stopped at any time and goes on where it was.
+    """
+    from comigs.app.compare import run_suite
+
+    try:
+        run_suite(suite, settings or [], seeds=seeds, out=out, jobs=jobs)
+    except KeyboardInterrupt:
+        typer.echo("\ninterrupted; finished runs are kept; the same command goes on", err=True)
+        raise typer.Exit(130) from None
+    except ComigsError as error:
+        _fail(error, debug)
+
+
+@app.command()
+def plan(
+    settings: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[CONFIG] [key=value ...]", show_default=False),
+    ] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Also write it, client by client, to this file.")
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Show what a run would take: memory, work, bytes, energy and time, before it starts.
+
+    \b
+    comigs plan                                          the quickstart
+    comigs plan devices.profiles='{phone-low: 3, laptop: 1}'
+    """
+    from comigs.app import run as api
+    from comigs.cli.plan import plan_json, show_plan
+
+    try:
+        if json_file:
+            check_place(json_file)
+        config, planned = api.plan(*_split(settings or []))
+        show_plan(config, planned)
+        if json_file:
+            write_whole(json_file, json.dumps(plan_json(config, planned), indent=1) + "\n")
+    except ComigsError as error:
+        _fail(error, debug)
+
+
+@app.command()
+def devices(
+    source: Annotated[
+        Path | None,
+        typer.Argument(metavar="[CONFIG]", help="Also list the profiles that this file defines."),
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """List the device profiles with their sources."""
+    from comigs.cli.devices import show_profiles
+    from comigs.config.load import load_config
+    from comigs.config.profiles import library, profiles_of
+
+    try:
+        show_profiles(profiles_of(load_config(source).devices) if source else library())
+    except ComigsError as error:
+        _fail(error, debug)
+
+
+@app.command()
+def methods() -> None:
+    """List the methods with their papers."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from comigs.methods import all_methods
+
+    table = Table("method", "what it does", "paper", box=None, pad_edge=False)
+    for method in all_methods().values():
+        table.add_row(method.name, method.summary, method.paper)
+    Console().print(table)
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders.")],
+    open_page: Annotated[bool, typer.Option("--open", help="Open it in a browser.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Write report.html of one or several runs: one self-contained page."""
+    from comigs.report.page import write_report
+
+    try:
+        path = write_report(runs)
+    except ComigsError as error:
+        _fail(error, debug)
+    typer.echo(f"wrote {path}")
+    if open_page:
+        typer.launch(str(path))
+
+
+@app.command()
+def generate(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN_DIR")],
+    prompt: Annotated[str, typer.Argument(help="Text to continue.")],
+    client: Annotated[int, typer.Option(help="Whose model, from 0.")] = 0,
+    tokens: Annotated[int, typer.Option(min=1, help="Tokens to write.")] = 60,
+    seed: Annotated[int, typer.Option(min=0, max=WORD, help="Seed of the sampling.")] = 0,
+    debug: Debug = False,
+) -> None:
+    """Continue a prompt with one client's own mixture of experts."""
+    from comigs.use.generate import generate_text
+
+    try:
+        typer.echo(generate_text(run_folder, client, prompt, tokens, seed))
+    except ComigsError as error:
+        _fail(error, debug)
+
+
+@app.command()
+def export(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN_DIR")],
+    to: Annotated[Path, typer.Option(help="Folder to write; must not exist.")],
+    client: Annotated[int, typer.Option(help="Whose experts, from 0.")] = 0,
+    generalist_only: Annotated[
+        bool, typer.Option("--generalist-only", help="Only the shared experts.")
+    ] = False,
+    debug: Debug = False,
+) -> None:
+    """Write one client's experts as plain PEFT adapters, and its routers."""
+    from comigs.use.generate import export_experts
+
+    try:
+        export_experts(run_folder, client, to, generalist_only)
+    except ComigsError as error:
+        _fail(error, debug)
+    typer.echo(f"wrote {to}")
+
+
+def _split(settings: list[str]) -> tuple[str | None, list[str]]:
+    if "" in settings:
+        _fail(BadInput("an argument is empty; give a preset, a YAML file or key=value"), False)
+    if settings and "=" not in settings[0]:
+        return settings[0], settings[1:]
+    return None, settings
+
+
+def main() -> None:
+    """Entry point of the `comigs` command."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # waiting threads must not burn a busy CPU
+    keep_freed_memory()
+    logging.captureWarnings(True)
+    logging.getLogger("py.warnings").setLevel(logging.ERROR)
+    if "--debug" in sys.argv:
+        logging.basicConfig(level=logging.DEBUG)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # `docker stop` ends like Ctrl-C
+    try:
+        app()
+    finally:
+        # CPython takes an interrupt inside exec(text) for unhandled even when it is caught, and
+        # would end by the signal; the next exec forgets it. Libraries exec while they load.
+        exec("")

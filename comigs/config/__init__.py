@@ -1,0 +1,1 @@
+"""Settings as written: what there is, its rules, and how YAML becomes a `RunConfig`."""

@@ -1,0 +1,53 @@
+"""The configuration's `payload`, `privacy` and `faults` sections: what becomes of an upload."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from comigs.config.rules import at_least, each_once, positive, require
+
+
+@dataclass(frozen=True)
+class PayloadConfig:
+    """How a client's upload is packed (`comigs.messages.codecs`)."""
+
+    codec: Literal["none", "bf16", "int8", "topk-int8"] = "none"  # packs updates
+    keep: float = 0.1  # of topk-int8: share of each tensor's elements that is sent
+
+    def __post_init__(self) -> None:
+        require(0 < self.keep <= 1, "payload.keep", self.keep, "in (0, 1]")
+
+
+@dataclass(frozen=True)
+class PrivacyConfig:
+    """Differential privacy of the shared tensors, client by client, or a sum under masks."""
+
+    mechanism: Literal["none", "client"] = "none"  # client: DP-FedAvg
+    clip: float = 1.0  # L2 norm that a client's update is cut to
+    noise: float = 1.0  # multiplier: the mean of n updates gets noise of std noise * clip / n
+    delta: float = 1e-5  # at which epsilon is told
+    where: Literal["server", "client"] = "server"  # client: the device clips before it sends, too
+    secure: Literal["none", "secagg"] = "none"  # secagg: the server learns only the sum of updates
+    range: float = 4.0  # of secagg: a client with an element beyond it in its update fails
+    threshold: int | None = None  # of secagg: clients that must stay; null: more than half
+
+    def __post_init__(self) -> None:
+        for key, value in {"clip": self.clip, "range": self.range}.items():
+            require(1e-9 <= value <= 1e9, f"privacy.{key}", value, "between 1e-9 and 1e9")
+        good = self.noise == 0 or 1e-3 <= self.noise <= 1e6
+        require(good, "privacy.noise", self.noise, "0, or between 0.001 and 1e6")
+        at_least("privacy.threshold", self.threshold, 2)
+        require(1e-15 <= self.delta < 1, "privacy.delta", self.delta, "from 1e-15 up, and below 1")
+
+
+@dataclass(frozen=True)
+class FaultsConfig:
+    """Clients of a simulation that send poison (`comigs.local.faults`)."""
+
+    poisoned: list[int] | None = None  # ids of the clients; null: none
+    kind: Literal["noise", "flip"] = "flip"  # random, or the update turned round
+    scale: float = 10.0  # norm of the poison, in norms of the client's update
+
+    def __post_init__(self) -> None:
+        at_least("faults.poisoned", self.poisoned, 0)
+        each_once("faults.poisoned", self.poisoned)
+        positive("faults.scale", self.scale)

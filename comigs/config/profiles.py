@@ -1,0 +1,97 @@
+"""Device profiles: the library that comes with comigs, and users' own."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import yaml
+
+from comigs.config.build import Origin, build, suggest
+from comigs.config.devices import DeviceConfig, DevicesConfig
+from comigs.errors import BadInput
+
+LIBRARY = Path(__file__).with_name("profiles.yaml")
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One kind of device.
+
+    Attributes:
+        memory: bytes usable for training.
+        flops: sustained training FLOP/s by dtype of the frozen base.
+        up, down: bytes per second.
+        latency: seconds, one way per message.
+        dropout: probability of losing a round.
+        trace: "1" for rounds in which it is available, "0" for others; repeated.
+        watts: drawn above idle while training.
+        source: where each number is from, and which of them are assumed.
+    """
+
+    name: str
+    memory: int
+    flops: dict[str, float]
+    up: float
+    down: float
+    latency: float
+    dropout: float
+    trace: str
+    watts: float
+    source: str
+
+
+@lru_cache(maxsize=1)
+def library() -> dict[str, Profile]:
+    """The profiles that come with comigs, by name, in the order of the file."""
+    tree = yaml.safe_load(LIBRARY.read_text(encoding="utf-8"))
+    origin = Origin(LIBRARY.name, {})
+    return {
+        name: _profile(name, build(DeviceConfig, values, origin, name), {})
+        for name, values in tree.items()
+    }
+
+
+def profiles_of(devices: DevicesConfig) -> dict[str, Profile]:
+    """The library and the user's own profiles, which come first where a name is the same.
+
+    Raises:
+        BadInput: for a profile that lacks a number, or is like one that does not exist.
+    """
+    known = library()
+    return known | {name: _profile(name, own, known) for name, own in devices.define.items()}
+
+
+def check_names(devices: DevicesConfig) -> None:
+    """Check that every profile that is named exists.
+
+    Raises:
+        BadInput: which one does not.
+    """
+    if devices.profiles is None and not devices.define:
+        return  # the library is not read before it is needed
+    known = profiles_of(devices)
+    for name in devices.profiles or ():
+        if name not in known:
+            hint = suggest(name, known) or f"; known: {', '.join(known)}"
+            raise BadInput(f"devices.profiles has {name!r}, which is not a profile{hint}")
+
+
+def _profile(name: str, own: DeviceConfig, known: Mapping[str, Profile]) -> Profile:
+    key = f"devices.define.{name}"
+    if own.like is not None and own.like not in known:
+        hint = suggest(own.like, known) or f"; known: {', '.join(known)}"
+        raise BadInput(f"{key}.like is {own.like!r}, which is not in the library{hint}")
+    start = dataclasses.asdict(known[own.like]) if own.like else {"source": "the user's own"}
+    given = {k: v for k, v in dataclasses.asdict(own).items() if v is not None and k != "like"}
+    values = start | given | {"name": name}
+    if "flops" in given and own.like:
+        values["flops"] = start["flops"] | given["flops"]
+    fields = [field.name for field in dataclasses.fields(Profile)]
+    if missing := [field for field in fields if field not in values]:
+        raise BadInput(f"{key} lacks {missing[0]}; give it, or say like: and a profile's name")
+    for dtype in ("float32", "bfloat16"):
+        if dtype not in values["flops"]:
+            raise BadInput(f"{key}.flops lacks {dtype}; give a rate for float32 and bfloat16")
+    return Profile(**values | {"memory": int(values["memory"])})

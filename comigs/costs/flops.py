@@ -1,0 +1,135 @@
+"""Floating-point operations of matrix products, as `torch.utils.flop_counter` counts them.
+
+A product of n x k and k x m counts 2 n k m. Attention counts every pair of positions, masked or
+not. Backward follows what really runs: only tensors that something below them needs get a gradient,
+and the experts' pre-activations are computed again (`comigs.mixture.algebra`).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from comigs.costs.shapes import Layer, Linear, Skeleton
+
+Learns = Callable[[str], bool]
+
+
+@dataclass(frozen=True)
+class Pass:
+    """A forward pass, with or without backward, of one mixture.
+
+    Attributes:
+        experts: names of the experts that run; the attention LoRA is `attention`'s, if any.
+        slots: experts that one token goes through.
+        rank: of every LoRA.
+        routed: number of outputs of each router, 0 where none runs.
+        seq_len: tokens per sequence.
+        recomputes: whether backward computes the experts' pre-activations again.
+        checkpoints: whether backward runs each layer again, up to its last product.
+    """
+
+    base: Skeleton
+    experts: Sequence[str]
+    attention: str | None
+    slots: int
+    rank: int
+    routed: int
+    seq_len: int
+    recomputes: bool = True
+    checkpoints: bool = False
+
+    def forward(self) -> float:
+        """FLOPs per token of a forward pass."""
+        layers = sum(self._attend(layer) + self._mix(layer) for layer in self.base.layers)
+        return layers + 2 * self.base.width * self.base.vocabulary
+
+    def backward(self, learns: Learns, held: Learns | None = None) -> float:
+        """FLOPs per token of a backward pass to the tensors that `learns` names.
+
+        Args:
+            held: tensors that require grad, where they are more than those asked for: the mixture
+                then computes their gradients too, inside.
+        """
+        total, flows = 0.0, False  # whether the layer's input needs a gradient
+        for layer in self.base.layers:
+            cost, after = self._attend_back(layer, learns, flows)
+            total += cost
+            cost, flows = self._mix_back(layer, learns, held or learns, after, flows)
+            total += cost
+            if self.checkpoints and flows:
+                total += self._attend(layer) + self._mix(layer) - self._low_rank(layer)[1]
+        return total + (2 * self.base.width * self.base.vocabulary if flows else 0)
+
+    def _attend(self, layer: Layer) -> float:
+        low = 2 * self.rank if self.attention else 0
+        linears = sum(_product(x) + low * (x.inputs + x.outputs) for x in layer.attention)
+        return linears + 2 * self._scores(layer)
+
+    def _scores(self, layer: Layer) -> float:
+        """One of the two products of attention: all heads, one query, every key."""
+        return 2 * self.seq_len * layer.attention[-1].inputs
+
+    def _attend_back(self, layer: Layer, learns: Learns, flows: bool) -> tuple[float, bool]:
+        """Return the FLOPs, and whether the attention's output needs a gradient."""
+        *inner, out = layer.attention
+        costs = [self._lora_back(linear, learns, flows) for linear in inner]
+        inside = any(needs for _, needs in costs)
+        cost, needs = self._lora_back(out, learns, inside)
+        products = (4 if self.base.eager else 5) * self._scores(layer) if inside else 0
+        return sum(c for c, _ in costs) + cost + products, needs
+
+    def _lora_back(self, linear: Linear, learns: Learns, flows: bool) -> tuple[float, bool]:
+        name, low = self.attention, 2 * self.rank if self.attention else 0
+        a, b = (
+            name is not None and learns(f"{linear.name}.lora_{half}.{name}.weight") for half in "AB"
+        )
+        cost = (a + flows) * low * linear.inputs + (b + (a or flows)) * low * linear.outputs
+        return cost + flows * _product(linear), flows or a or b
+
+    def _mix(self, layer: Layer) -> float:
+        low_in, low_out, slot_up, slot_down = self._low_rank(layer)
+        frozen = sum(_product(up) for up in layer.up) + _product(layer.down)
+        return frozen + low_in + low_out + slot_up + slot_down + self._route(layer)
+
+    def _low_rank(self, layer: Layer) -> tuple[float, float, float, float]:
+        """The low-rank products: A1 x and B2 of all experts, B1 and A2 of the chosen ones."""
+        everyone, chosen = 2 * self.rank * len(self.experts), 2 * self.rank * self.slots
+        return (
+            everyone * sum(up.inputs for up in layer.up),
+            everyone * layer.down.outputs,
+            chosen * sum(up.outputs for up in layer.up),
+            chosen * layer.down.inputs,
+        )
+
+    def _route(self, layer: Layer) -> float:
+        return 2 * self.routed * layer.up[0].inputs
+
+    def _mix_back(
+        self, layer: Layer, learns: Learns, held: Learns, after: bool, before: bool
+    ) -> tuple[float, bool]:
+        """Return the FLOPs, and whether the layer's output needs a gradient."""
+
+        def any_of(asked: Learns, half: str, *linears: Linear) -> bool:
+            names = (f"{x.name}.lora_{half}.{e}.weight" for x in linears for e in self.experts)
+            return any(asked(name) for name in names)
+
+        flows = before if self.base.parallel else after  # whether the MLP's input needs one
+        up_a, up_b = any_of(learns, "A", *layer.up), any_of(learns, "B", *layer.up)
+        down_a, down_b = any_of(learns, "A", layer.down), any_of(learns, "B", layer.down)
+        router = self.routed > 0 and learns(f"{layer.mlp}.router.weight")
+        low_in, low_out, slot_up, slot_down = self._low_rank(layer)
+        cost = down_b * low_out + up_a * low_in + router * self._route(layer)
+        inside = flows or up_a or up_b or router
+        if inside or down_a:
+            again = slot_up if self.recomputes else 0.0
+            cost += _product(layer.down) + low_out + again + slot_down
+            cost += (flows or any_of(held, "A", *layer.up)) * slot_up
+            cost += (
+                any_of(held, "B", *layer.up) * slot_up + any_of(held, "A", layer.down) * slot_down
+            )
+        if flows:
+            cost += sum(_product(up) for up in layer.up) + low_in + self._route(layer)
+        return cost, after or inside or down_a or down_b
+
+
+def _product(linear: Linear) -> float:
+    return 2 * linear.inputs * linear.outputs

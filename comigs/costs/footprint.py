@@ -1,0 +1,67 @@
+"""What a client process occupies in all, predicted: libraries, base, and what training holds.
+
+python -m comigs.costs.footprint      # prints the resident bytes that are there before any model
+"""
+
+import subprocess
+import sys
+import tempfile
+from functools import lru_cache
+from pathlib import Path
+
+from comigs.config.settings import DataConfig, RunConfig
+from comigs.costs.memory import Memory, peak_memory
+
+
+def process_memory(config: RunConfig, client: int) -> int:
+    """Predict the peak resident bytes of a process that trains `client` alone.
+
+    Raises:
+        BadInput: as `comigs.costs.memory.peak_memory`.
+    """
+    memory = peak_memory(config, client)
+    return library_memory() + resident(memory)
+
+
+def resident(memory: Memory) -> int:
+    """Bytes of the tensors, and of the moments that a round starts from: it keeps them."""
+    return memory.total + memory.moments
+
+
+@lru_cache(maxsize=1)
+def library_memory() -> int:
+    """Resident bytes of a client process without its model: Python, torch, transformers, comigs.
+
+    Measured by a process that does one small step, since builds of torch differ by a gigabyte.
+    """
+    command = [sys.executable, "-m", "comigs.costs.footprint"]
+    return int(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
+
+
+def peak_resident() -> int:
+    """The most bytes that this process has had in memory, files that it maps included."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
+        return int(fields["VmHWM"].split()[0]) * 1024
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _probe() -> int:
+    """Train one step of the bundled model on a few words; return what is not that model's."""
+    from comigs.local.round import train_round
+
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "client.txt").write_text("a few words of made-up text\n" * 40)
+        config = RunConfig(
+            data=DataConfig(name=folder, seq_len=8), rounds=1, local_steps=1, batch_size=1
+        )
+        train_round(config, 0, 1, 0, {}, Path(folder, "state"))
+        return peak_resident() - peak_memory(config, 0).total
+
+
+if __name__ == "__main__":
+    print(_probe())

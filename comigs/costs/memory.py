@@ -1,0 +1,140 @@
+"""What one client's training needs in memory, known before anything is loaded or launched."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from comigs.config.settings import ExpertsConfig, ModelConfig, RunConfig, TrainConfig
+from comigs.costs.shadow import LiveBytes, depth, shadow_model
+from comigs.evaluation.perplexity import evaluation_batch, token_loss
+from comigs.federation.clients import experts_of
+from comigs.methods import find_method
+from comigs.mixture.adapters import adapter_parameters, is_router, training_experts
+from comigs.mixture.experts import balance_loss
+from comigs.mixture.forward import forward_of
+
+_DEPTH = 3  # layers of the deepest model that is traced
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes that one client's training holds at its peak.
+
+    Attributes:
+        base: the frozen model, shared by all clients of a process.
+        adapters: experts, attention LoRA and routers.
+        gradients: of all that is trained.
+        moments: of the optimisers.
+        activations: all else that is alive at the peak of an expert step or an evaluation.
+    """
+
+    base: int
+    adapters: int
+    gradients: int
+    moments: int
+    activations: int
+
+    @property
+    def total(self) -> int:
+        return self.base + self.adapters + self.gradients + self.moments + self.activations
+
+
+def peak_memory(config: RunConfig, client: int) -> Memory:
+    """Predict the peak of live tensor bytes while `client` trains on the CPU.
+
+    No weights are loaded: an expert step runs on tensors without storage (`comigs.costs.shadow`).
+
+    Raises:
+        BadInput: when the model's config cannot be found or its family is unknown.
+    """
+    return _predict(_step_of(config, client))
+
+
+class _Step(NamedTuple):
+    """All that decides what an expert step holds."""
+
+    model: ModelConfig
+    experts: ExpertsConfig
+    method: str
+    routers: bool  # whether routers learn
+    checkpointing: bool
+    chunked: bool
+    accumulates: bool  # whether a batch is more than one micro-batch
+    sequences: int  # of a micro-batch
+    evaluated: int  # sequences at once in an evaluation
+    seq_len: int
+
+
+def _step_of(config: RunConfig, client: int) -> _Step:
+    mine = config.for_client(client)
+    return _Step(
+        model=mine.model,
+        experts=experts_of(config, client),
+        method=config.method,
+        routers=config.router.trainable,
+        checkpointing=config.train.checkpointing,
+        chunked=config.train.loss == "chunked",
+        accumulates=mine.micro_batch < config.batch_size,
+        sequences=mine.micro_batch,
+        evaluated=evaluation_batch(mine),
+        seq_len=config.data.seq_len,
+    )
+
+
+@lru_cache(maxsize=256)
+def _predict(step: _Step) -> Memory:
+    """All layers have the same shape, so that two shallow models give the line to any depth."""
+    layers = depth(step.model)
+    few, more = (_trace(step, min(n, layers)) for n in (_DEPTH - 1, _DEPTH))
+    line = (m + (m - n) * max(0, layers - _DEPTH) for n, m in zip(few, more, strict=True))
+    base, adapters, gradients, moments, training, evaluation = line
+    return Memory(base, adapters, gradients, moments, max(0, training, evaluation))
+
+
+def _trace(step: _Step, layers: int) -> tuple[int, ...]:
+    """The fields of `Memory` at this depth, with the activations of a step and of an evaluation.
+
+    An evaluation of no more sequences than a micro-batch needs less than a step, and counts as 0.
+    """
+    method = find_method(step.method)
+    mode = FakeTensorMode()
+    model = shadow_model(step.model, step.experts, layers, mode)
+    named = adapter_parameters(model)
+    experts = {n: p for n, p in named.items() if not is_router(n) and method.learns(n)}
+    routers = {n: p for n, p in named.items() if is_router(n) and step.routers}
+    mine = experts | (routers if method.router == "joint" else {})
+    held = [*model.parameters(), *model.buffers()]
+    with mode:
+        windows = torch.zeros(step.sequences, step.seq_len + 1, dtype=torch.long)
+        if step.accumulates:  # the peak is in a later micro-batch, when gradients are there
+            for parameter in mine.values():
+                parameter.grad = torch.empty_like(parameter)
+        gradients = [p.grad for p in mine.values() if p.grad is not None]
+        live = LiveBytes([*held, *gradients, windows], step.experts.total)
+        options = TrainConfig(checkpointing=step.checkpointing)
+        with live, forward_of(model, options), training_experts(model, mine.__contains__):
+            (token_loss(model, windows, "mean", step.chunked) + balance_loss(model)).backward()
+        evaluation = LiveBytes([*held, *gradients], step.experts.total)
+        if step.evaluated > step.sequences:
+            with evaluation, torch.no_grad():
+                more = torch.zeros(step.evaluated, step.seq_len + 1, dtype=torch.long)
+                token_loss(model, more, "sum", step.chunked)
+    made = 0 if step.accumulates else _bytes(mine.values())
+    learnt = experts | routers
+    return (
+        _bytes(held) - _bytes(named.values()),
+        _bytes(named.values()),
+        _bytes(learnt.values()),
+        2 * _bytes(learnt.values()) + 4 * len(learnt),  # and a step counter each
+        live.peak - made,
+        evaluation.peak,
+    )
+
+
+def _bytes(tensors: Iterable[Tensor]) -> int:
+    return sum(t.numel() * t.element_size() for t in tensors)

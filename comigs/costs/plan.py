@@ -1,0 +1,195 @@
+"""What a run will take, before it starts: memory, work, bytes, energy and time.
+
+Everything but the expected time here follows from the configuration alone.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import cast
+
+from comigs.config.settings import RunConfig
+from comigs.costs.calibrate import Kind, Speed, kind_of
+from comigs.costs.fit import usable
+from comigs.costs.footprint import resident
+from comigs.costs.memory import Memory, peak_memory
+from comigs.costs.traffic import traffic
+from comigs.costs.trip import trip
+from comigs.costs.work import Parameters, TokenFlops, parameter_counts, token_flops
+from comigs.federation.clients import data_of, experts_of, steps_per_round, training_clients
+from comigs.federation.devices import profile_of
+from comigs.federation.selection import answering, takers_of_the_test, wanted
+from comigs.methods import find_method
+
+
+@dataclass(frozen=True)
+class Work:
+    """Tokens that go through each kind of step."""
+
+    expert: float
+    router: float
+    forward: float
+
+    def flops(self, per_token: TokenFlops) -> float:
+        return (
+            self.expert * per_token.expert
+            + self.router * per_token.router
+            + self.forward * per_token.forward
+        )
+
+    def seconds(self, per_token: TokenFlops, speed: Speed) -> float:
+        """How long it takes at the speeds measured."""
+        parts = ("expert", "router", "forward")
+        need = {part: getattr(self, part) * getattr(per_token, part) for part in parts}
+        return sum(flops / getattr(speed, part) for part, flops in need.items() if flops)
+
+
+@dataclass(frozen=True)
+class OnDevice:
+    """One client on its device; a round as the simulated clock counts it (`comigs.costs.trip`).
+
+    Attributes:
+        usable: bytes of memory, less the margin.
+        seconds: computing in a round it takes part in.
+        transfer: seconds of sending and receiving in such a round, latency included.
+        joules: of such a round, above idle.
+    """
+
+    profile: str
+    usable: int
+    fits: bool
+    seconds: float
+    transfer: float
+    joules: float
+
+
+@dataclass(frozen=True)
+class ClientPlan:
+    """One client. A round is one that it takes part in.
+
+    Attributes:
+        flops: of a round's training; router steps that come every few rounds in their share.
+        rounds: how many it takes part in.
+        up, down: bytes in a round; down, the most of any.
+        up_run, down_run: bytes in the whole run, with the final evaluation.
+        exact: false where `up` and `up_run` are upper limits.
+    """
+
+    name: str
+    experts: int
+    rank: int
+    dtype: str
+    micro_batch: int
+    parameters: Parameters
+    memory: Memory
+    flops: float
+    rounds: int
+    up: int
+    down: int
+    up_run: int
+    down_run: int
+    exact: bool
+    device: OnDevice | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run.
+
+    Attributes:
+        seconds: expected wall time of training and evaluation on this machine.
+        host_memory: expected bytes on this machine, by engine; of Ray without its own services.
+        process: bytes that a process holds beside tensors.
+    """
+
+    clients: list[ClientPlan]
+    seconds: float
+    host_memory: dict[str, int]
+    process: int
+
+
+def make_plan(config: RunConfig, speeds: Mapping[Kind, Speed], process: int, workers: int) -> Plan:
+    """Plan a run of a config whose devices and threads are filled in.
+
+    Args:
+        speeds: of this machine, for each kind of client there is (`comigs.costs.calibrate`).
+        process: bytes that a process holds beside tensors: libraries, tokens, threads.
+        workers: processes that the ray engine would have.
+    """
+    count, sent = len(training_clients(config)), traffic(config)
+    rounds = Counter(
+        i for t in range(1, config.rounds + 1) for i in answering(config, t, range(count))
+    )
+    trains, tested = find_method(config.method).trains, takers_of_the_test(config, range(count))
+    clients, seconds = [], 0.0
+    for i, name in enumerate(training_clients(config)):
+        own, experts = config.for_client(i), experts_of(config, i)
+        per_token, work = token_flops(config, i), _training(config, i, count)
+        plan = ClientPlan(
+            name,
+            experts.total,
+            cast(int, experts.rank),
+            cast(str, own.model.dtype),
+            own.micro_batch,
+            parameter_counts(config, i),
+            peak_memory(own, i),
+            work.flops(per_token) if trains else 0.0,
+            rounds[i] if trains else 0,
+            sent[i].update,
+            max(sent[i].down),
+            sum(sent[i].up),
+            sum(sent[i].down),
+            sent[i].exact,
+        )
+        clients.append(replace(plan, device=_on_device(config, i, plan, work)))
+        evaluated = _evaluated(config, i, plan.rounds, i in tested)
+        speed = speeds[kind_of(config, i)]
+        seconds += plan.rounds * work.seconds(per_token, speed)
+        seconds += evaluated.seconds(per_token, speed)
+    at_once = min(workers, wanted(config, count))
+    seconds /= at_once if config.engine.name == "ray" else 1
+    return Plan(clients, seconds, _host_memory(clients, process, workers), process)
+
+
+def _training(config: RunConfig, client: int, count: int) -> Work:
+    """The work of a round on average, with the evaluations that belong to the method."""
+    steps, batch = steps_per_round(config), config.batch_size * config.data.seq_len
+    router_steps = steps / config.router.every * config.router.steps
+    peers = count if find_method(config.method).aggregator == "gather" else 0
+    valid = len(data_of(config, client).valid) if peers else 0
+    return Work(steps * batch, router_steps * batch, peers * valid)
+
+
+def _evaluated(config: RunConfig, client: int, rounds: int, tested: bool) -> Work:
+    """The evaluations that only show how training goes, over the whole run."""
+    every = config.log.eval_every
+    if not (every and rounds) and not tested:
+        return Work(0, 0, 0)
+    data = data_of(config, client)
+    tests = 3 if find_method(config.method).trains else 1  # the base, before and after averaging
+    test = sum(len(tokens) for tokens in data.tests.values())
+    on_the_way = rounds / every if every else 0
+    at_the_end = tests * test + len(data.valid) if tested else 0
+    return Work(0, 0, on_the_way * len(data.valid) + at_the_end)
+
+
+def _on_device(config: RunConfig, client: int, plan: ClientPlan, work: Work) -> OnDevice | None:
+    profile = profile_of(config, client)
+    if profile is None:
+        return None
+    have = usable(config, profile)
+    fits = plan.memory.total <= have
+    if not find_method(config.method).trains:
+        return OnDevice(profile.name, have, fits, 0.0, 0.0, 0.0)
+    one = trip(config, client, plan.down, plan.up, work.expert, work.router, work.forward)
+    transfer = one.down + one.up
+    return OnDevice(profile.name, have, fits, one.compute, transfer, one.joules)
+
+
+def _host_memory(clients: list[ClientPlan], process: int, workers: int) -> dict[str, int]:
+    """The base is held once, each client shape's adapters once in a process."""
+    bases = {plan.dtype: plan.memory.base for plan in clients}
+    adapters = {(p.experts, p.rank, p.dtype): p.memory.adapters for p in clients}
+    step = max(resident(p.memory) - p.memory.base - p.memory.adapters for p in clients)
+    one, base = process + sum(adapters.values()) + step, sum(bases.values())
+    return {"inline": one + base, "ray": process + workers * one + base}

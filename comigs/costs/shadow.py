@@ -1,0 +1,100 @@
+"""A training step on tensors without storage: what it would hold in memory, in any model family.
+
+The model is built from its config alone, and the very code of a real step runs on torch's fake
+tensors, which have shapes and types but no values. What depends on values is replaced by the
+expected case: tokens spread evenly over the experts.
+"""
+
+import copy
+import weakref
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
+
+import torch
+from peft import PeftModel
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from comigs.backbone.attention import prefer_fast_attention
+from comigs.backbone.base import model_source
+from comigs.config.settings import ExpertsConfig, ModelConfig
+from comigs.mixture.experts import add_experts
+
+_aten = torch.ops.aten
+
+
+def depth(model: ModelConfig) -> int:
+    """Number of decoder layers."""
+    return int(AutoConfig.from_pretrained(model_source(model.name)).num_hidden_layers)
+
+
+def shadow_model(
+    model: ModelConfig, experts: ExpertsConfig, layers: int, mode: FakeTensorMode
+) -> PeftModel:
+    """The first `layers` layers of a client's model (`comigs.mixture.models`), without weights."""
+    config = AutoConfig.from_pretrained(model_source(model.name))
+    config.num_hidden_layers = layers
+    if getattr(config, "layer_types", None):
+        config.layer_types = config.layer_types[:layers]
+    with torch.device("meta"):
+        base = AutoModelForCausalLM.from_config(
+            config, dtype=getattr(torch, cast(str, model.dtype))
+        )
+        mixture = add_experts(base.eval(), experts, model.attention_lora)
+    with mode:
+        fakes = {id(t): _on_cpu(t) for t in (*mixture.parameters(), *mixture.buffers())}
+        shadow = copy.deepcopy(mixture, fakes)
+        prefer_fast_attention(shadow.get_base_model())
+    return shadow
+
+
+def _on_cpu(tensor: Tensor) -> Tensor:
+    fake = torch.empty(tensor.shape, dtype=tensor.dtype)
+    return nn.Parameter(fake, False) if isinstance(tensor, nn.Parameter) else fake
+
+
+class LiveBytes(TorchDispatchMode):
+    """Counts the bytes of the tensors that are made within the context and still referred to.
+
+    Attributes:
+        live: bytes now.
+        peak: the most bytes at any time.
+    """
+
+    def __init__(self, held: Iterable[Tensor], experts: int) -> None:
+        """Args:
+        held: tensors that exist already and do not count.
+        experts: over which each token's choices spread evenly.
+        """
+        super().__init__()
+        self.live = self.peak = 0
+        self._sizes = {t.untyped_storage()._cdata: 0 for t in held}
+        self._experts = experts
+
+    def __torch_dispatch__(
+        self, call: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        if call is _aten._local_scalar_dense.default:
+            return 1.0
+        if call is _aten.bincount.default:
+            out = args[0].new_empty(self._experts)
+        elif call is _aten.nonzero.default:
+            out = args[0].new_empty(args[0].numel() // self._experts, args[0].dim(), dtype=int)
+        else:
+            out = call(*args, **(kwargs or {}))
+        tree_map_only(Tensor, self._count, out)
+        return out
+
+    def _count(self, tensor: Tensor) -> None:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in self._sizes:
+            self._sizes[storage._cdata] = storage.nbytes()
+            self.live += storage.nbytes()
+            self.peak = max(self.peak, self.live)
+            weakref.finalize(storage, self._free, storage._cdata)
+
+    def _free(self, key: int) -> None:
+        self.live -= self._sizes.pop(key)

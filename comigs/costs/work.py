@@ -1,0 +1,117 @@
+"""What one client's training costs, before anything is loaded: parameters and FLOPs."""
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from statistics import mean
+from typing import cast
+
+from comigs.config.settings import ExpertsConfig, RouterConfig, RunConfig
+from comigs.costs.flops import Pass
+from comigs.costs.shapes import adapter_shapes, skeleton
+from comigs.federation.clients import experts_of
+from comigs.methods import find_method
+from comigs.methods.base import everything
+from comigs.mixture.adapters import is_router
+from comigs.mixture.experts import expert_names
+
+
+@dataclass(frozen=True)
+class TokenFlops:
+    """FLOPs per token at `data.seq_len`, as `torch.utils.flop_counter` counts them.
+
+    Attributes:
+        expert: of an expert step; the mean over a method's alternating steps.
+        router: of a router step of its own; 0 where there is none.
+        forward: of an evaluation.
+    """
+
+    expert: float
+    router: float
+    forward: float
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Numbers of parameters; the attention LoRA belongs to the first expert."""
+
+    base: int
+    generalist: int
+    specialists: int
+    router: int
+
+
+def token_flops(config: RunConfig, client: int) -> TokenFlops:
+    """FLOPs per token of the steps that `client` makes.
+
+    Without what FLoRA and FedEx-LoRA add to the base weights from the second round on.
+    """
+    own = config.for_client(client)
+    return _token_flops(
+        own.model.name,
+        own.model.attention_lora,
+        experts_of(own, client),
+        own.method,
+        own.router,
+        own.data.seq_len,
+        own.micro_batch < own.batch_size,
+        own.train.checkpointing,
+    )
+
+
+@lru_cache(maxsize=1024)
+def _token_flops(
+    model: str,
+    attention_lora: bool,
+    experts: ExpertsConfig,
+    method_name: str,
+    router: RouterConfig,
+    seq_len: int,
+    in_parts: bool,
+    checkpoints: bool,
+) -> TokenFlops:
+    method, base = find_method(method_name), skeleton(model)
+    if not method.trains:
+        return TokenFlops(0.0, 0.0, Pass(base, (), None, 0, 0, 0, seq_len).forward())
+    names, rank = expert_names(experts), cast(int, experts.rank)
+    routed = experts.routed and len(names) > 1
+    slots = experts.top_k if routed else len(names)
+    outputs = len(names) if routed else 0
+    carrier = names[0] if attention_lora else None
+    whole = Pass(base, names, carrier, slots, rank, outputs, seq_len, checkpoints=checkpoints)
+    forward = whole.forward()
+    again = forward if in_parts and router.balance and routed and slots < len(names) else 0.0
+
+    def expert_step(alone: str | None) -> float:
+        def learns(name: str) -> bool:
+            if is_router(name):
+                return method.router == "joint" and router.trainable
+            return method.learns(name) and (alone is None or f".{alone}." in name)
+
+        mixture = whole
+        if alone:
+            mixture = replace(whole, experts=[alone], slots=1, routed=0)
+        mixture = replace(mixture, recomputes=not experts.dropout)
+        return mixture.forward() + mixture.backward(learns)
+
+    expert = mean(expert_step(method.alone(step)) for step in range(2)) + again
+    if router.grad == "first_order":  # see comigs/training/hypergradient.py
+        one = forward + whole.backward(is_router, held=everything)
+        router_step = 3 * one + 3 * router.inner_steps * expert
+    else:
+        router_step = forward + whole.backward(is_router) + again
+    learns_alone = routed and router.trainable and method.router != "joint"
+    return TokenFlops(expert, router_step if learns_alone else 0.0, forward)
+
+
+def parameter_counts(config: RunConfig, client: int) -> Parameters:
+    """Exact numbers of parameters of one client's model in the method's layout."""
+    sizes = {name: a * b for name, (a, b) in adapter_shapes(config, client).items()}
+    base = skeleton(config.model.name).parameters
+    if not find_method(config.method).trains:
+        return Parameters(base, 0, 0, 0)
+    return Parameters(
+        base,
+        sum(size for name, size in sizes.items() if ".generalist_" in name),
+        sum(size for name, size in sizes.items() if ".specialist_" in name),
+        sum(size for name, size in sizes.items() if is_router(name)),
+    )

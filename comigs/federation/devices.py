@@ -1,0 +1,81 @@
+"""Which device each client is."""
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from comigs.config.profiles import Profile, profiles_of
+from comigs.config.settings import RunConfig
+from comigs.errors import BadInput
+from comigs.methods import find_method
+
+
+def assign_devices(config: RunConfig, quantities: Sequence[int]) -> RunConfig:
+    """Return `config` with `devices.profiles` as a list of names, one for each client.
+
+    Numbers of profiles that do not add up to the clients are shares, rounded by largest remainder.
+    The places are drawn from the seed. With `devices.order: agreeing` clients with more data get
+    devices of more FLOP/s (float32), with `opposed` of fewer. A list stays as it is.
+
+    Args:
+        quantities: how much training data each client has; their number is the number of clients.
+
+    Raises:
+        BadInput: for a list of another length than there are clients.
+    """
+    devices = config.devices
+    if devices.profiles is None:
+        return config
+    if isinstance(devices.profiles, list):
+        if len(devices.profiles) != len(quantities):
+            raise BadInput(
+                f"devices.profiles has {len(devices.profiles)} values; there are "
+                f"{len(quantities)} clients"
+            )
+        return config
+    counts = _counts(devices.profiles, len(quantities))
+    names = [name for name, count in counts.items() for _ in range(count)]
+    _shuffle(names, config.seed)
+    if devices.order != "independent":
+        known = profiles_of(devices)
+        names.sort(key=lambda name: known[name].flops["float32"])
+        sign = 1 if devices.order == "agreeing" else -1
+        clients = list(range(len(names)))
+        _shuffle(clients, config.seed)  # decides between clients with equally much
+        clients.sort(key=lambda client: sign * quantities[client])
+        names = [name for _, name in sorted(zip(clients, names, strict=True))]
+    return replace(config, devices=replace(devices, profiles=names))
+
+
+def profile_of(config: RunConfig, client: int) -> Profile | None:
+    """The profile of one client (of a config that `assign_devices` returned).
+
+    None where no devices are configured, and for a method that trains everything in one place.
+    """
+    names = config.devices.profiles
+    if names is None or find_method(config.method).pooled:
+        return None
+    if not isinstance(names, list):
+        raise BadInput("devices.profiles is not yet one name per client: call assign_devices")
+    return profiles_of(config.devices)[names[client]]
+
+
+def device_classes(config: RunConfig) -> list[str] | None:
+    """The profile's name of each client; None where there are no devices."""
+    return None if profile_of(config, 0) is None else list(config.devices.profiles or ())
+
+
+def _counts(shares: Mapping[str, int], total: int) -> dict[str, int]:
+    """Numbers that add up to `total`, in proportion to `shares`, by largest remainder."""
+    whole = sum(shares.values())
+    counts = {name: share * total // whole for name, share in shares.items()}
+    by_rest = sorted(shares, key=lambda name: -(shares[name] * total % whole))
+    for name in by_rest[: total - sum(counts.values())]:
+        counts[name] += 1
+    return counts
+
+
+def _shuffle(items: list, seed: int) -> None:
+    from comigs.seeds import derive
+
+    random.Random(derive(seed, "devices")).shuffle(items)

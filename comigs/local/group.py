@@ -1,0 +1,81 @@
+"""One round of several clients: those whose models have equal shapes train in the same passes."""
+
+import logging
+from collections.abc import Sequence
+
+from comigs.config.settings import RunConfig
+from comigs.local.round import (
+    Begun,
+    Order,
+    Trained,
+    begin_round,
+    end_round,
+    train_begun,
+    train_round,
+)
+from comigs.mixture.adapters import adapter_parameters
+from comigs.mixture.deltas import delta_tensors
+
+
+def train_together(config: RunConfig, orders: Sequence[Order]) -> list[Trained | Exception]:
+    """Train these clients for one round and save their states.
+
+    Shapes are compared once the clients are ready: pruned ranks and corrections of the base can
+    differ between clients of one configuration. Each client fails alone: when something goes wrong
+    in a shared pass, its clients are trained again from their saved states, one by one.
+
+    Args:
+        orders: of different clients, in their order, for the same round.
+
+    Returns:
+        Per client what `train_round` returns, or what it raises.
+    """
+    results: dict[int, Trained | Exception] = {}
+    shapes: dict[object, dict[int, Begun]] = {}
+    for slot, order in enumerate(orders):
+        try:
+            begun = begin_round(config.for_client(order.client), order, slot)
+            shapes.setdefault(_shape(begun), {})[slot] = begun
+        except Exception as error:
+            results[slot] = error
+    for group in shapes.values():
+        results |= _train(config, group)
+    return [results[slot] for slot in range(len(orders))]
+
+
+def _shape(begun: Begun) -> object:
+    """What clients in one pass have in common."""
+    tensors = adapter_parameters(begun.model) | delta_tensors(begun.model)
+    shapes = tuple((name, tensor.shape) for name, tensor in tensors.items())
+    return shapes, begun.config.model.dtype, begun.config.micro_batch
+
+
+def _train(config: RunConfig, group: dict[int, Begun]) -> dict[int, Trained | Exception]:
+    """Train clients of one shape, by slot."""
+    try:
+        trained = train_begun(list(group.values()))
+    except Exception as error:
+        if len(group) == 1:
+            return dict.fromkeys(group, error)
+        clients = ", ".join(str(begun.order.client) for begun in group.values())
+        logging.getLogger("comigs").warning(
+            "clients %s could not train in one pass and train one by one: %s", clients, error
+        )
+        return {slot: _alone(config, begun.order) for slot, begun in group.items()}
+    results: dict[int, Trained | Exception] = {}
+    for (slot, begun), outcome in zip(group.items(), trained, strict=True):
+        try:
+            results[slot] = end_round(begun, *outcome)
+        except Exception as error:
+            results[slot] = error
+    return results
+
+
+def _alone(config: RunConfig, order: Order) -> Trained | Exception:
+    try:
+        return train_round(
+            config, order.client, order.round, order.state_round, order.shared, order.root,
+            order.proximal_mu,
+        )  # fmt: skip
+    except Exception as error:
+        return error

@@ -1,0 +1,40 @@
+"""What both sides know that a client's shared tensors started a round from."""
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from comigs.config.settings import RunConfig
+from comigs.methods import find_method
+from comigs.mixture.adapters import start_tensor
+from comigs.mixture.ranks import cut
+
+Tensors = Mapping[str, Tensor]
+
+
+def reference(
+    config: RunConfig, client: int, number: int, sent: Tensors,
+    shapes: Mapping[str, tuple[int, ...]],
+) -> dict[str, Tensor]:  # fmt: skip
+    """The tensors that an update is measured from.
+
+    They are what the server sent, at the rank that the client has; where every client gets every
+    client's tensors, its own of the round before. Where nothing of that name was sent it is the
+    common start, which some methods begin anew in every round.
+
+    Args:
+        number: the round.
+        sent: by the server for this round.
+        shapes: of the client's shared tensors.
+    """
+    begun = number if find_method(config.method).restarts and sent else 0
+    ranks = {shape[0] for name, shape in shapes.items() if ".lora_A." in name}
+    if len(ranks) == 1:
+        sent = cut(sent, ranks.pop(), config.experts)
+    out = {}
+    for name, shape in shapes.items():
+        known = sent.get(f"{client}/{name}", sent.get(name))
+        if known is None or tuple(known.shape) != shape:
+            known = start_tensor(name, shape, config.seed, number=begun)
+        out[name] = known
+    return out

@@ -1,0 +1,249 @@
+"""What one device does in one round: load its state, train, save; and its final evaluation."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from peft import PeftModel
+from torch import Tensor
+
+from comigs.backbone.base import load_base
+from comigs.config.settings import RunConfig
+from comigs.data.tokens import ClientData
+from comigs.evaluation.perplexity import evaluate
+from comigs.federation.clients import data_of, model_of, steps_per_round
+from comigs.local.outgoing import left_of, outgoing
+from comigs.local.receive import finish, receive
+from comigs.methods import find_method
+from comigs.methods.arrival import Arrival
+from comigs.mixture.adapters import (
+    adapter_parameters,
+    adapter_tensors,
+    init_adapters,
+    load_adapter_tensors,
+)
+from comigs.mixture.deltas import clear_deltas
+from comigs.mixture.ranks import cut, rank_of
+from comigs.seeds import derive
+from comigs.store.state import read_state, write_state
+from comigs.training.bilevel import train_group
+from comigs.training.trainee import LocalStats, Penalty, Trainee, penalty_of
+
+
+def restore(
+    config: RunConfig, client: int, root: Path, state_round: int, slot: int = 0
+) -> tuple[PeftModel, dict[str, Tensor], dict[str, Any]]:
+    """Return the client's model, moments and counters as of `state_round` (0: the start)."""
+    if state_round == 0:
+        model = model_of(config, client, slot=slot)
+        clear_deltas(model)
+        init_adapters(model, config.seed, client, find_method(config.method).shares)
+        return model, {}, {"steps_done": 0}
+    tensors, meta = read_state(root, state_round)
+    model = model_of(config, client, meta.get("rank"), slot)
+    clear_deltas(model)
+    load_adapter_tensors(model, tensors["tensors"])
+    return model, tensors["optimizer"], meta
+
+
+def start_of(config: RunConfig) -> dict[str, Tensor]:
+    """The shared tensors before round 1, which all clients have in common."""
+    model = model_of(config, 0)
+    shares = find_method(config.method).shares
+    clear_deltas(model)
+    init_adapters(model, config.seed, 0, shares)
+    return {name: tensor for name, tensor in adapter_tensors(model).items() if shares(name)}
+
+
+@dataclass(frozen=True)
+class Order:
+    """What the server asks of one client in one round.
+
+    Attributes:
+        client: its number.
+        round: the round to train, from 1.
+        state_round: the round whose saved state to start from; 0 for a client's first.
+        shared: what the server sent; empty in round 1.
+        root: the client's state folder.
+        proximal_mu: weight of FedProx's pull towards the tensors that the round started from.
+    """
+
+    client: int
+    round: int
+    state_round: int
+    shared: Mapping[str, Tensor]
+    root: Path
+    proximal_mu: float = 0.0
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A client that is ready to train: its state is loaded, what arrived is in its model."""
+
+    config: RunConfig  # its own (`for_client`)
+    order: Order
+    model: PeftModel
+    moments: dict[str, Tensor]
+    meta: dict[str, Any]
+    data: ClientData
+    penalty: Penalty | None
+    metrics: dict[str, float]
+    seconds: float
+
+
+Trained = tuple[dict[str, Tensor], dict[str, float]]  # adapter tensors (`outgoing`), and metrics
+
+
+def train_round(
+    config: RunConfig,
+    client: int,
+    round_number: int,
+    state_round: int,
+    shared: Mapping[str, Tensor],
+    root: Path,
+    proximal_mu: float = 0.0,
+) -> Trained:
+    """Train one client for one round and save its state; see `Order` for the arguments.
+
+    Raises:
+        ComigsError: on a non-finite loss, a damaged state or a full disk; the state of earlier
+            rounds stays.
+    """
+    order = Order(client, round_number, state_round, shared, root, proximal_mu)
+    begun = begin_round(config.for_client(client), order)
+    [trained] = train_begun([begun])
+    return end_round(begun, *trained)
+
+
+def begin_round(config: RunConfig, order: Order, slot: int = 0) -> Begun:
+    """Load the client's state, take in what the server sent, and evaluate on validation text.
+
+    Args:
+        slot: number of the client among those that train at the same time (`expert_model`).
+    """
+    begin = time.perf_counter()
+    client, shared = order.client, order.shared
+    data = data_of(config, client)
+    model, moments, meta = restore(config, client, order.root, order.state_round, slot)
+    mark = time.perf_counter()
+    metrics = receive(Arrival(model, shared, moments, data, config, client, order.round))
+    penalty = penalty_of(config, model, order.proximal_mu)
+    if config.log.eval_every and (order.round - 1) % config.log.eval_every == 0:
+        metrics["valid_ppl"] = evaluate(model, data.valid, config)
+    end = time.perf_counter()
+    metrics["eval_seconds"] = end - mark
+    return Begun(config, order, model, moments, meta, data, penalty, metrics, end - begin)
+
+
+def train_begun(
+    group: Sequence[Begun],
+) -> list[tuple[dict[str, Tensor], LocalStats, float]]:
+    """Run the local steps of a round, for several clients in the same passes.
+
+    Returns:
+        Per client its optimiser moments, statistics, and share of the seconds.
+    """
+    begin = time.perf_counter()
+    config, first = group[0].config, group[0].order
+    with torch.random.fork_rng():
+        torch.manual_seed(derive(config.seed, first.client, first.round, "dropout"))
+        results = train_group(
+            [
+                Trainee(
+                    each.model,
+                    each.data.train,
+                    each.data.valid,
+                    each.moments,
+                    each.order.client,
+                    each.meta["steps_done"],
+                    each.penalty,
+                )
+                for each in group
+            ],
+            config,
+            round_number=first.round,
+            steps=steps_per_round(config),
+        )
+    seconds = (time.perf_counter() - begin) / len(group)
+    return [(moments, stats, seconds) for moments, stats in results]
+
+
+def end_round(
+    begun: Begun, moments: dict[str, Tensor], stats: LocalStats, seconds: float
+) -> Trained:
+    """Save what `train_begun` left, and return what may be sent of it.
+
+    Args:
+        seconds: that its training took.
+    """
+    begin = time.perf_counter()
+    config, steps = begun.config, steps_per_round(begun.config)
+    method = find_method(config.method)
+    tensors = adapter_tensors(begun.model)
+    meta = begun.meta | {"steps_done": begun.meta["steps_done"] + steps}
+    if method.prune:
+        received = begun.order.shared
+        if received:  # in the configured rank and its scale
+            received = cut(received, rank_of(tensors), config.experts)
+        meta["rank"] = method.prune(received, tensors)
+        tensors = cut(tensors, meta["rank"], config.experts)
+        moments = cut(moments, meta["rank"])
+    order = begun.order
+    left = left_of(config, order.root, order.state_round)
+    sent, left = outgoing(config, order.client, order.round, tensors, order.shared, left)
+    state = {"tensors": tensors, "optimizer": moments} | ({"unsent": left} if left else {})
+    write_state(order.root, order.round, state, meta)
+    metrics = begun.metrics | {
+        "loss": sum(stats.losses) / len(stats.losses),
+        "balance": sum(stats.balances) / len(stats.balances),
+        "tokens": stats.tokens,
+        "steps": steps,
+        "router_steps": stats.router_steps,
+        "router_tokens": stats.router_steps * config.batch_size * config.data.seq_len,
+        "num-examples": len(begun.data.train),
+        "train_seconds": seconds,
+        "seconds": begun.seconds + seconds + time.perf_counter() - begin,
+    }
+    return sent, metrics
+
+
+def final_evaluation(
+    config: RunConfig, client: int, state_round: int, shared: Mapping[str, Tensor], root: Path
+) -> list[dict[str, Any]]:
+    """Test perplexities of a client: of the bare base, before and after the last averaging.
+
+    The only place that reads a test split. One row per test stream (several when pooled). The final
+    model is saved in `root`/final.
+    """
+    method = find_method(config.method)
+    data = data_of(config, client)
+    config = config.for_client(client)
+    base = load_base(config.model.name, cast(str, config.model.dtype))
+    rows: list[dict[str, Any]] = [
+        {"name": name, "test_tokens": len(test), "pretrained": evaluate(base, test, config)}
+        for name, test in data.tests.items()
+    ]
+    if not method.trains:
+        valid = evaluate(base, data.valid, config)
+        return [
+            row
+            | {"valid": valid, "before": row["pretrained"], "after": row["pretrained"]}
+            | {"trainable": 0}
+            for row in rows
+        ]
+    model, moments, meta = restore(config, client, root, state_round)
+    trainable = sum(p.numel() for n, p in adapter_parameters(model).items() if method.learns(n))
+    for row in rows:
+        row["before"] = evaluate(model, data.tests[row["name"]], config)
+    arrival = Arrival(model, shared, moments, data, config, client, config.rounds + 1)
+    extra = receive(arrival) | finish(arrival)
+    write_state(root / "final", state_round, {"tensors": adapter_tensors(model)}, meta)
+    valid = evaluate(model, data.valid, config)
+    for row in rows:
+        same = not shared and not method.finish
+        after = row["before"] if same else evaluate(model, data.tests[row["name"]], config)
+        row |= {"after": after, "valid": valid, "trainable": trainable, **extra}
+    return rows

@@ -1,0 +1,31 @@
+"""What a method may look at and change when tensors arrive."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from peft import PeftModel
+from torch import Tensor
+
+from comigs.config.settings import RunConfig
+from comigs.data.tokens import ClientData
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """One arrival at one client.
+
+    Attributes:
+        model: holds the client's own tensors; to be changed in place.
+        shared: what the server sent, by name; empty before the first aggregation.
+        moments: the client's optimiser moments; entries may be removed.
+        client: its number.
+        round: the round about to begin; after the last one, the number of rounds + 1.
+    """
+
+    model: PeftModel
+    shared: Mapping[str, Tensor]
+    moments: dict[str, Tensor]
+    data: ClientData
+    config: RunConfig
+    client: int
+    round: int

@@ -1,0 +1,1 @@
+"""The mixture of LoRA experts: its algebra, routers, adapters, and models that hold it."""

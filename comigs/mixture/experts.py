@@ -1,0 +1,277 @@
+"""Replace each MLP of a causal LM by a mixture of LoRA experts over the frozen MLP.
+
+The experts are ordinary PEFT adapters, one per expert: `generalist_0`, ..., `specialist_0`, ...
+The attention LoRA belongs to the first of them. Ref: CoMiGS, arXiv 2409.13931, section 3.
+"""
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.activations import NewGELUActivation
+
+from comigs.backbone.families import Family, decoder_layers, family_of
+from comigs.config.settings import ExpertsConfig
+from comigs.errors import BadInput
+from comigs.mixture import router
+from comigs.mixture.algebra import Expert, linear, mix
+from comigs.mixture.deltas import correct_output, deltas_of
+
+BLOCK = 16  # rows of bf16 products
+
+
+def expert_names(config: ExpertsConfig) -> list[str]:
+    """Adapter names in gate order: generalists first, then specialists."""
+    generalists = [f"generalist_{i}" for i in range(config.generalists)]
+    return generalists + [f"specialist_{i}" for i in range(cast(int, config.specialists))]
+
+
+class ExpertMLP(nn.Module):
+    """An MLP whose linears carry one LoRA per expert, mixed per token.
+
+    It takes over the submodules of the MLP under their own names, so that parameter names stay
+    those of plain PEFT; the router is one more, `router.weight` (E x d, fp32, no bias).
+
+    Attributes:
+        routing: how the last forward pass routed its T tokens; None without a router.
+        counts: slot counts to use in the balance loss instead of the last forward pass's.
+        only: index of the one expert to use with weight 1, or None for the mixture.
+        clients: () in one client's model; (n,) where n clients share one pass
+            (`comigs.mixture.fused`): then hidden states, LoRA weights and routing have n in front.
+    """
+
+    def __init__(self, mlp: nn.Module, family: Family, names: list[str], top_k: int, routed: bool):
+        super().__init__()
+        for name, child in mlp.named_children():
+            self.add_module(name, child)
+        self.family, self.names, self.top_k = family, names, top_k
+        self.training = mlp.training
+        act = getattr(mlp, family.act)
+        self._act = _gelu_tanh if isinstance(act, NewGELUActivation) else act
+        self.router: nn.Module | None = None
+        if routed and len(names) > 1:
+            weight = self._linear(family.up[0]).get_base_layer().weight
+            width = self._linear(family.up[0]).in_features
+            self.router = nn.Linear(width, len(names), bias=False, device=weight.device)
+        self.routing: router.Routing | None = None
+        self.counts: Tensor | None = None
+        self.only: int | None = None
+        self.clients: tuple[int, ...] = ()
+
+    def _linear(self, name: str) -> Any:
+        """One of the MLP's linears: a PEFT LoRA layer."""
+        return self.get_submodule(name)
+
+    def _hidden(self, up: Sequence[Tensor]) -> Tensor:
+        gate, *value = up[0].chunk(2, dim=-1) if self.family.fused else up
+        return self._act(gate) * value[0] if value else self._act(gate)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map hidden states ... x d to ... x d."""
+        self.routing = None
+        shape, x = x.shape, x.reshape(*self.clients, -1, x.shape[-1])
+        ups = [self._linear(name) for name in self.family.up]
+        down = self._linear(self.family.down)
+        frozen = [up.get_base_layer()(x) for up in ups]
+        if down.disable_adapters:
+            y = down.get_base_layer()(self._hidden(frozen))
+        else:
+            y = self._mixture(x, frozen, ups, down)
+        if self.family.dropout:
+            y = self.get_submodule(self.family.dropout)(y)
+        return y.view(shape)
+
+    def _mixture(self, x: Tensor, frozen: list[Tensor], ups: list[Any], down: Any) -> Tensor:
+        dtype = frozen[0].dtype
+        names, parts = self._gates(x, dtype)
+        lows = _low_rank(x, ups, names)
+        drop = down.lora_dropout[names[0]]
+        total, low = mix(
+            self._hidden,
+            frozen,
+            [
+                Expert(
+                    [a if tokens is None else a.index_select(0, tokens) for a in lows[i]],
+                    [_b(up, name, dtype) for up in ups],
+                    _a(down, name, dtype),
+                    gate,
+                    tokens,
+                )
+                for i, (name, (gate, tokens)) in enumerate(zip(names, parts, strict=True))
+            ],
+            drop if _drops(drop) else None,
+        )
+        y = down.get_base_layer()(total)
+        bias = down.get_base_layer().bias
+        if bias is not None and self.routing is not None and self.top_k == 1:
+            y = y + bias * (self.routing.gates - 1).to(dtype)
+        spread = [
+            part
+            if tokens is None
+            else part.new_zeros(len(x), part.shape[1]).index_add(0, tokens, part)
+            for (_, tokens), part in zip(parts, low, strict=True)
+        ]
+        b = [_b(down, name, dtype, down.scaling[name]) for name in names]
+        return linear(torch.cat(spread, -1), torch.cat(b, -1), y)
+
+    def _gates(
+        self, x: Tensor, dtype: torch.dtype
+    ) -> tuple[list[str], Sequence[tuple[Tensor | None, Tensor | None]]]:
+        """Return the experts to run and for each its gate (T_e x 1) and its tokens (T_e)."""
+        if self.only is not None:
+            return [self.names[self.only]], [(None, None)]
+        if self.router is None:
+            if len(self.names) == 1:
+                return self.names, [(None, None)]
+            share = x.new_full((*x.shape[:-1], 1), 1 / len(self.names), dtype=dtype)
+            return self.names, [(share, None)] * len(self.names)
+        self.routing = router.route(self.router(x.float()), self.top_k)
+        gates = self.routing.gates.to(dtype)
+        if self.top_k == len(self.names):
+            return self.names, [(gates[..., e : e + 1], None) for e in range(self.top_k)]
+        if self.clients:  # each client's tokens choose on their own: weight 0 where not chosen
+            zeros = torch.zeros_like(self.routing.logits, dtype=dtype)
+            gates = zeros.scatter(-1, self.routing.chosen, gates)
+            return self.names, [(gate, None) for gate in gates.split(1, -1)]
+        parts = []
+        for e in range(len(self.names)):
+            tokens, slot = (self.routing.chosen == e).nonzero(as_tuple=True)
+            gate = gates[tokens, slot].unsqueeze(1)
+            parts.append(_in_blocks(gate, tokens) if dtype == torch.bfloat16 else (gate, tokens))
+        return self.names, parts
+
+
+def _in_blocks(gate: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+    """Fill up to a multiple of BLOCK tokens with token 0 at gate 0, which changes no sum.
+
+    For bf16 products torch compiles a kernel for every number of rows that it meets, and keeps it:
+    milliseconds and half a megabyte for each number of tokens that ever chose an expert.
+    """
+    missing = -len(tokens) % BLOCK
+    return F.pad(gate, (0, 0, 0, missing)), F.pad(tokens, (0, missing))
+
+
+def _gelu_tanh(x: Tensor) -> Tensor:
+    """The function of `gelu_new`, in one kernel."""
+    return F.gelu(x, approximate="tanh")
+
+
+def _drops(drop: nn.Module) -> bool:
+    return isinstance(drop, nn.Dropout) and drop.training
+
+
+def _a(layer: Any, name: str, dtype: torch.dtype, scale: float = 1) -> Tensor:
+    """scale A of one expert's LoRA on `layer`, above the A of its frozen correction, if any."""
+    weight = layer.lora_A[name].weight.to(dtype)
+    weight = weight * scale if scale != 1 else weight
+    delta = deltas_of(layer).get(name)
+    return weight if delta is None else torch.cat([weight, delta[0].to(dtype)], -2)
+
+
+def _b(layer: Any, name: str, dtype: torch.dtype, scale: float = 1) -> Tensor:
+    """scale B of one expert's LoRA on `layer`, beside the B of its frozen correction, if any."""
+    weight = layer.lora_B[name].weight.to(dtype)
+    weight = weight * scale if scale != 1 else weight
+    delta = deltas_of(layer).get(name)
+    return weight if delta is None else torch.cat([weight, delta[1].to(dtype)], -1)
+
+
+def _low_rank(x: Tensor, ups: list[Any], names: list[str]) -> list[list[Tensor]]:
+    """Return s A x (T x r) per expert and up-projection, all in one product."""
+    pairs = [(up, name) for name in names for up in ups]
+    weights = [_a(up, name, x.dtype, up.scaling[name]) for up, name in pairs]
+    if any(_drops(up.lora_dropout[name]) for up, name in pairs):
+        drops = [up.lora_dropout[name](x) for up, name in pairs]
+        flat = [linear(xi, w) for xi, w in zip(drops, weights, strict=True)]
+    else:
+        flat = list(linear(x, torch.cat(weights, -2)).split([w.shape[-2] for w in weights], -1))
+    return [flat[i : i + len(ups)] for i in range(0, len(flat), len(ups))]
+
+
+def add_experts(
+    model: PreTrainedModel, config: ExpertsConfig, attention_lora: bool = True
+) -> PeftModel:
+    """Give every MLP of `model` a mixture of LoRA experts and freeze everything else.
+
+    The model is changed in place and returned wrapped by PEFT, in evaluation mode.
+
+    Args:
+        model: a Hugging Face causal LM of a family in `comigs.backbone.families`.
+        config: the experts of one client (plain numbers, no lists per client).
+        attention_lora: also give the attention linears the first expert's LoRA.
+
+    Raises:
+        BadInput: for an unknown family or a config that still has one value per client.
+    """
+    if isinstance(config.specialists, list) or isinstance(config.rank, list):
+        raise BadInput("add_experts needs the experts of one client: config.for_client(i)")
+    family = family_of(model.config.model_type)
+    layers = decoder_layers(model, family)
+    names = expert_names(config)
+    mlp = [f"{family.mlp}.{linear}" for linear in (*family.up, family.down)]
+    attention = list(family.attention) if attention_lora else []
+    first, *rest = [
+        LoraConfig(
+            r=config.rank,
+            lora_alpha=cast(int, config.alpha),
+            lora_dropout=config.dropout,
+            use_rslora=config.scaling == "rslora",
+            target_modules=[f"{path}.{name}" for path, _ in layers for name in targets],
+            fan_in_fan_out=family.conv1d,
+            task_type="CAUSAL_LM",
+        )
+        for targets in [mlp + attention] + [mlp] * (len(names) - 1)
+    ]
+    with warnings.catch_warnings():
+        peft_model = get_peft_model(model, first, adapter_name=names[0])
+        for name, lora in zip(names[1:], rest, strict=True):
+            peft_model.add_adapter(name, lora)
+    for _, layer in layers:
+        block = ExpertMLP(
+            layer.get_submodule(family.mlp), family, names, config.top_k, config.routed
+        )
+        setattr(layer, family.mlp, block)
+        for name in attention:
+            layer.get_submodule(name).register_forward_hook(correct_output)
+    peft_model.comigs_settings = {"experts": asdict(config), "attention_lora": attention_lora}
+    return peft_model.requires_grad_(False).eval()
+
+
+def expert_blocks(model: nn.Module) -> list[ExpertMLP]:
+    """The mixture blocks of `model`, first layer first."""
+    return [module for module in model.modules() if isinstance(module, ExpertMLP)]
+
+
+def balance_loss(model: nn.Module, importance: float = 0.5) -> Tensor:
+    """Balance loss of the last forward pass, averaged over layers; 0 without routers.
+
+    One number, or one for each of n clients that share the pass.
+    """
+    blocks = expert_blocks(model)
+    losses = [
+        router.balance_loss(block.routing, importance, block.counts)
+        for block in blocks
+        if block.routing is not None
+    ]
+    return torch.stack(losses).mean(0) if losses else torch.zeros(())
+
+
+@contextmanager
+def using_expert(model: nn.Module, name: str) -> Iterator[None]:
+    """Within the context, every block uses the expert `name` alone, with weight 1."""
+    blocks = expert_blocks(model)
+    index = blocks[0].names.index(name)
+    for block in blocks:
+        block.only = index
+    try:
+        yield
+    finally:
+        for block in blocks:
+            block.only = None

@@ -1,0 +1,1 @@
+"""Local training: experts and router in turn, optimisers, schedules."""

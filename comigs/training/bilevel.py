@@ -1,0 +1,230 @@
+"""Local training in one round: experts on train text, routers on validation text.
+
+Alternating minimisation of the bilevel objective (CoMiGS, arXiv 2409.13931, algorithm 1). Only the
+level that steps requires grad, so neither level can see the other's gradient. Several clients of
+one shape may share every pass (`comigs.mixture.fused`); one client is a group of one.
+"""
+
+import math
+from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import cache
+
+import torch
+from peft import PeftModel
+from torch import Tensor, nn
+
+from comigs.config.settings import RunConfig
+from comigs.errors import ComigsError
+from comigs.evaluation.perplexity import token_loss
+from comigs.methods import find_method
+from comigs.mixture.experts import balance_loss, expert_blocks, using_expert
+from comigs.mixture.forward import forward_of
+from comigs.mixture.fused import join
+from comigs.mixture.router import slot_counts
+from comigs.training.hypergradient import hypergradient
+from comigs.training.optimizers import adam_rates
+from comigs.training.schedules import learning_rate
+from comigs.training.trainee import Learner, LocalStats, Part, Penalty, Trainee, set_lr
+
+
+def train_locally(
+    model: PeftModel,
+    config: RunConfig,
+    train: Tensor,
+    valid: Tensor,
+    moments: dict[str, Tensor],
+    *,
+    client: int | str,
+    round_number: int,
+    steps: int,
+    steps_done: int,
+    penalty: Penalty | None = None,
+) -> tuple[dict[str, Tensor], LocalStats]:
+    """`train_group` for one client; see `Trainee` for the arguments."""
+    trainee = Trainee(model, train, valid, moments, client, steps_done, penalty)
+    [result] = train_group([trainee], config, round_number=round_number, steps=steps)
+    return result
+
+
+def train_group(
+    trainees: Sequence[Trainee], config: RunConfig, *, round_number: int, steps: int
+) -> list[tuple[dict[str, Tensor], LocalStats]]:
+    """Run one round's local steps of each client, all of them in the same passes.
+
+    Args:
+        trainees: clients whose models have equal shapes over the same base.
+        steps: local steps in this round.
+
+    Returns:
+        Per client the optimiser moments to keep, and the round's statistics.
+
+    Raises:
+        ComigsError: when a client's loss is not finite.
+    """
+    method = find_method(config.method)
+    learners = [Learner(trainee, config, round_number) for trainee in trainees]
+    on_train = config.router.data == "train" or method.router == "train"
+    total = config.rounds * steps
+
+    @cache
+    def joined(members: tuple[int, ...]) -> nn.Module:
+        return join([trainees[i].model for i in members])
+
+    everyone = joined(tuple(range(len(learners))))
+    for i in range(steps):
+        at = (round_number - 1) * steps + i
+        rate = learning_rate(config.train.schedule, config.train.lr, at, total)
+        alone = method.alone(at)
+        parts = [learner.expert_part(alone) for learner in learners]
+        with ExitStack() as levels:
+            if alone:
+                levels.enter_context(using_expert(everyone, alone))
+            for learner, part in zip(learners, parts, strict=True):
+                set_lr(learner.expert_optimizer, rate)
+                levels.enter_context(learner.training(part, dropout=True))
+            losses = _step(everyone, config, parts)
+        for learner, (loss, balance) in zip(learners, losses, strict=True):
+            learner.stats.losses.append(loss)
+            learner.stats.balances.append(balance)
+            learner.stats.tokens += config.batch_size * config.data.seq_len
+        if due := tuple(e for e, learner in enumerate(learners) if learner.router_is_due(i + 1)):
+            for _ in range(config.router.steps):
+                _router_step(joined(due), config, [learners[e] for e in due], on_train)
+    return [(learner.moments(), learner.stats) for learner in learners]
+
+
+def _router_step(
+    model: nn.Module, config: RunConfig, learners: list[Learner], on_train: bool
+) -> None:
+    """One router step of each of these clients; first-order gradients one client at a time."""
+    parts = []
+    for learner in learners:
+        trainee = learner.trainee
+        part = learner.router_part(trainee.train if on_train else trainee.valid)
+        if config.router.grad == "first_order":
+            seen = learner.draw(trainee.train, learner.router_batches)
+            _first_order_step(learner, config, seen, part.windows)
+        parts.append(part)
+        learner.stats.router_steps += 1
+    if config.router.grad == "first_order":
+        return
+    with ExitStack() as levels:
+        for learner, part in zip(learners, parts, strict=True):
+            levels.enter_context(learner.training(part, dropout=False))
+        _step(model, config, parts)
+
+
+def _step(model: nn.Module, config: RunConfig, group: list[Part]) -> list[tuple[float, float]]:
+    """One step of each client on its own CE + lambda balance + penalty.
+
+    The clients' losses are added up for one backward pass: none depends on another's tensors.
+
+    Args:
+        model: runs the whole group.
+
+    Returns:
+        Per client (CE, balance) before the step.
+    """
+    weight, importance = config.router.balance, config.router.generalist_importance
+    windows = torch.stack([p.windows for p in group]) if len(group) > 1 else group[0].windows
+    parts = windows.split(config.micro_batch, -2)
+    for block in expert_blocks(model):
+        block.counts = None  # of a step that was broken off, maybe another client's
+    if len(parts) > 1 and weight:
+        _count_whole_batch(model, parts, config)
+    for client in group:
+        for optimizer in client.optimizers:
+            optimizer.zero_grad(set_to_none=True)
+    seen = []
+    with forward_of(model, config.train):
+        for part in parts:
+            share = part.shape[-2] / config.batch_size
+            ce = _loss(model, part, config)
+            balance = balance_loss(model, importance)
+            ((ce + weight * balance) * share).sum().backward()
+            values = torch.stack([ce.detach(), balance.detach().to(ce.device).expand_as(ce)])
+            seen.append((values.view(2, -1).t(), share))
+    sums = [[0.0, 0.0] for _ in group]
+    for values, share in seen:
+        for total, pair in zip(sums, values.tolist(), strict=True):
+            total[0] += pair[0] * share
+            total[1] += pair[1] * share
+    for client in group:
+        if client.penalty and (extra := client.penalty(client.parameters)).requires_grad:
+            extra.backward()
+    for block in expert_blocks(model):
+        block.routing = block.counts = None
+    for ce_sum, balance_sum in sums:
+        if not math.isfinite(ce_sum + balance_sum):
+            raise ComigsError(
+                f"the training loss is {ce_sum} (balance {balance_sum}); lower train.lr or set "
+                "train.clip"
+            )
+    for client in group:
+        if config.train.clip:
+            nn.utils.clip_grad_norm_(client.parameters.values(), config.train.clip)
+        for optimizer in client.optimizers:
+            optimizer.step()
+    return [(ce_sum, balance_sum) for ce_sum, balance_sum in sums]
+
+
+def _loss(model: nn.Module, windows: Tensor, config: RunConfig) -> Tensor:
+    """Mean cross-entropy of one client's windows, or of each of n clients' (n x B x L+1)."""
+    if windows.ndim == 2:
+        return token_loss(model, windows, "mean", config.train.loss == "chunked")
+    return token_loss(model, windows.flatten(0, 1), "none").view(len(windows), -1).mean(1)
+
+
+def _first_order_step(learner: Learner, config: RunConfig, train: Tensor, valid: Tensor) -> None:
+    """One router step along the first-order gradient of the bilevel objective.
+
+    The inner steps are on one train and one validation batch, with AdamW's present step sizes.
+    Dropout is off, as in alternation: it would be another mask in each of two gradients whose
+    difference is divided by nu.
+    """
+    router, model, routers = config.router, learner.trainee.model, learner.routers
+    assert learner.router_optimizer
+
+    def loss(windows: Tensor) -> Tensor:
+        ce = token_loss(model, windows, "mean", config.train.loss == "chunked")
+        return ce + router.balance * balance_loss(model, router.generalist_importance)
+
+    everything = Part(valid, learner.experts | routers, [])
+    with forward_of(model, config.train), learner.training(everything, dropout=False):
+        gradients = hypergradient(
+            lambda step: loss(train),
+            lambda step: loss(valid),
+            list(learner.experts.values()),
+            list(routers.values()),
+            rates=adam_rates(learner.expert_optimizer),
+            nu=router.nu,
+            steps=router.inner_steps,
+        )
+    for block in expert_blocks(model):
+        block.routing = block.counts = None
+    if not all(torch.isfinite(gradient).all() for gradient in gradients):
+        raise ComigsError("the router's gradient is not finite; lower train.lr or raise router.nu")
+    for parameter, gradient in zip(routers.values(), gradients, strict=True):
+        parameter.grad = gradient
+    if config.train.clip:
+        nn.utils.clip_grad_norm_(routers.values(), config.train.clip)
+    learner.router_optimizer.step()
+
+
+@torch.no_grad()
+def _count_whole_batch(model: nn.Module, parts: tuple[Tensor, ...], config: RunConfig) -> None:
+    """Set each block's slot counts to those of the whole batch.
+
+    The balance loss is a product of counts and means, so micro-batches add up to the full batch
+    only if each of them uses the whole batch's counts (cf. arXiv 2501.11873).
+    """
+    blocks = [b for b in expert_blocks(model) if b.router and b.top_k < len(b.names)]
+    if not blocks:
+        return
+    for part in parts:
+        _loss(model, part, config)
+        for block in blocks:
+            assert block.routing is not None
+            counts = slot_counts(block.routing)
+            block.counts = counts if block.counts is None else block.counts + counts

@@ -1,0 +1,76 @@
+"""What a user does with a finished run: write text, take the experts along."""
+
+from pathlib import Path
+
+import torch
+from peft import PeftModel
+
+from comigs.backbone.base import load_tokenizer
+from comigs.config.load import read_config
+from comigs.config.settings import RunConfig
+from comigs.errors import BadInput
+from comigs.federation.clients import training_clients
+from comigs.mixture.adapters import refuse_corrections, save_experts
+from comigs.seeds import derive
+from comigs.use.final import final_model
+
+
+def _open(folder: Path, client: int) -> tuple[RunConfig, PeftModel]:
+    config = read_config(folder)
+    count = len(training_clients(config))
+    if not 0 <= client < count:
+        raise BadInput(f"--client is {client}; this run has clients 0 to {count - 1}")
+    return config, final_model(config, folder, client)
+
+
+def generate_text(folder: Path, client: int, prompt: str, tokens: int, seed: int) -> str:
+    """Return the prompt and its continuation by the client's final model.
+
+    Raises:
+        BadInput: when the run, the client or the prompt is unusable.
+    """
+    config, model = _open(folder, client)
+    tokenizer = load_tokenizer(config.model.name)
+    ids = tokenizer(prompt, return_tensors="pt").input_ids
+    limit = getattr(model.config, "max_position_embeddings", None)
+    if ids.shape[1] == 0:
+        raise BadInput("the prompt is empty")
+    if limit and ids.shape[1] + tokens > limit:
+        raise BadInput(
+            f"prompt ({ids.shape[1]} tokens) and --tokens {tokens} exceed the model's context of "
+            f"{limit}"
+        )
+    with torch.random.fork_rng():
+        torch.manual_seed(derive(seed, "generate"))
+        out = model.generate(
+            input_ids=ids.to(model.device),
+            attention_mask=torch.ones_like(ids).to(model.device),
+            max_new_tokens=tokens,
+            do_sample=True,
+            top_p=0.9,
+            temperature=0.8,
+            pad_token_id=tokenizer.eos_token_id,
+        )
+    return tokenizer.decode(out[0], skip_special_tokens=True)
+
+
+def export_experts(folder: Path, client: int, to: Path, generalist_only: bool) -> None:
+    """Write the client's experts to `to`, one PEFT folder per expert.
+
+    Args:
+        generalist_only: leave out what is the client's own: specialists and routers.
+
+    Raises:
+        BadInput: when `to` exists, or the client has no generalist that can be exported.
+    """
+    if to.exists() or to.is_symlink():
+        raise BadInput(f"{to} exists already; give a new folder")
+    _, model = _open(folder, client)
+    if not generalist_only:
+        save_experts(model, to)
+        return
+    names = [name for name in model.peft_config if name.startswith("generalist_")]
+    if not names:
+        raise BadInput("this method keeps no generalist experts")
+    refuse_corrections(model)
+    model.save_pretrained(str(to), selected_adapters=names)

@@ -1,0 +1,110 @@
+"""Whether a configuration can run: what no single section of it can tell."""
+
+from typing import Any
+
+from comigs.aggregation import find_aggregator
+from comigs.backbone.base import load_base
+from comigs.config.settings import ExpertsConfig, RunConfig, ServerConfig, own
+from comigs.data.corpus import check_sizes
+from comigs.data.tokens import roster
+from comigs.errors import BadInput
+from comigs.federation.clients import data_of, experts_of, training_clients
+from comigs.methods import find_method
+from comigs_server.checkprivacy import check_privacy
+from comigs_server.combine.strategy import check_strategy
+from comigs_server.fleet.registry import expected_clients
+from comigs_server.grids.connection import connection
+
+READ_AT_START = 64  # with more clients than this, only the sizes of their files are looked at
+
+
+def check(config: RunConfig) -> None:
+    """Load model and data once, so that bad input shows before anything is started.
+
+    Raises:
+        BadInput: what is wrong.
+    """
+    count = len(roster(config))
+    for key, value in config.per_client().items():
+        if len(value) != count:
+            raise BadInput(f"{key} has {len(value)} values; there are {count} clients")
+    taking_part = max(1, round(config.participation * len(training_clients(config))))
+    if config.server.min_clients > taking_part:
+        raise BadInput(
+            f"server.min_clients is {config.server.min_clients}; only {taking_part} clients "
+            "take part in a round"
+        )
+    _check_settings(config, count, taking_part)
+    for dtype in sorted({own(config.model.dtype, client) for client in range(count)}):
+        _check_length(config, load_base(config.model.name, dtype).config)
+    clients = range(len(training_clients(config)))
+    if len(clients) <= READ_AT_START or config.data.target == "mixture":
+        for client in clients:
+            data_of(config, client)
+    else:
+        data_of(config, 0)
+        check_sizes(config.data.name, roster(config))
+
+
+def _check_length(config: RunConfig, model: Any) -> None:
+    """Whether the base has a position for every token of a sequence."""
+    positions = getattr(model, "max_position_embeddings", None)
+    if isinstance(positions, int) and config.data.seq_len > positions:
+        raise BadInput(
+            f"data.seq_len is {config.data.seq_len}; model {config.model.name!r} has {positions} "
+            "positions"
+        )
+
+
+def check_without_data(config: RunConfig) -> None:
+    """Check what needs neither text nor model: those are on the devices.
+
+    Raises:
+        BadInput: what is wrong.
+    """
+    if config.data.test_clients or find_method(config.method).pooled:
+        key = "data.test_clients" if config.data.test_clients else "method"
+        value = config.data.test_clients or config.method
+        raise BadInput(f"{key} is {value!r}; with engine.name flower nobody has all clients' text")
+    connection(config.flower.superlink)
+    count = expected_clients(config)
+    depends = {
+        "privacy.secure": config.privacy.secure != "none",
+        "server.strategy": config.server.strategy == "Bulyan",
+        "faults.poisoned": bool(config.faults.poisoned),
+    }
+    counted = [key for key, does in depends.items() if does]
+    if count is None and counted:
+        raise BadInput(f"clients is null; {counted[0]} depends on how many there are: set clients")
+    count = count or 1
+    _check_settings(config, count, max(1, round(config.participation * count)))
+
+
+def _check_settings(config: RunConfig, count: int, taking_part: int) -> None:
+    """Whether the settings suit each other, for `count` clients of which some train in a round."""
+    _check_devices(config)
+    experts = [experts_of(config, client) for client in range(count)]
+    _check_method(config, experts)
+    check_strategy(config, experts, taking_part)
+    check_privacy(config, experts, taking_part)
+
+
+def _check_devices(config: RunConfig) -> None:
+    if config.devices.profiles:
+        return
+    default = ServerConfig()
+    for key in ("over_selection", "deadline", "late"):
+        if (value := getattr(config.server, key)) != getattr(default, key):
+            raise BadInput(f"server.{key} is {value!r}, which needs devices.profiles")
+
+
+def _check_method(config: RunConfig, experts: list[ExpertsConfig]) -> None:
+    method = find_method(config.method)
+    if reason := method.accepts(config, experts):
+        raise BadInput(f"method {config.method!r}: {reason}")
+    mixed_ranks = len({e.rank for e in experts}) > 1 and any(e.generalists for e in experts)
+    if mixed_ranks and not find_aggregator(method.aggregator).mixed_ranks:
+        raise BadInput(
+            f"experts.rank is {config.experts.rank}; method {config.method!r} averages LoRA "
+            "matrices, which needs one rank for all clients"
+        )

@@ -1,0 +1,89 @@
+"""Whether codec, privacy and faults suit the method and the server's strategy."""
+
+from collections.abc import Sequence
+
+from comigs.config.settings import ExpertsConfig, RunConfig
+from comigs.errors import BadInput
+from comigs.methods import find_method
+from comigs_server.combine.accountant import check_accountant
+from comigs_server.fleet.secagg import threshold_of
+
+LOOKS_AT_EACH = ("FedMedian", "FedTrimmedAvg", "Krum", "MultiKrum", "Bulyan")
+
+
+def check_privacy(config: RunConfig, experts: Sequence[ExpertsConfig], taking_part: int) -> None:
+    """Refuse what cannot be combined.
+
+    Args:
+        experts: of each client, in the layout of the method.
+        taking_part: clients that train in a round.
+
+    Raises:
+        BadInput: which setting, and why.
+    """
+    averages = find_method(config.method).aggregator == "mean"
+    if config.payload.codec == "topk-int8" and not averages:
+        raise BadInput(
+            f"payload.codec is 'topk-int8', but method {config.method!r} does not send back what "
+            "it averages; use int8"
+        )
+    if config.privacy.mechanism == "client":
+        _check_mechanism(config, experts)
+    if config.privacy.secure != "none":
+        _check_secure(config, experts, taking_part)
+    for client in config.faults.poisoned or []:
+        if client >= len(experts):
+            raise BadInput(f"faults.poisoned has client {client}; there are 0..{len(experts) - 1}")
+
+
+def _check_mechanism(config: RunConfig, experts: Sequence[ExpertsConfig]) -> None:
+    """A clipped plain mean over clients that all share the same tensors."""
+    start = "privacy.mechanism is 'client', which needs"
+    if config.server.strategy != "FedAvg":
+        raise BadInput(f"{start} server.strategy FedAvg; it is {config.server.strategy!r}")
+    _check_mean(config, experts, start)
+    if config.data.target == "mixture":
+        raise BadInput(
+            f"{start} data.target in_distribution: with 'mixture' every client's router learns on "
+            "everybody's validation text, so that one client's text moves the others' updates"
+        )
+    check_accountant()
+
+
+def _check_secure(config: RunConfig, experts: Sequence[ExpertsConfig], taking_part: int) -> None:
+    """A plain sum of numbers of which the server sees none."""
+    start = f"privacy.secure is {config.privacy.secure!r}, which needs"
+    if config.server.strategy in LOOKS_AT_EACH:
+        raise BadInput(f"{start} a strategy of means; server.strategy is {config.server.strategy}")
+    if config.payload.codec != "none":
+        raise BadInput(f"{start} payload.codec none; it is {config.payload.codec!r}")
+    if config.server.max_norm is not None:
+        raise BadInput(f"{start} server.max_norm null, since the server sees no single update")
+    if config.privacy.mechanism != "none":
+        raise BadInput(f"{start} privacy.mechanism none: fixed point is not in its accounting yet")
+    if config.ray.address is not None:
+        raise BadInput(f"{start} clients that keep their folders; ray.address must be null")
+    least = threshold_of(config, taking_part)
+    if taking_part < least:
+        raise BadInput(f"{start} {least} clients in a round; only {taking_part} take part")
+    if 2 * least <= taking_part:
+        raise BadInput(
+            f"privacy.threshold is {least}; {taking_part} clients take part in a round, and "
+            f"devices want more than half: at least {taking_part // 2 + 1}, or null"
+        )
+    _check_mean(config, experts, start)
+
+
+def _check_mean(config: RunConfig, experts: Sequence[ExpertsConfig], start: str) -> None:
+    server, method = config.server, find_method(config.method)
+    if method.aggregator != "mean" or not any(e.generalists for e in experts) or not method.trains:
+        raise BadInput(f"{start} a method that averages; method {config.method!r} does not")
+    if server.weighting != "uniform":
+        raise BadInput(f"{start} server.weighting uniform; it is {server.weighting!r}")
+    if server.late != "discard" or server.over_selection:
+        raise BadInput(f"{start} server.late discard and server.over_selection 0")
+    if len({(e.generalists, e.rank) for e in experts}) > 1:
+        raise BadInput(
+            f"{start} clients that share the same tensors; here they differ in experts.specialists "
+            "or experts.rank"
+        )

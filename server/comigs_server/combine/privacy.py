@@ -1,0 +1,73 @@
+"""Client-level differential privacy of the shared tensors: DP-FedAvg (arXiv 1710.06963).
+
+Each update is cut to an L2 norm of at most `privacy.clip`; their plain mean over n clients gets
+Gaussian noise of std `privacy.noise` * clip / n on each element (epsilon: `accountant`).
+
+It covers what clients send in arrays, and with that all that other clients get to see. It does not
+cover the numbers that a client tells the server (loss, validation perplexity, seconds), nor what a
+server that breaks its word does with single updates.
+
+Noise and the draw of clients come from (the server's secret, round), so that a resumed run is the
+same (`comigs_server.secret`): the seed is in every client's configuration, and whoever knows where
+noise comes from can take it off.
+
+Record-level privacy (DP-SGD) is left out. It needs the gradient of each sequence by itself; Opacus
+gets those from hooks on whole layers, while an expert block here computes all experts' LoRA in one
+fused product over a shared frozen MLP, and routers are learnt in a second loop on other text, whose
+gradients would need their own clipping and their own share of the budget.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor
+
+from comigs.aggregation.mean import weighted_mean
+from comigs.config.settings import RunConfig
+from comigs.local.reference import reference
+from comigs.messages.update import clipped, minus, plus
+from comigs.seeds import generator
+
+
+def private_mean(
+    config: RunConfig, number: int, sent: Mapping[int, Mapping[str, Tensor]],
+    kept: Mapping[str, Tensor], secret: str,
+) -> dict[str, Tensor]:  # fmt: skip
+    """Mean of the clipped updates, with noise, on top of what the round started from.
+
+    Args:
+        number: the round.
+        sent: by client, its tensors; of the same names and shapes for all.
+        kept: what the server sent to all; empty where they began from the common start.
+        secret: of the server; where the noise comes from.
+    """
+    shapes = {name: tuple(t.shape) for name, t in sent[min(sent)].items()}
+    start = reference(config, 0, number, kept, shapes)
+    updates = {i: clipped(minus(t, start), config.privacy.clip) for i, t in sent.items()}
+    std = config.privacy.noise * config.privacy.clip / len(updates)
+    rng = generator(secret, "server", number, "privacy noise", _digest(updates))
+    noisy = {}
+    for name, shape in sorted(shapes.items()):
+        mean = weighted_mean({i: u[name].double() for i, u in updates.items()}, _equal(updates))
+        noise = torch.randn(shape, generator=rng, dtype=torch.float64)
+        noisy[name] = (mean + std * noise).float()
+    return plus(noisy, start)
+
+
+def _digest(updates: Mapping[int, Mapping[str, Tensor]]) -> str:
+    """A name for exactly these updates.
+
+    A round that is repeated with others must not have the same noise: the difference would show
+    them bare.
+    """
+    digest = hashlib.blake2b()
+    for client, update in sorted(updates.items()):
+        for name, tensor in sorted(update.items()):
+            digest.update(f"{client} {name}".encode())
+            digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _equal(clients: Iterable[int]) -> dict[int, float]:
+    return dict.fromkeys(clients, 1.0)

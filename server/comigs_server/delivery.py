@@ -1,0 +1,33 @@
+"""What each client gets of the tensors that the server keeps, and which nodes get a message."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+
+from torch import Tensor
+
+from comigs.aggregation import find_aggregator
+from comigs.config.settings import RunConfig
+from comigs.methods import find_method
+from comigs.mixture.ranks import lora_scale
+from comigs_server.fleet.exchange import Client
+from comigs_server.resume import Progress
+
+
+def sharer(config: RunConfig, progress: Progress) -> Callable[[Client], dict[str, Tensor]]:
+    """A function that makes one client's share of `progress.shared`."""
+    deliver = find_aggregator(find_method(config.method).aggregator).deliver
+
+    def share_of(client: Client) -> dict[str, Tensor]:
+        fresh = progress.client_rounds.get(client.id) == progress.round
+        scale = partial(lora_scale, config.experts)
+        return deliver(progress.shared, client.shapes, scale, fresh)
+
+    return share_of
+
+
+def nodes_of(clients: Sequence[Client]) -> Any:
+    """What a strategy sees of the grid: only the nodes that take part."""
+    nodes = [client.node for client in clients]
+    return SimpleNamespace(get_node_ids=lambda: nodes)

@@ -1,0 +1,1 @@
+"""The clients as the server sees them: who they are, what they are asked, what is taken."""

@@ -1,0 +1,153 @@
+"""What the server knows after a round, and where a run continues."""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from comigs.config.load import changed_keys, load_config, to_dict
+from comigs.config.settings import RunConfig
+from comigs.errors import BadInput, ComigsError
+from comigs.store.state import DamagedState, read_state, saved_rounds
+from comigs_server.combine.accountant import EVERYBODY, Draw
+from comigs_server.fleet.registry import Registry
+from comigs_server.journal import Journal
+from comigs_server.late import Late
+
+
+@dataclass
+class Totals:
+    """What one client has cost since round 1."""
+
+    bytes_up: int = 0
+    bytes_down: int = 0
+    seconds: float = 0.0
+
+
+@dataclass
+class Progress:
+    """The server's state after `round`.
+
+    Attributes:
+        shared: the aggregated tensors; empty before round 1, when clients use the common start.
+        client_rounds: by client id, the round whose saved state the client continues from.
+        totals: by client id.
+        memory: what the strategy carries from round to round.
+        late: by client id, updates that arrive in a later round.
+        secret: of the server, where privacy needs one.
+        nodes: by client id, the node that was first to be it (behind a SuperLink).
+        draws: per round, how many clients could be drawn for it, and how many were.
+        seconds: wall time of all rounds; sim_seconds and sim_joules: the same on the devices.
+    """
+
+    round: int = 0
+    shared: dict[str, Tensor] = field(default_factory=dict)
+    client_rounds: dict[int, int] = field(default_factory=dict)
+    totals: dict[int, Totals] = field(default_factory=dict)
+    seconds: float = 0.0
+    memory: dict[str, Tensor] = field(default_factory=dict)
+    late: dict[int, Late] = field(default_factory=dict)
+    sim_seconds: float = 0.0
+    sim_joules: float = 0.0
+    secret: str = ""
+    draws: list[Draw] = field(default_factory=list)
+    nodes: dict[int, int] = field(default_factory=dict)
+
+    def tensors(self) -> dict[str, dict[str, Tensor]]:
+        """The tensors of the server's checkpoint, apart from the strategy's."""
+        late = {f"{i}/{n}": t for i, u in self.late.items() for n, t in u.tensors.items()}
+        return {"shared": self.shared, "late": late}
+
+    def meta(self, config: RunConfig) -> dict[str, Any]:
+        """The JSON part of the server's checkpoint."""
+        return {
+            "config": to_dict(config),
+            "client_rounds": {str(i): r for i, r in self.client_rounds.items()},
+            "totals": {str(i): asdict(t) for i, t in self.totals.items()},
+            "seconds": self.seconds,
+            "sim": [self.sim_seconds, self.sim_joules],
+            "draws": self.draws,
+            "nodes": {str(i): node for i, node in self.nodes.items()},
+            "late": {str(i): [u.weight, u.due] for i, u in self.late.items()},
+        }
+
+
+def resume_point(config: RunConfig, root: Path, clients: Registry, journal: Journal) -> Progress:
+    """Return the newest saved round that the server and all its clients still hold intact.
+
+    Args:
+        root: the server's checkpoint folder.
+
+    Raises:
+        BadInput: when the checkpoint was written with another configuration.
+        ComigsError: when there are checkpoints but none is usable.
+    """
+    saved = saved_rounds(root)
+    damaged: list[tuple[int, str]] = []
+    for number in reversed(saved):
+        try:
+            progress = _load(config, root, number)
+            _check_clients(progress, clients)
+        except DamagedState as error:
+            damaged.append((number, str(error)))
+            continue
+        journal.rewind(number)
+        for lost, reason in damaged:
+            journal.write("damaged", round=lost, reason=reason, resumed_from=number)
+        return progress
+    if saved:
+        raise ComigsError(
+            f"none of the saved rounds {saved} in {root.parent} is intact; start anew with another "
+            "--out folder"
+        )
+    journal.rewind(0)
+    return Progress()
+
+
+def nodes_of_the_run(root: Path) -> dict[int, int]:
+    """By client id, the node that was first to be it, as far as the newest good checkpoint says."""
+    for number in reversed(saved_rounds(root)):
+        try:
+            nodes = read_state(root, number)[1].get("nodes", {})
+            return {int(client): node for client, node in nodes.items()}
+        except DamagedState:
+            continue
+    return {}
+
+
+def _load(config: RunConfig, root: Path, number: int) -> Progress:
+    tensors, meta = read_state(root, number)
+    if changed := changed_keys(load_config(meta["config"]), config):
+        raise BadInput(
+            f"this run was started with another {changed[0]}; a resumed run keeps its configuration"
+        )
+    sim = meta.get("sim", [0.0, 0.0])
+    return Progress(
+        number,
+        tensors["shared"],
+        {int(i): r for i, r in meta["client_rounds"].items()},
+        {int(i): Totals(**t) for i, t in meta["totals"].items()},
+        meta["seconds"],
+        tensors.get("strategy", {}),
+        {
+            int(i): Late(_of_client(i, tensors.get("late", {})), weight, due)
+            for i, (weight, due) in meta.get("late", {}).items()
+        },
+        sim_seconds=sim[0],
+        sim_joules=sim[1],
+        nodes={int(i): node for i, node in meta.get("nodes", {}).items()},
+        draws=[(there, drawn) for there, drawn in meta.get("draws", [EVERYBODY] * number)],
+    )
+
+
+def _of_client(client: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    start = f"{client}/"
+    return {n.removeprefix(start): t for n, t in tensors.items() if n.startswith(start)}
+
+
+def _check_clients(progress: Progress, clients: Registry) -> None:
+    for client in clients.require(progress.client_rounds):
+        number = progress.client_rounds[client.id]
+        if number not in client.rounds:
+            raise DamagedState(f"client {client.name} has no intact state of round {number}")

@@ -1,0 +1,127 @@
+"""Processes share the frozen base, whatever dtype it is stored in."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
+
+from comigs.backbone import cache as basecache
+from comigs.backbone.base import BUNDLED, load_base
+from tests.helpers import QUIET, damage
+
+pytest_plugins = ("tests.fixtures",)
+pytestmark = pytest.mark.slow
+
+SCRIPT = """
+import sys
+from comigs.backbone.base import load_base
+
+def private():
+    lines = open("/proc/self/smaps_rollup").read().splitlines()
+    return 1024 * sum(int(line.split()[1]) for line in lines if line.startswith("Private"))
+
+small, model = sys.argv[1:]
+bases = []
+for dtype in ("float32", "bfloat16"):
+    load_base(small, dtype)  # imports what loading needs
+    before = private()
+    bases.append(load_base(model, dtype))
+    for parameter in bases[-1].parameters():
+        parameter.float().sum()
+    print(private() - before, sum(p.nbytes for p in bases[-1].parameters()), flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture(scope="module")
+def large_model(tmp_path_factory):
+    """A folder with a random GPT-2 of 30 M parameters in float32, and the bundled tokenizer."""
+    folder = tmp_path_factory.mktemp("large")
+    tokenizer = AutoTokenizer.from_pretrained(BUNDLED / "comigs-tiny")
+    torch.manual_seed(0)
+    sizes = {"n_embd": 768, "n_layer": 4, "n_head": 2, "n_positions": 64}
+    ends = {"bos_token_id": None, "eos_token_id": None}
+    GPT2LMHeadModel(GPT2Config(vocab_size=len(tokenizer), **sizes, **ends)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    load_base.cache_clear()
+    yield tmp_path / "comigs"
+    load_base.cache_clear()
+
+
+def start(*arguments):
+    command = [sys.executable, "-c", SCRIPT, *map(str, arguments)]
+    pipe, env = subprocess.PIPE, os.environ | QUIET
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=env)
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/smaps_rollup"), reason="needs Linux's smaps")
+def test_a_second_process_holds_no_copy_of_the_base(tiny_model, large_model, cache):
+    with start(tiny_model, large_model) as first:
+        assert first.stdout.readline() and first.stdout.readline()
+        with start(tiny_model, large_model) as second:
+            held = [tuple(map(int, second.stdout.readline().split())) for _ in range(2)]
+            second.stdin.close()
+        first.stdin.close()
+    for private, base in held:
+        assert base > 50e6
+        assert private < base / 2
+
+
+def test_the_stored_copy_holds_the_same_numbers_and_is_made_once(large_model, cache):
+    base = load_base(str(large_model), "bfloat16")
+    plain = GPT2LMHeadModel.from_pretrained(large_model, dtype=torch.bfloat16)
+    for (name, one), two in zip(base.named_parameters(), plain.parameters(), strict=True):
+        assert one.dtype == torch.bfloat16
+        assert torch.equal(one, two), name
+    [made] = [path for path in cache.iterdir() if path.is_dir()]
+    before = made.stat()
+    load_base.cache_clear()
+    load_base(str(large_model), "bfloat16")
+    assert [path for path in cache.iterdir() if path.is_dir()] == [made]
+    assert (made.stat().st_ino, made.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+def test_weights_that_fit_or_are_small_are_not_stored_again(large_model, tiny_model, cache):
+    load_base(str(large_model), "float32")
+    load_base(str(tiny_model), "bfloat16")
+    assert not cache.exists()
+
+
+def test_other_weights_under_the_same_name_get_a_copy_of_their_own(large_model, cache):
+    load_base(str(large_model), "bfloat16")
+    weights = large_model / "model.safetensors"
+    stat = weights.stat()
+    os.utime(weights, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
+    load_base.cache_clear()
+    load_base(str(large_model), "bfloat16")
+    assert len([path for path in cache.iterdir() if path.is_dir()]) == 2
+
+
+def test_a_cache_that_cannot_be_written_is_said(large_model, cache, caplog):
+    cache.write_text("in the way")
+    base = load_base(str(large_model), "bfloat16")
+    assert base.dtype == torch.bfloat16
+    assert "each process keeps its own" in caplog.text
+
+
+@pytest.mark.parametrize("how", ["flip", "truncate", "delete"])
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "checksums.json"])
+def test_a_damaged_copy_is_made_again(large_model, cache, how, name):
+    plain = GPT2LMHeadModel.from_pretrained(large_model, dtype=torch.bfloat16)
+    load_base(str(large_model), "bfloat16")
+    [made] = [path for path in cache.iterdir() if path.is_dir()]
+    damage(made / name, how)
+    load_base.cache_clear()
+    basecache._intact.cache_clear()  # as in a new process
+    base = load_base(str(large_model), "bfloat16")
+    for (name, one), two in zip(base.named_parameters(), plain.parameters(), strict=True):
+        assert torch.equal(one, two), name

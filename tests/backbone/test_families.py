@@ -1,0 +1,156 @@
+"""Every family: the mixture equals the literal sum of whole MLPs, and generation is sound."""
+
+import copy
+
+import peft
+import pytest
+import torch
+import torch.nn.functional as F
+import transformers as tf
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+import comigs
+from comigs.backbone.families import FAMILIES, family_of
+from comigs.mixture.adapters import adapter_parameters
+from comigs.mixture.experts import expert_blocks
+
+SIZES = {
+    "vocab_size": 64,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 64,
+    "head_dim": 8,
+    "pad_token_id": 0,
+}
+CONFIGS = {
+    "gpt2": tf.GPT2Config(vocab_size=64, n_embd=32, n_layer=2, n_head=4, n_positions=64),
+    "llama": tf.LlamaConfig(**SIZES, mlp_bias=True),
+    "mistral": tf.MistralConfig(**SIZES),
+    "qwen2": tf.Qwen2Config(**SIZES),
+    "qwen3": tf.Qwen3Config(**SIZES),
+    "gemma": tf.GemmaConfig(**SIZES),
+    "gemma2": tf.Gemma2Config(**SIZES),
+    "gemma3_text": tf.Gemma3TextConfig(**SIZES),
+    "gpt_neox": tf.GPTNeoXConfig(**SIZES),
+    "phi3": tf.Phi3Config(**SIZES),
+}
+
+
+def base_of(family):
+    torch.manual_seed(0)
+    return tf.AutoModelForCausalLM.from_config(copy.deepcopy(CONFIGS[family])).eval()
+
+
+def mixture_of(base, **experts):
+    model = comigs.add_experts(copy.deepcopy(base), comigs.ExpertsConfig(**experts))
+    rng = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in adapter_parameters(model).values():
+            parameter.copy_(torch.randn(parameter.shape, generator=rng) * 0.1)
+    return model
+
+
+def merged_mlp(plain, block, expert):
+    """Transformers' own MLP with the LoRA of one expert added to its weights."""
+    mlp = copy.deepcopy(plain)
+    for name in (*block.family.up, block.family.down):
+        lora = block.get_submodule(name)
+        delta = lora.lora_B[expert].weight @ lora.lora_A[expert].weight * lora.scaling[expert]
+        linear = mlp.get_submodule(name)
+        with torch.no_grad():
+            linear.weight += delta.t() if isinstance(linear, Conv1D) else delta
+    return mlp
+
+
+def literal(plain, block, x):
+    """sum_e g_e MLP_e(x) with the gates of METHODS section 1, expert by expert."""
+    logits = F.linear(x, block.router.weight)
+    if block.top_k == 1:
+        gates = torch.zeros_like(logits)
+        best = logits.argmax(-1, keepdim=True)
+        gates.scatter_(-1, best, logits.softmax(-1).gather(-1, best))
+    else:
+        cut = logits.topk(block.top_k, -1).values[..., -1:]
+        gates = logits.masked_fill(logits < cut, float("-inf")).softmax(-1)
+    return sum(
+        gates[..., e : e + 1] * merged_mlp(plain, block, name)(x)
+        for e, name in enumerate(block.names)
+    )
+
+
+def test_every_family_of_the_table_is_tested():
+    assert set(CONFIGS) == set(FAMILIES)
+
+
+@pytest.mark.parametrize("experts, top_k", [(2, 2), (3, 1), (4, 2)])
+@pytest.mark.parametrize("family", CONFIGS)
+def test_mixture_equals_the_literal_sum_over_whole_mlps(family, experts, top_k):
+    base = base_of(family)
+    model = mixture_of(base, specialists=experts - 1, top_k=top_k, rank=4)
+    plain = [m for n, m in base.named_modules() if n.endswith(f".{family_of(family).mlp}")]
+    x = torch.randn(2, 7, 32, generator=torch.Generator().manual_seed(2))
+    for mlp, block in zip(plain, expert_blocks(model), strict=True):
+        with torch.no_grad():
+            want = literal(mlp, block, x)
+            assert (block(x) - want).abs().max() <= 1e-5 * want.abs().max()
+
+
+@pytest.mark.parametrize("family", CONFIGS)
+def test_generation_with_the_cache_gives_the_same_tokens_as_without(family):
+    model = mixture_of(base_of(family), specialists=2, top_k=2, rank=4)
+    prompt = torch.tensor([[5, 9, 11, 3]])
+    kwargs = {"max_new_tokens": 12, "do_sample": False, "eos_token_id": None}
+    cached = model.generate(input_ids=prompt, use_cache=True, **kwargs)
+    assert cached.shape == (1, 16)
+    assert torch.equal(cached, model.generate(input_ids=prompt, use_cache=False, **kwargs))
+
+
+@pytest.mark.parametrize("family", CONFIGS)
+def test_generalist_saved_alone_is_a_plain_peft_adapter(family, tmp_path):
+    base = base_of(family)
+    model = mixture_of(base, rank=4)
+    comigs.save_experts(model, tmp_path)
+    plain = peft.PeftModel.from_pretrained(copy.deepcopy(base), tmp_path / "generalist_0").eval()
+    ids = torch.randint(1, 64, (2, 9))
+    with torch.no_grad(), comigs.using_expert(model, "generalist_0"):
+        torch.testing.assert_close(model(ids).logits, plain(ids).logits, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", CONFIGS)
+def test_saved_experts_load_into_a_bare_base_bit_for_bit(family, tmp_path):
+    base = base_of(family)
+    model = mixture_of(base, specialists=2, top_k=1, rank=4)
+    comigs.save_experts(model, tmp_path)
+    again = comigs.load_experts(copy.deepcopy(base), tmp_path)
+    ids = torch.randint(1, 64, (2, 9))
+    with torch.no_grad():
+        assert torch.equal(model(ids).logits, again(ids).logits)
+
+
+def test_unknown_family_says_how_to_add_it():
+    with pytest.raises(comigs.BadInput, match=r"'bloom' is unknown.*FAMILIES"):
+        family_of("bloom")
+
+
+def test_base_output_is_untouched_with_adapters_disabled():
+    base = base_of("llama")
+    model = mixture_of(base, rank=4)
+    ids = torch.randint(1, 64, (2, 9))
+    with torch.no_grad(), model.disable_adapter():
+        torch.testing.assert_close(model(ids).logits, base(ids).logits)
+
+
+def test_only_frozen_weights_are_shared_and_only_adapters_train():
+    model = mixture_of(base_of("gpt2"), rank=4)
+    assert not any(p.requires_grad for p in model.parameters())
+    with comigs.training_experts(model):
+        names = {n for n, p in model.named_parameters() if p.requires_grad}
+    assert names and all(".lora_" in n for n in names)
+    with comigs.training_router(model):
+        names = {n for n, p in model.named_parameters() if p.requires_grad}
+    assert names and all(".router." in n for n in names)
+    assert isinstance(expert_blocks(model)[0].router, nn.Linear)

@@ -1,0 +1,99 @@
+"""What fits on a device: refused, or derived in the stated order of preference."""
+
+import pytest
+
+import comigs.costs.fit as fit
+from comigs.app.run import resolve_devices
+from comigs.config.load import load_config
+from comigs.costs.memory import Memory
+from comigs.errors import BadInput
+
+FULL = {"experts": 4, "rank": 8, "dtype": "float32", "micro": 8}
+
+
+def need(config, client):
+    """A made-up predictor: 100 for a float32 base, 10 per expert and rank, 5 per sequence."""
+    base = 100 if config.model.dtype == "float32" else 50
+    adapters = 10 * (1 + config.experts.specialists) * config.experts.rank
+    return Memory(base, adapters, 0, 0, 5 * config.micro_batch)
+
+
+@pytest.fixture(autouse=True)
+def predictor(monkeypatch):
+    monkeypatch.setattr(fit, "peak_memory", need)
+
+
+def resolved(memory, *overrides):
+    mini = f"devices.define.mini={{like: board, memory: {memory}}}"
+    names = "devices.profiles=[laptop,mini,laptop,mini]"
+    most = ["experts.specialists=3", "devices.margin=0"]
+    return resolve_devices(load_config(None, [mini, names, *most, *overrides]))
+
+
+def derived(memory, *overrides):
+    config = resolved(memory, "devices.fit=derive", *overrides)
+    assert resolve_devices(config) == config
+    assert config.for_client(1) == config.for_client(3)
+    assert config.for_client(0).experts.specialists == 3
+    own = config.for_client(1)
+    return own.experts.specialists, own.experts.rank, own.model.dtype, own.micro_batch
+
+
+def test_what_fits_is_left_alone():
+    config = resolved(460)
+    assert (config.experts.specialists, config.model.dtype) == (3, "float32")
+
+
+def test_what_does_not_fit_is_refused_in_one_line_with_client_profile_need_and_have():
+    with pytest.raises(BadInput) as caught:
+        resolved(459)
+    text = str(caught.value)
+    assert "client 1 (fr) on mini needs" in text and "\n" not in text
+
+
+def test_the_margin_stays_free():
+    resolved(500, "devices.margin=0.08")
+    with pytest.raises(BadInput, match="less devices"):
+        resolved(500, "devices.margin=0.081")
+
+
+@pytest.mark.parametrize(
+    "memory, want",
+    [
+        (460, (3, 8, "float32", 8)),
+        (459, (3, 8, "float32", 4)),
+        (425, (3, 8, "float32", 1)),
+        (424, (3, 8, "bfloat16", 8)),
+        (375, (3, 8, "bfloat16", 1)),
+        (374, (2, 8, "float32", 4)),
+        (135, (0, 8, "bfloat16", 1)),
+    ],
+)
+def test_first_smaller_micro_batches_then_bfloat16_then_fewer_specialists(memory, want):
+    assert derived(memory) == want
+
+
+def test_a_lower_rank_is_the_last_resort_and_only_where_ranks_may_differ():
+    assert derived(134, "method=hetlora") == (0, 4, "bfloat16", 8)
+    assert derived(134, "method=local") == (0, 4, "bfloat16", 8)
+    with pytest.raises(BadInput, match="at the very least"):
+        derived(134)
+
+
+def test_specialists_stay_where_the_method_needs_them_equal():
+    with pytest.raises(BadInput, match="at the very least"):
+        derived(374, "method=pcl")
+
+
+def test_no_client_is_left_with_fewer_experts_than_top_k():
+    assert derived(150, "experts.top_k=3")[0] == 0
+    assert derived(374, "experts.top_k=4")[0] == 0
+
+
+def test_micro_batches_stay_whole_for_the_first_order_router():
+    assert derived(459, "router.grad=first_order") == (3, 8, "bfloat16", 8)
+
+
+def test_what_trains_in_one_place_or_not_at_all_need_not_fit():
+    for method in ("centralized", "pretrained"):
+        assert resolved(1, f"method={method}").experts.specialists == 3

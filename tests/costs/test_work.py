@@ -1,0 +1,163 @@
+"""Predicted FLOPs and parameters against a counter on real steps of real models."""
+
+from contextlib import nullcontext
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.utils.flop_counter import (
+    FlopCounterMode,
+    sdpa_backward_flop_count,
+    sdpa_flop_count,
+)
+from transformers import AutoTokenizer
+
+from comigs.backbone.base import BUNDLED, load_base
+from comigs.config.load import load_config
+from comigs.costs.shapes import adapter_shapes
+from comigs.costs.work import parameter_counts, token_flops
+from comigs.evaluation.perplexity import perplexity
+from comigs.federation.clients import model_of
+from comigs.mixture.adapters import adapter_parameters, is_router
+from comigs.training.bilevel import train_locally
+from tests.backbone.test_families import CONFIGS, base_of
+
+_aten = torch.ops.aten
+ON_CPU = {  # the counter knows only the kernels of GPUs
+    _aten._scaled_dot_product_flash_attention_for_cpu: (
+        lambda q, k, v, *_, out_shape=None, **__: sdpa_flop_count(q, k, v)
+    ),
+    _aten._scaled_dot_product_flash_attention_for_cpu_backward: (
+        lambda grad, q, k, v, *_, out_shape=None, **__: sdpa_backward_flop_count(grad, q, k, v)
+    ),
+}
+STEPS = 2
+
+
+class Counter(FlopCounterMode):
+    """Counts without telling modules apart: those hooks cannot be set within a backward pass."""
+
+    def __init__(self):
+        super().__init__(display=False, custom_mapping=ON_CPU)
+        self.mod_tracker = nullcontext()
+        self.mod_tracker.parents = {"Global"}
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory):
+    """By family, the folder of a small model of it."""
+    tokenizer = AutoTokenizer.from_pretrained(BUNDLED / "comigs-tiny")
+
+    def write(family):
+        folder = tmp_path_factory.mktemp(family)
+        model = base_of(family)
+        model.resize_token_embeddings(len(tokenizer))
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        return str(folder)
+
+    return {family: write(family) for family in CONFIGS}
+
+
+def config_of(folder, *settings):
+    small = ["data.seq_len=16", "batch_size=4", "router.every=1000", "router.steps=1"]
+    return load_config(None, [f"model.name={folder}", *small, *settings])
+
+
+def counted(config, client=0):
+    """FLOPs per token of an expert step, of a router step (or 0), and of an evaluation."""
+    model = model_of(config, client)
+    stream = torch.randint(60, (1600,), generator=torch.Generator().manual_seed(0))
+    tokens = config.batch_size * config.data.seq_len
+
+    def train(config, steps):
+        with Counter() as counter:
+            train_locally(
+                model, config.for_client(client), stream, stream, {}, client=client,
+                round_number=1, steps=steps, steps_done=0,
+            )  # fmt: skip
+        return counter.get_total_flops() / tokens
+
+    expert = train(config, STEPS) / STEPS
+    now = replace(config, router=replace(config.router, every=STEPS))
+    router = train(now, STEPS) - STEPS * expert
+    with Counter() as counter:
+        perplexity(model, stream[: tokens + 1], config.data.seq_len, 4)
+    return expert, router, counter.get_total_flops() / tokens
+
+
+def assert_close(config, client=0):
+    predicted, seen = token_flops(config, client), counted(config, client)
+    for name, was in zip(("expert", "router", "forward"), seen, strict=True):
+        assert getattr(predicted, name) == pytest.approx(was, rel=0.002, abs=1), name
+
+
+@pytest.mark.parametrize("family", CONFIGS)
+def test_flops_of_every_family(family, folders):
+    assert_close(config_of(folders[family]))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ["experts.specialists=3", "experts.top_k=4"],
+        ["experts.specialists=3", "experts.top_k=2"],
+        ["experts.specialists=3", "experts.top_k=1"],
+        ["experts.specialists=0"],
+        ["model.attention_lora=false"],
+        ["model.attention_lora=false", "experts.specialists=0"],
+        ["experts.dropout=0.1"],
+        ["micro_batch_size=2", "experts.specialists=2"],
+        ["router.grad=first_order"],
+        ["router.trainable=false"],
+        ["method=fedavg", "experts.specialists=3"],
+        ["method=pfedmoe"],
+        ["method=ffa-lora"],
+        ["method=fdlora"],
+        ["data.seq_len=48"],
+        ["train.checkpointing=true"],
+        ["train.checkpointing=true", "model.attention_lora=false", "experts.specialists=3"],
+        ["train.loss=chunked"],
+    ],
+    ids=" ".join,
+)
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_flops_of_every_layout(family, settings, folders):
+    assert_close(config_of(folders[family], *settings))
+
+
+def test_flops_per_client(folders):
+    config = config_of(folders["llama"], "experts.specialists=[0,1,3]", "clients=3")
+    for client in range(3):
+        assert_close(config, client)
+
+
+def test_a_method_without_training_costs_evaluation_only(folders):
+    config = config_of(folders["llama"], "method=pretrained")
+    flops = token_flops(config, 0)
+    stream = torch.zeros(65, dtype=torch.long)
+    with Counter() as counter:
+        perplexity(load_base(folders["llama"], "float32"), stream, 16, 4)
+    assert (flops.expert, flops.router) == (0, 0)
+    assert flops.forward == pytest.approx(counter.get_total_flops() / 64, rel=0.02)
+
+
+@pytest.mark.parametrize("family", CONFIGS)
+@pytest.mark.parametrize("method", ["comigs", "comigs-2s", "fedavg", "local-moe"])
+def test_parameters_and_shapes_are_exact(family, method, folders):
+    settings = ["experts.specialists=[0,2]", "clients=2", "experts.rank=3", f"method={method}"]
+    for attention in ("true", "false"):
+        config = config_of(folders[family], *settings, f"model.attention_lora={attention}")
+        for client in range(2):
+            model = model_of(config, client)
+            named = adapter_parameters(model)
+            assert adapter_shapes(config, client) == {n: tuple(p.shape) for n, p in named.items()}
+            counts = parameter_counts(config, client)
+            total = sum(p.numel() for _, p in model.named_parameters())
+            assert counts.base == total - sum(p.numel() for p in named.values())
+            for kind, ours in (
+                ("generalist", counts.generalist),
+                ("specialist", counts.specialists),
+            ):
+                assert ours == sum(p.numel() for n, p in named.items() if f".{kind}_" in n)
+            assert counts.router == sum(p.numel() for n, p in named.items() if is_router(n))

@@ -1,0 +1,136 @@
+"""Flower's own strategies on the shared tensors."""
+
+import numpy as np
+import pytest
+import torch
+
+import comigs
+from comigs.errors import BadInput
+from comigs.store.state import read_state
+from comigs_server.combine.strategy import OPTIONS
+from tests.helpers import assert_same_numbers, events, stopped_and_resumed
+
+pytest_plugins = ("tests.fixtures",)
+
+SETTINGS = {
+    "FedProx": {"proximal_mu": 0.5},
+    "FedAdam": {"eta": 0.01},
+    "FedYogi": {"eta": 0.01},
+    "FedAvgM": {"server_momentum": 0.5},
+    "FedTrimmedAvg": {"beta": 0.34},
+    "MultiKrum": {"num_nodes_to_select": 2},
+}
+
+
+def with_strategy(tree, name, **options):
+    return tree | {"server": {"strategy": name, "options": options or SETTINGS.get(name, {})}}
+
+
+def shared(folder, number):
+    return read_state(folder / "server", number)[0]["shared"]
+
+
+def sent(folder, number):
+    held = [
+        read_state(folder / "clients" / str(client), number)[0]["tensors"] for client in range(3)
+    ]
+    return {name: torch.stack([h[name] for h in held]) for name in shared(folder, number)}
+
+
+@pytest.mark.parametrize("name", [name for name in OPTIONS if name != "FedAvg"])
+def test_a_run_stopped_between_rounds_ends_bit_identical(name, tree, tmp_path):
+    tree = with_strategy(tree, name)
+    whole = comigs.run(tree, out=tmp_path / "whole").folder
+    assert_same_numbers(stopped_and_resumed(tree, tmp_path / "run"), whole)
+    assert all(tensor.dtype == torch.float32 for tensor in shared(whole, 3).values())
+
+
+def test_fedmedian_is_the_median(tree, tmp_path):
+    folder = comigs.run(with_strategy(tree, "FedMedian"), out=tmp_path).folder
+    for name, tensors in sent(folder, 2).items():
+        np.testing.assert_array_equal(shared(folder, 2)[name], np.median(tensors.numpy(), 0))
+
+
+def test_krum_takes_one_clients_tensors(tree, tmp_path):
+    folder = comigs.run(with_strategy(tree, "Krum"), out=tmp_path).folder
+    tensors, chosen = sent(folder, 2), shared(folder, 2)
+    assert any(all(torch.equal(tensors[n][i], chosen[n]) for n in chosen) for i in range(3))
+
+
+def test_fedavgm_without_momentum_is_the_mean(tree, tmp_path):
+    settings = with_strategy(tree, "FedAvgM", server_momentum=0.0)
+    folder = comigs.run(settings, out=tmp_path).folder
+    for name, tensors in sent(folder, 1).items():
+        torch.testing.assert_close(shared(folder, 1)[name], tensors.mean(0), rtol=1e-5, atol=1e-7)
+
+
+def test_fedprox_keeps_shared_tensors_near_where_the_round_began(tree, tmp_path):
+    def moved(mu):
+        folder = comigs.run(with_strategy(tree, "FedProx", proximal_mu=mu), out=tmp_path / str(mu))
+        tensors, start = sent(folder.folder, 2), shared(folder.folder, 1)
+        return sum(float((tensors[n] - start[n]).square().sum()) for n in start)
+
+    assert moved(1000.0) < 0.9 * moved(1e-9)
+
+
+def test_weighting_by_samples_reaches_flowers_strategies(tree, tmp_path):
+    settings = with_strategy(tree, "FedProx", proximal_mu=1e-9)
+    settings["server"]["weighting"] = "samples"
+    folder = comigs.run(settings, out=tmp_path).folder
+    weights = torch.tensor([float(e["num-examples"]) for e in events(folder, "client")[:3]])
+    assert len(set(weights.tolist())) > 1
+    for name, tensors in sent(folder, 1).items():
+        mean = torch.einsum("n,n...->...", weights / weights.sum(), tensors)
+        torch.testing.assert_close(shared(folder, 1)[name], mean, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (
+            {"options": {"etha": 1}},
+            "server.options has 'etha', which FedAdam does not know; it has",
+        ),
+        ({"options": {"eta": -1}}, "server.options.eta is -1; it must be a number from"),
+        ({"options": {"eta": "x"}}, "server.options.eta is 'x'"),
+        ({"strategy": "Krum", "options": {"eta": 1}}, "Krum does not know; it has num_malicious"),
+        ({"strategy": "FedMedian", "options": {"eta": 1}}, "it has none"),
+        (
+            {"strategy": "FedTrimmedAvg", "options": {"beta": 0.7}},
+            "options.beta is 0.7; it must be",
+        ),
+        ({"options": {"eta": float("nan")}}, "server.options.eta is nan"),
+        ({"options": {"beta_1": 5}}, "server.options.beta_1 is 5"),
+        ({"options": {"beta_2": True}}, "server.options.beta_2 is True"),
+        ({"options": {"eta": 10**400}}, "server.options.eta is a number of 400 digits"),
+        ({"strategy": "Krum", "options": {"num_malicious_nodes": 100}}, "needs 203 clients"),
+        ({"strategy": "Krum", "options": {"num_malicious_nodes": 1.5}}, "a whole number"),
+        ({"strategy": "MultiKrum", "options": {"num_nodes_to_select": 0}}, "select is 0"),
+        ({"strategy": "MultiKrum", "options": {"num_nodes_to_select": 9}}, "only 3 clients"),
+        (
+            {"strategy": "Bulyan", "options": {"num_malicious_nodes": 1}},
+            "needs 7 clients in a round; only 3 take part",
+        ),
+    ],
+)
+def test_what_a_strategy_cannot_do_is_refused_before_anything_starts(
+    change, reason, tree, tmp_path
+):
+    with pytest.raises(BadInput, match=reason):
+        comigs.run(tree | {"server": {"strategy": "FedAdam"} | change}, out=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("method", "reason"),
+    [
+        ("hetlora", "method 'hetlora' combines updates in its own way"),
+        ("comigs-2g", "needs clients that share the same tensors"),
+        ("local", "method 'local' shares nothing"),
+    ],
+)
+def test_a_strategy_needs_equal_shared_tensors_and_a_method_that_averages(
+    method, reason, tree, tmp_path
+):
+    with pytest.raises(BadInput, match=reason):
+        comigs.run(with_strategy(tree, "FedMedian") | {"method": method}, out=tmp_path)
