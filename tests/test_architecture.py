@@ -44,10 +44,14 @@ ORDER = (  # of the rooms, lowest first: a file imports from its own room and fr
 )
 FLOOR = {room: floor for floor, rooms in enumerate(ORDER) for room in rooms}
 KNOWS = {  # who may import what is not everybody's
-    "flwr": ("comigs.deploy", "comigs.app", "comigs_clients", "comigs_server"),
+    "flwr": ("comigs_clients", "comigs_server"),
     "ray": ("comigs_server.grids.ray",),
     "experiments": (),
+    "comigs_clients": ("comigs_clients", "comigs_server.grids", "comigs.app", "comigs.cli"),
 }
+# What starts runs knows the two apps in functions only: a command is there before it loads them.
+LATE = ("comigs.app", "comigs.cli")
+AT_ONCE = ("comigs.app.submission",)
 KNOWS_NOT = {"peft": ("comigs_clients", "comigs_server")}
 KNOWS_NOT["transformers"] = KNOWS_NOT["peft"]
 UNPICKLERS = {"pickle", "_pickle", "cloudpickle", "dill", "joblib", "shelve"}
@@ -59,17 +63,21 @@ def violations(module: str, source: str) -> list[str]:
     tree = ast.parse(source)
     aliases = {}
     found = []
-    for line, name, alias in _imports(tree):
+    for line, name, alias, deferred in _imports(tree):
         aliases[alias] = alias if name.startswith(f"{alias}.") else name
         package = name.split(".")[0]
         if package in UNPICKLERS:
             found.append(f"{module}:{line} imports {package}")
-        if package in KNOWS and not any(_within(module, room) for room in KNOWS[package]):
-            found.append(f"{module}:{line} imports {package}")
-        if any(_within(module, room) for room in KNOWS_NOT.get(package, ())):
-            found.append(f"{module}:{line} imports {package}")
         if package in HOMES and FLOOR[_room(name)] > FLOOR[_room(module)]:
             found.append(f"{module}:{line} imports {name}, which is below it")
+        elif package in KNOWS and not any(_within(module, room) for room in KNOWS[package]):
+            found.append(f"{module}:{line} imports {package}")
+        if package in ("comigs_clients", "comigs_server") and not deferred:
+            late = any(_within(module, room) for room in LATE)
+            if late and not any(_within(module, room) for room in AT_ONCE):
+                found.append(f"{module}:{line} imports {package} at once")
+        if any(_within(module, room) for room in KNOWS_NOT.get(package, ())):
+            found.append(f"{module}:{line} imports {package}")
     for node in ast.walk(tree):
         if (name := _dotted(node, aliases)) in UNPICKLING:
             found.append(f"{module}:{node.lineno} uses {name}")
@@ -84,18 +92,22 @@ def _room(module: str) -> str:
     return max((room for room in FLOOR if _within(module, room)), key=len)
 
 
-def _imports(tree: ast.AST) -> Iterator[tuple[int, str, str]]:
-    """(line, full name, name it is bound to) of every import, in functions and for types too."""
-    for node in ast.walk(tree):
+def _imports(tree: ast.AST, deferred: bool = False) -> Iterator[tuple[int, str, str, bool]]:
+    """(line, full name, name it is bound to, not run when the module is imported)."""
+    for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.Import):
             for item in node.names:
                 root = item.name.split(".")[0]
-                yield node.lineno, item.name, item.asname or root
+                yield node.lineno, item.name, item.asname or root, deferred
         elif isinstance(node, ast.ImportFrom) and not node.level:
             for item in node.names:
-                yield node.lineno, f"{node.module}.{item.name}", item.asname or item.name
+                bound = item.asname or item.name
+                yield node.lineno, f"{node.module}.{item.name}", bound, deferred
         elif name := _imported_by_call(node):
-            yield node.lineno, name, ""
+            yield node.lineno, name, "", deferred
+        function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        typing = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        yield from _imports(node, deferred or function or typing)
 
 
 def _imported_by_call(node: ast.AST) -> str:
@@ -138,7 +150,7 @@ def test_no_two_files_import_each_other_in_a_circle():
     arrows = {
         module: {
             next((n for n in (name, name.rpartition(".")[0]) if n in sources), module)
-            for _, name, _ in _imports(ast.parse(path.read_text("utf-8")))
+            for _, name, _, _ in _imports(ast.parse(path.read_text("utf-8")))
             if name.split(".")[0] in HOMES
         }
         - {module}
@@ -187,6 +199,11 @@ def test_source_files_are_short():
         ("comigs_clients.app", "from peft import PeftModel"),
         ("comigs_clients.app", "def f():\n    import comigs_server.grids"),
         ("comigs_server.loop", "import transformers"),
+        ("comigs_server.loop", "from comigs_clients.app import app"),
+        ("comigs.app.run", "from comigs_server.loop import run_rounds"),
+        ("comigs.cli.run", "try:\n    import comigs_server\nexcept ImportError:\n    pass"),
+        ("comigs.deploy.check", "import flwr"),
+        ("comigs.app.submission", "def f():\n    import flwr"),
         ("comigs_server.grids.inline", "import ray"),
         ("comigs_server.grids.rays", "import ray"),
         ("comigs_server.grids.inline", "from comigs_server.fleet.judge import judge"),
@@ -208,7 +225,8 @@ def test_checker_sees(module, source):
             "comigs.mixture.experts",
             "import torch\nfrom peft import A\nimport comigs.errors",
         ),
-        ("comigs.app.run", "from comigs_server.loop import run_rounds"),
+        ("comigs.app.run", "def f():\n    from comigs_server.loop import run_rounds"),
+        ("comigs.cli", "def f():\n    import comigs_server"),
         ("comigs.cli.run", "if TYPE_CHECKING:\n    from comigs_server.journal import Journal"),
         ("comigs_clients.app", "import flwr.app\nfrom comigs.store.state import load"),
         ("comigs_server.grids", "def f():\n    from comigs_clients.app import app"),

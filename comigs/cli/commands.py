@@ -159,7 +159,7 @@ def devices(
     from comigs.config.profiles import library, profiles_of
 
     try:
-        show_profiles(profiles_of(load_config(source).devices) if source else library())
+        show_profiles(profiles_of(load_config(source).devices.define) if source else library())
     except ComigsError as error:
         _fail(error, debug)
 

@@ -1,6 +1,7 @@
 """Device profiles: the library that comes with comigs, and users' own."""
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -9,10 +10,46 @@ from pathlib import Path
 import yaml
 
 from comigs.config.build import Origin, build, suggest
-from comigs.config.devices import DeviceConfig, DevicesConfig
+from comigs.config.rules import at_least, positive, require
 from comigs.errors import BadInput
 
 LIBRARY = Path(__file__).with_name("profiles.yaml")
+
+
+@dataclass(frozen=True)
+class DeviceConfig:
+    """A profile as written in YAML; what is null comes from the profile `like`."""
+
+    like: str | None = None  # profile of the library to start from
+    memory: float | None = None  # bytes usable for training
+    flops: dict[str, float] | None = None  # sustained training FLOP/s by dtype
+    up: float | None = None  # bytes per second
+    down: float | None = None
+    latency: float | None = None  # seconds, one way per message
+    dropout: float | None = None  # probability of losing a round
+    trace: str | None = None  # "1" available, "0" not, one per round, repeated
+    watts: float | None = None  # above idle while training
+    source: str | None = None  # where each number is from
+
+    def check(self, key: str) -> None:
+        """Check the ranges; `key` is the profile's own, e.g. devices.define.phone.
+
+        Raises:
+            BadInput: which value is out of range.
+        """
+        for name in ("memory", "up", "down"):
+            positive(f"{key}.{name}", getattr(self, name))
+        for name in ("latency", "watts"):
+            at_least(f"{key}.{name}", getattr(self, name), 0)
+        for dtype, rate in (self.flops or {}).items():
+            known = dtype in ("float32", "bfloat16")
+            require(known, f"{key}.flops", dtype, "a rate for float32 or bfloat16")
+            positive(f"{key}.flops.{dtype}", rate)
+        if self.dropout is not None:
+            require(0 <= self.dropout < 1, f"{key}.dropout", self.dropout, "in [0, 1)")
+        if self.trace is not None:
+            good = bool(re.fullmatch("[01]*1[01]*", self.trace))
+            require(good, f"{key}.trace", self.trace, 'text of 0 and 1 with a 1, e.g. "110"')
 
 
 @dataclass(frozen=True)
@@ -53,29 +90,14 @@ def library() -> dict[str, Profile]:
     }
 
 
-def profiles_of(devices: DevicesConfig) -> dict[str, Profile]:
+def profiles_of(define: Mapping[str, DeviceConfig]) -> dict[str, Profile]:
     """The library and the user's own profiles, which come first where a name is the same.
 
     Raises:
         BadInput: for a profile that lacks a number, or is like one that does not exist.
     """
     known = library()
-    return known | {name: _profile(name, own, known) for name, own in devices.define.items()}
-
-
-def check_names(devices: DevicesConfig) -> None:
-    """Check that every profile that is named exists.
-
-    Raises:
-        BadInput: which one does not.
-    """
-    if devices.profiles is None and not devices.define:
-        return  # the library is not read before it is needed
-    known = profiles_of(devices)
-    for name in devices.profiles or ():
-        if name not in known:
-            hint = suggest(name, known) or f"; known: {', '.join(known)}"
-            raise BadInput(f"devices.profiles has {name!r}, which is not a profile{hint}")
+    return known | {name: _profile(name, own, known) for name, own in define.items()}
 
 
 def _profile(name: str, own: DeviceConfig, known: Mapping[str, Profile]) -> Profile:

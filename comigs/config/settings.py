@@ -10,7 +10,6 @@ from comigs.config.devices import DevicesConfig
 from comigs.config.flower import FlowerConfig
 from comigs.config.pools import RayConfig
 from comigs.config.privacy import FaultsConfig, PayloadConfig, PrivacyConfig
-from comigs.config.profiles import check_names
 from comigs.config.rules import at_least, folder_name, place, positive, require
 from comigs.errors import BadInput
 
@@ -227,7 +226,6 @@ class RunConfig:
             at_least(key, getattr(self, key), 1)
         at_least("seed", self.seed, 0)
         folder_name("name", self.name)
-        check_names(self.devices)
         require(0 < self.participation <= 1, "participation", self.participation, "in (0, 1]")
         size = self.micro_batch_size
         for micro in size if isinstance(size, list) else [size]:

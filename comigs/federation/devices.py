@@ -37,7 +37,7 @@ def assign_devices(config: RunConfig, quantities: Sequence[int]) -> RunConfig:
     names = [name for name, count in counts.items() for _ in range(count)]
     _shuffle(names, config.seed)
     if devices.order != "independent":
-        known = profiles_of(devices)
+        known = profiles_of(devices.define)
         names.sort(key=lambda name: known[name].flops["float32"])
         sign = 1 if devices.order == "agreeing" else -1
         clients = list(range(len(names)))
@@ -57,7 +57,7 @@ def profile_of(config: RunConfig, client: int) -> Profile | None:
         return None
     if not isinstance(names, list):
         raise BadInput("devices.profiles is not yet one name per client: call assign_devices")
-    return profiles_of(config.devices)[names[client]]
+    return profiles_of(config.devices.define)[names[client]]
 
 
 def device_classes(config: RunConfig) -> list[str] | None:

@@ -38,7 +38,7 @@ def test_a_profile_of_the_users_own_starts_from_one_of_the_library():
     config = load_config(
         {"devices": {"define": {"mine": {"like": "phone-low", "flops": {"float32": 1e9}}}}}
     )
-    mine, phone = profiles_of(config.devices)["mine"], library()["phone-low"]
+    mine, phone = profiles_of(config.devices.define)["mine"], library()["phone-low"]
     flops = {"float32": 1e9, "bfloat16": phone.flops["bfloat16"]}
     assert mine == replace(phone, name="mine", flops=flops)
     assert load_config({**_yaml(config)}) == config
