@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 HOMES = {"comigs": "comigs", "comigs_clients": "clients", "comigs_server": "server"}
 MAX_LINES, MEDIAN_LINES = 300, 120
 ORDER = (  # of the rooms, lowest first: a file imports from its own room and from those above it
-    ("comigs.errors", "comigs.seeds", "comigs.heap", "comigs.version"),
+    ("comigs.errors", "comigs.seeds", "comigs.heap", "comigs.threads", "comigs.version"),
     ("comigs.store",),
     ("comigs.config",),
     ("comigs.backbone",),
@@ -35,6 +35,7 @@ ORDER = (  # of the rooms, lowest first: a file imports from its own room and fr
     ("comigs_server.grids",),
     ("comigs_server.fleet",),
     ("comigs_server.combine",),
+    ("comigs_server.checks",),
     ("comigs_server",),
     ("comigs.use",),
     ("comigs.deploy",),

@@ -10,6 +10,8 @@ from typing import Protocol
 
 from torch import Tensor
 
+from comigs.aggregation.sizes import OwnNames, Sizes
+
 Tensors = Mapping[str, Tensor]
 Updates = Mapping[int, Tensors]
 Scale = Callable[[int], float]
@@ -65,12 +67,14 @@ class Aggregator:
     Attributes:
         lasts: whether a tensor of this name still holds when a later round has not renewed it.
         mixed_ranks: whether clients may have different LoRA ranks.
+        sizes: begins an account of the bytes that `deliver` sends, for `comigs.costs.traffic`.
     """
 
     combine: Combine
     deliver: Deliver = own_names
     lasts: Callable[[str], bool] = always
     mixed_ranks: bool = False
+    sizes: Callable[[], Sizes] = OwnNames
 
     def lasting(self, kept: Tensors) -> dict[str, Tensor]:
         """What of `kept` goes on to the next round, combined or abandoned."""

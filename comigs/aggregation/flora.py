@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from comigs.aggregation import Aggregator, Scale, Tensors, Updates
+from comigs.aggregation.stacks import Stacks
 from comigs.mixture.deltas import append
 from comigs.mixture.ranks import pairs
 
@@ -67,4 +68,4 @@ def deliver(
     return out
 
 
-AGGREGATOR = Aggregator(combine, deliver, lambda name: not is_stack(name), mixed_ranks=True)
+AGGREGATOR = Aggregator(combine, deliver, lambda name: not is_stack(name), True, Stacks)

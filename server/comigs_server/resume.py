@@ -9,6 +9,7 @@ from torch import Tensor
 from comigs.config.load import changed_keys, load_config, to_dict
 from comigs.config.settings import RunConfig
 from comigs.errors import BadInput, ComigsError
+from comigs.store.events import Damaged
 from comigs.store.state import DamagedState, read_state, saved_rounds
 from comigs_server.combine.accountant import EVERYBODY, Draw
 from comigs_server.fleet.registry import Registry
@@ -94,7 +95,7 @@ def resume_point(config: RunConfig, root: Path, clients: Registry, journal: Jour
             continue
         journal.rewind(number)
         for lost, reason in damaged:
-            journal.write("damaged", round=lost, reason=reason, resumed_from=number)
+            journal.write(Damaged(lost, reason, number))
         return progress
     if saved:
         raise ComigsError(

@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 
 from comigs.config.settings import ExpertsConfig, RunConfig
+from comigs.config.strategies import find_strategy
 from comigs.errors import BadInput
 from comigs.methods import find_method
 from comigs_server.combine.accountant import check_accountant
 from comigs_server.fleet.secagg import threshold_of
-
-LOOKS_AT_EACH = ("FedMedian", "FedTrimmedAvg", "Krum", "MultiKrum", "Bulyan")
 
 
 def check_privacy(config: RunConfig, experts: Sequence[ExpertsConfig], taking_part: int) -> None:
@@ -39,7 +38,7 @@ def check_privacy(config: RunConfig, experts: Sequence[ExpertsConfig], taking_pa
 def _check_mechanism(config: RunConfig, experts: Sequence[ExpertsConfig]) -> None:
     """A clipped plain mean over clients that all share the same tensors."""
     start = "privacy.mechanism is 'client', which needs"
-    if config.server.strategy != "FedAvg":
+    if not find_strategy(config.server.strategy).own_rule:
         raise BadInput(f"{start} server.strategy FedAvg; it is {config.server.strategy!r}")
     _check_mean(config, experts, start)
     if config.data.target == "mixture":
@@ -53,7 +52,7 @@ def _check_mechanism(config: RunConfig, experts: Sequence[ExpertsConfig]) -> Non
 def _check_secure(config: RunConfig, experts: Sequence[ExpertsConfig], taking_part: int) -> None:
     """A plain sum of numbers of which the server sees none."""
     start = f"privacy.secure is {config.privacy.secure!r}, which needs"
-    if config.server.strategy in LOOKS_AT_EACH:
+    if not find_strategy(config.server.strategy).of_means:
         raise BadInput(f"{start} a strategy of means; server.strategy is {config.server.strategy}")
     if config.payload.codec != "none":
         raise BadInput(f"{start} payload.codec none; it is {config.payload.codec!r}")
