@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from comigs.aggregation import Aggregator, Scale, Tensors, Updates
-from comigs.aggregation.flora import deliver, is_stack, remember, stacked
+from comigs.aggregation.flora import arriving, deliver, is_stack, remember, stacked
 from comigs.aggregation.mean import combine as mean
 from comigs.aggregation.sizes import OwnNames
 from comigs.aggregation.stacks import Stacks
@@ -26,5 +26,9 @@ def combine(
 
 
 AGGREGATOR = Aggregator(
-    combine, deliver, lambda name: not is_stack(name), sizes=lambda: Stacks(OwnNames())
+    combine,
+    deliver,
+    lambda name: not is_stack(name),
+    sizes=lambda: Stacks(OwnNames()),
+    arriving=arriving,
 )

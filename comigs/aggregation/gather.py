@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from comigs.aggregation import Aggregator, Scale, Tensors, Updates
+from comigs.aggregation import Aggregator, Arriving, Scale, Tensors, Updates
 from comigs.aggregation.sizes import Group, Shapes, bytes_of
 
 
@@ -35,4 +35,8 @@ class Everyones:
         return sum(self._of.values())
 
 
-AGGREGATOR = Aggregator(combine, everyones, sizes=Everyones)
+def arriving(name: str) -> Arriving:
+    return Arriving(name.partition("/")[2])
+
+
+AGGREGATOR = Aggregator(combine, everyones, sizes=Everyones, arriving=arriving)

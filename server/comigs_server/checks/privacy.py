@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from comigs.aggregation import find_aggregator
 from comigs.config.settings import ExpertsConfig, RunConfig
 from comigs.config.strategies import find_strategy
 from comigs.errors import BadInput
@@ -20,8 +21,7 @@ def check_privacy(config: RunConfig, experts: Sequence[ExpertsConfig], taking_pa
     Raises:
         BadInput: which setting, and why.
     """
-    averages = find_method(config.method).aggregator == "mean"
-    if config.payload.codec == "topk-int8" and not averages:
+    if config.payload.codec == "topk-int8" and not _averages(config):
         raise BadInput(
             f"payload.codec is 'topk-int8', but method {config.method!r} does not send back what "
             "it averages; use int8"
@@ -75,7 +75,7 @@ def _check_secure(config: RunConfig, experts: Sequence[ExpertsConfig], taking_pa
 
 def _check_mean(config: RunConfig, experts: Sequence[ExpertsConfig], start: str) -> None:
     server, method = config.server, find_method(config.method)
-    if method.aggregator != "mean" or not any(e.generalists for e in experts) or not method.trains:
+    if not _averages(config) or not any(e.generalists for e in experts) or not method.trains:
         raise BadInput(f"{start} a method that averages; method {config.method!r} does not")
     if server.weighting != "uniform":
         raise BadInput(f"{start} server.weighting uniform; it is {server.weighting!r}")
@@ -86,3 +86,7 @@ def _check_mean(config: RunConfig, experts: Sequence[ExpertsConfig], start: str)
             f"{start} clients that share the same tensors; here they differ in experts.specialists "
             "or experts.rank"
         )
+
+
+def _averages(config: RunConfig) -> bool:
+    return find_aggregator(find_method(config.method).aggregator).averages

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from comigs.aggregation import find_aggregator
 from comigs.config.settings import ExpertsConfig, RunConfig
 from comigs.config.strategies import find_strategy
 from comigs.errors import BadInput
@@ -25,7 +26,7 @@ def check_strategy(config: RunConfig, experts: Sequence[ExpertsConfig], taking_p
         return
     start = f"server.strategy is {strategy.name!r}"
     method = find_method(config.method)
-    if method.aggregator != "mean":
+    if not find_aggregator(method.aggregator).averages:
         raise BadInput(
             f"{start}, but method {method.name!r} combines updates in its own way; leave it at "
             "FedAvg"
