@@ -152,7 +152,7 @@ def _run_all(missing: list[SuiteRun], folder: Path, jobs: int, console: Console)
         workers.put(worker)
     with bars, ThreadPoolExecutor(jobs) as pool:
         task = bars.add_task("", total=len(missing))
-        futures = {pool.submit(_run_one, run.config, folder, workers): run for run in missing}
+        futures = {pool.submit(run_one, run.config, folder, workers): run for run in missing}
         try:
             for done, future in enumerate(as_completed(futures), 1):
                 label = _label(futures[future])
@@ -173,7 +173,7 @@ def _label(run: SuiteRun) -> str:
     return " ".join(part for part in (run.column, run.row, f"seed {run.config.seed}") if part)
 
 
-def _run_one(config: RunConfig, folder: Path, workers: Queue) -> str | None:
+def run_one(config: RunConfig, folder: Path, workers: Queue) -> str | None:
     """Run or continue one configuration on a free worker; return its error, if any."""
     key = config_hash(config)
     work = folder / "work" / key

@@ -142,7 +142,7 @@ def write_report(runs: Sequence[Path]) -> Path:
     loaded = [_load(Path(folder)) for folder in runs]
     if len({run.label for run in loaded}) < len(loaded):
         loaded = [replace(run, label=str(run.folder)) for run in loaded]
-    pictures = _pictures(loaded[0]) if len(loaded) == 1 else _compared(loaded)
+    pictures = pictures_of(loaded[0]) if len(loaded) == 1 else _compared(loaded)
     page = _template().render(
         runs=loaded,
         pictures=[picture for picture in pictures if picture],
@@ -237,7 +237,7 @@ TRAFFIC = "Traffic of all clients added up; what the final test fetches is not i
 SPENT = "Client-level epsilon of the shared tensors at the delta of the configuration."
 
 
-def _pictures(run: Run) -> list[Picture | None]:
+def pictures_of(run: Run) -> list[Picture | None]:
     """Pictures of one run, one line per client."""
     trained = run.of(ClientTrained)
     names = {e.client: e.name for e in sorted(trained, key=lambda e: e.client)}

@@ -88,7 +88,7 @@ def resume_point(config: RunConfig, root: Path, clients: Registry, journal: Jour
     damaged: list[tuple[int, str]] = []
     for number in reversed(saved):
         try:
-            progress = _load(config, root, number)
+            progress = load_progress(config, root, number)
             _check_clients(progress, clients)
         except DamagedState as error:
             damaged.append((number, str(error)))
@@ -117,7 +117,7 @@ def nodes_of_the_run(root: Path) -> dict[int, int]:
     return {}
 
 
-def _load(config: RunConfig, root: Path, number: int) -> Progress:
+def load_progress(config: RunConfig, root: Path, number: int) -> Progress:
     tensors, meta = read_state(root, number)
     if changed := changed_keys(load_config(meta["config"]), config):
         raise BadInput(
