@@ -17,6 +17,7 @@ MAX_LINES, MEDIAN_LINES = 300, 120
 ORDER = (  # of the rooms, lowest first: a file imports from its own room and from those above it
     ("comigs.errors", "comigs.seeds", "comigs.heap", "comigs.threads", "comigs.version"),
     ("comigs.store",),
+    ("comigs.schema",),
     ("comigs.config",),
     ("comigs.backbone",),
     ("comigs.data",),

@@ -9,7 +9,10 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from comigs.config.settings import ExpertsConfig, ModelConfig, RunConfig, TrainConfig
+from comigs.config.experts import ExpertsConfig
+from comigs.config.model import ModelConfig
+from comigs.config.settings import RunConfig
+from comigs.config.train import TrainConfig
 from comigs.costs.shadow import LiveBytes, depth, shadow_model
 from comigs.evaluation.perplexity import evaluation_batch, token_loss
 from comigs.federation.clients import experts_of

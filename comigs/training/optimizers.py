@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from comigs.config.settings import TrainConfig
+from comigs.config.train import TrainConfig
 
 
 def make_optimizer(

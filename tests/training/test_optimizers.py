@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from comigs.config.settings import TrainConfig
+from comigs.config.train import TrainConfig
 from comigs.training.optimizers import adam_rates, make_optimizer, moments_of
 from comigs.training.schedules import SCHEDULES, learning_rate
 

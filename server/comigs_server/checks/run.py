@@ -4,7 +4,10 @@ from typing import Any
 
 from comigs.aggregation import find_aggregator
 from comigs.backbone.base import load_base
-from comigs.config.settings import ExpertsConfig, RunConfig, ServerConfig, own
+from comigs.config.experts import ExpertsConfig
+from comigs.config.model import own
+from comigs.config.server import ServerConfig
+from comigs.config.settings import RunConfig
 from comigs.config.strategies import find_strategy
 from comigs.data.corpus import check_sizes
 from comigs.data.tokens import roster
