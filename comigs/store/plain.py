@@ -9,7 +9,7 @@ MIB = 2**20
 
 
 def read_plain(path: Path, root: Path, limit: int) -> bytes:
-    """The content of a file, unpacked if its name ends with .xz.
+    """The content of a file, unpacked if its name ends with .xz (or .XZ).
 
     Args:
         root: the folder that it must be in, links followed.
@@ -21,7 +21,7 @@ def read_plain(path: Path, root: Path, limit: int) -> bytes:
         OSError: it cannot be read.
     """
     check_plain(path, root, limit)
-    if path.suffix != ".xz":
+    if path.suffix.lower() != ".xz":
         return path.read_bytes()
     with lzma.open(path) as file:
         data = file.read(limit + 1)
