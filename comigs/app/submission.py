@@ -15,6 +15,7 @@ from comigs.config.settings import RunConfig
 from comigs.deploy.flowerapp import BUNDLE
 from comigs.deploy.flowercli import QUIET, ask_flwr, program
 from comigs.errors import ComigsError
+from comigs.store.strict import from_json
 from comigs_server.app import EVENT
 from comigs_server.grids.connection import connection
 from comigs_server.journal import PASSING, Journal
@@ -123,7 +124,7 @@ def _events(run: str, link: str) -> Iterator[dict[str, Any]]:
 def _parsed(text: str) -> Iterator[dict[str, Any]]:
     """The event that `text` holds; nothing, where the log has damaged it."""
     with contextlib.suppress(ValueError, RecursionError):
-        event = json.loads(text)
+        event = from_json(text)
         if isinstance(event, dict) and isinstance(event.get("event"), str):
             yield event
 

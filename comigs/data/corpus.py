@@ -5,8 +5,8 @@ Two layouts, each file optionally compressed with xz:
     <folder>/<client>/{train,valid,test}.txt       already split
 
 Clients are in the order in which people count (client_2 before client_10); hidden files and folders
-are none. A device that holds its own text only has a clients.json beside it: the names of all clients, in
-the order of their numbers.
+are none. A device that holds its own text only has a clients.json beside it: the names of all
+clients, in the order of their numbers.
 """
 
 import difflib

@@ -16,7 +16,7 @@ from comigs.errors import BadInput
 from comigs.methods import all_methods
 from comigs.report.plots import Picture, Series, lines, stacked
 from comigs.report.simulated import Kind, kinds_of_device
-from comigs.store.metrics import damaged_lines, events_of, final_rows
+from comigs.store.metrics import damaged_lines, events_of, final_rows, gain
 from comigs.store.whole import write_whole
 
 NUMBERS = (
@@ -136,6 +136,7 @@ def _template() -> Template:
         undefined=ChainableUndefined,
         trim_blocks=True,
     )
+    templates.globals["gain_of"] = gain
     return templates.get_template("run.html.j2")
 
 

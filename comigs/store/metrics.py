@@ -1,10 +1,11 @@
 """The final table of a run, from its metrics.jsonl."""
 
-import json
+import math
 from pathlib import Path
 from typing import Any
 
 from comigs.store.plain import MIB, read_plain
+from comigs.store.strict import from_json
 
 METRICS = "metrics.jsonl"
 MOST = 4096 * MIB  # bytes
@@ -34,7 +35,7 @@ def _lines(folder: Path) -> list[dict[str, Any] | None]:
 
 def _event(line: bytes) -> dict[str, Any] | None:
     try:
-        event = json.loads(line)
+        event = from_json(line)
     except (ValueError, RecursionError):
         return None
     return event if isinstance(event, dict) and isinstance(event.get("event"), str) else None
@@ -44,3 +45,11 @@ def final_rows(folder: Path) -> list[dict[str, Any]]:
     """One row per client of a finished run, in the clients' order; [] if it is not finished."""
     rows = [e for e in events_of(folder) if e["event"] == "final"]
     return sorted(rows, key=lambda row: (row["client"], row["name"]))
+
+
+def gain(row: dict[str, Any]) -> float | None:
+    """How many times lower a client's perplexity has become; None where that is no number."""
+    before, after = row.get("pretrained"), row.get("after")
+    if not before or not after or not math.isfinite(before) or math.isnan(after):
+        return None
+    return float(before / after)

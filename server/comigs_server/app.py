@@ -16,6 +16,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from comigs.config.load import load_config, write_config
 from comigs.errors import ComigsError
+from comigs.store.strict import to_json
 from comigs.track.progress import Progress
 from comigs_server.journal import Journal
 from comigs_server.loop import run_rounds
@@ -39,7 +40,7 @@ def main(grid: Grid, context: Context) -> None:
 
     def tell(event: dict[str, Any]) -> None:
         show.watch(event)
-        print(f"{mark} {json.dumps(event)}", flush=True)
+        print(f"{mark} {to_json(event)}", flush=True)
 
     tell({"event": "open"})
     try:

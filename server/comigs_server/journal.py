@@ -1,6 +1,5 @@
 """metrics.jsonl: one event per line, appended as it happens and told to whoever watches."""
 
-import json
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,6 +8,7 @@ from typing import Any
 
 from comigs.errors import ComigsError
 from comigs.store.metrics import damaged_lines, events_of
+from comigs.store.strict import to_json
 from comigs.store.whole import append, write_whole
 
 PASSING = (  # told, but not kept
@@ -39,7 +39,7 @@ class Journal:
         """
         record = {"event": event, **fields}
         with self._writing():
-            append(self.path, json.dumps(record) + "\n")
+            append(self.path, to_json(record) + "\n")
         self.watch(record)
 
     def rewind(self, round_number: int) -> None:
@@ -56,7 +56,7 @@ class Journal:
                 aside = folder / f"metrics.damaged.{round_number}.jsonl"
                 write_whole(aside, self.path.read_bytes())
                 self.watch({"event": "damaged lines", "lines": damaged, "kept": str(aside)})
-            write_whole(self.path, "".join(json.dumps(e) + "\n" for e in kept))
+            write_whole(self.path, "".join(to_json(e) + "\n" for e in kept))
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

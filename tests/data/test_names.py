@@ -1,4 +1,4 @@
-"""Folders as people leave them: hidden entries, capital letters, numbers, marks, two of one name."""
+"""Folders as people leave them: hidden entries, capitals, numbers, marks, two of one name."""
 
 import lzma
 
