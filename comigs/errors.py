@@ -13,6 +13,10 @@ class BadInput(ComigsError):
     exit_code = 2
 
 
+class Stopped(ComigsError):
+    """A tracker ended the run; what is done is saved."""
+
+
 def one_line(error: BaseException) -> str:
     """`TypeName: message`, whatever line breaks the message holds."""
     return f"{type(error).__name__}: {flat(str(error), 2000)}"

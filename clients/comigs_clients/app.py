@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Generic, TypeVar
 
-import torch
 from flwr.app import ArrayRecord, Context, Message
 from flwr.clientapp import ClientApp
 from torch import Tensor
@@ -37,6 +36,7 @@ from comigs.messages.order import (
 from comigs.methods import all_methods, find_method
 from comigs.mixture.adapters import adapter_parameters
 from comigs.store.state import intact_rounds, round_folder, state_root
+from comigs.threads import use_threads
 from comigs_clients.payload import (
     build_payload,
     final_reply,
@@ -111,7 +111,7 @@ def unwrap(message: Message, context: Context, kind: type[M]) -> Task[M]:
         raise Refusal("bad-order", f"there are {config.rounds} rounds", "server-round")
     hold_to(config, folder)
     if config.flower.run:  # a process of its own
-        torch.set_num_threads(config.threads or 1)
+        use_threads(config.threads or 1)
         if not (folder / "config.yaml").exists():
             write_config(config, folder)
     return Task(config, client, root, order, policy)

@@ -6,9 +6,11 @@ Each file defines `AGGREGATOR`.
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from torch import Tensor
+
+from comigs.aggregation.sizes import OwnNames, Sizes
 
 Tensors = Mapping[str, Tensor]
 Updates = Mapping[int, Tensors]
@@ -54,6 +56,18 @@ def own_names(
     return {name: tensor for name, tensor in kept.items() if name in shapes}
 
 
+class Arriving(NamedTuple):
+    """What a tensor that a client gets is about.
+
+    Attributes:
+        name: of the client's own tensor.
+        corrects: whether it is half of a LoRA pair of any rank, to be added to frozen weights.
+    """
+
+    name: str
+    corrects: bool = False
+
+
 def always(name: str) -> bool:
     return True
 
@@ -65,12 +79,19 @@ class Aggregator:
     Attributes:
         lasts: whether a tensor of this name still holds when a later round has not renewed it.
         mixed_ranks: whether clients may have different LoRA ranks.
+        averages: whether it is the mean, so that a strategy of the server, a private mean or a
+            secure sum can take its place.
+        sizes: begins an account of the bytes that `deliver` sends, for `comigs.costs.traffic`.
+        arriving: reads the name of a tensor that `deliver` sends.
     """
 
     combine: Combine
     deliver: Deliver = own_names
     lasts: Callable[[str], bool] = always
     mixed_ranks: bool = False
+    averages: bool = False
+    sizes: Callable[[], Sizes] = OwnNames
+    arriving: Callable[[str], Arriving] = Arriving
 
     def lasting(self, kept: Tensors) -> dict[str, Tensor]:
         """What of `kept` goes on to the next round, combined or abandoned."""

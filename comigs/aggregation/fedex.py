@@ -6,8 +6,10 @@ import torch
 from torch import Tensor
 
 from comigs.aggregation import Aggregator, Scale, Tensors, Updates
-from comigs.aggregation.flora import deliver, is_stack, remember, stacked
+from comigs.aggregation.flora import arriving, deliver, is_stack, remember, stacked
 from comigs.aggregation.mean import combine as mean
+from comigs.aggregation.sizes import OwnNames
+from comigs.aggregation.stacks import Stacks
 from comigs.mixture.ranks import pairs
 
 
@@ -23,4 +25,10 @@ def combine(
     return out
 
 
-AGGREGATOR = Aggregator(combine, deliver, lambda name: not is_stack(name))
+AGGREGATOR = Aggregator(
+    combine,
+    deliver,
+    lambda name: not is_stack(name),
+    sizes=lambda: Stacks(OwnNames()),
+    arriving=arriving,
+)

@@ -3,12 +3,14 @@
 Each round's stack is added to the frozen weights of every client, which then begins a new LoRA.
 """
 
+import re
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
-from comigs.aggregation import Aggregator, Scale, Tensors, Updates
+from comigs.aggregation import Aggregator, Arriving, Scale, Tensors, Updates
+from comigs.aggregation.stacks import Stacks
 from comigs.mixture.deltas import append
 from comigs.mixture.ranks import pairs
 
@@ -67,4 +69,17 @@ def deliver(
     return out
 
 
-AGGREGATOR = Aggregator(combine, deliver, lambda name: not is_stack(name), mixed_ranks=True)
+def arriving(name: str) -> Arriving:
+    """Stacks and sums correct the weights under the LoRA pair of their name."""
+    own = re.sub(r"\.(?:stack|delta)_([AB])\.", r".lora_\1.", name)
+    return Arriving(own, own != name)
+
+
+AGGREGATOR = Aggregator(
+    combine,
+    deliver,
+    lambda name: not is_stack(name),
+    mixed_ranks=True,
+    sizes=Stacks,
+    arriving=arriving,
+)

@@ -1,10 +1,11 @@
 """Nothing is combined: every client gets every client's tensors, named `<client>/<tensor>`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from comigs.aggregation import Aggregator, Scale, Tensors, Updates
+from comigs.aggregation import Aggregator, Arriving, Scale, Tensors, Updates
+from comigs.aggregation.sizes import Group, Shapes, bytes_of
 
 
 def combine(
@@ -21,4 +22,21 @@ def everyones(
     return dict(kept)
 
 
-AGGREGATOR = Aggregator(combine, everyones)
+class Everyones:
+    """Bytes of every client's latest tensors."""
+
+    def __init__(self) -> None:
+        self._of: dict[int, int] = {}
+
+    def add(self, groups: Sequence[Group]) -> None:
+        self._of |= {i: bytes_of(group.shapes) for group in groups for i in group.clients}
+
+    def to(self, shapes: Shapes, fresh: bool) -> int:
+        return sum(self._of.values())
+
+
+def arriving(name: str) -> Arriving:
+    return Arriving(name.partition("/")[2])
+
+
+AGGREGATOR = Aggregator(combine, everyones, sizes=Everyones, arriving=arriving)

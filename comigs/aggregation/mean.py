@@ -34,4 +34,4 @@ def weighted_mean(tensors: Mapping[int, Tensor], weights: Mapping[int, float]) -
     return out.to(first.dtype)
 
 
-AGGREGATOR = Aggregator(combine)
+AGGREGATOR = Aggregator(combine, averages=True)

@@ -32,6 +32,8 @@ from comigs.config.settings import RunConfig
 from comigs.data.corpus import client_names
 from comigs.errors import BadInput, ComigsError
 from comigs.report.comparison import write_comparison
+from comigs.store.eventjson import to_object
+from comigs.store.events import ClientTrained, Failed, RoundDone
 from comigs.store.metrics import events_of, final_rows
 from comigs.store.plain import from_home
 from comigs.store.strict import from_json, to_json
@@ -152,7 +154,7 @@ def _run_all(missing: list[SuiteRun], folder: Path, jobs: int, console: Console)
         workers.put(worker)
     with bars, ThreadPoolExecutor(jobs) as pool:
         task = bars.add_task("", total=len(missing))
-        futures = {pool.submit(_run_one, run.config, folder, workers): run for run in missing}
+        futures = {pool.submit(run_one, run.config, folder, workers): run for run in missing}
         try:
             for done, future in enumerate(as_completed(futures), 1):
                 label = _label(futures[future])
@@ -173,7 +175,7 @@ def _label(run: SuiteRun) -> str:
     return " ".join(part for part in (run.column, run.row, f"seed {run.config.seed}") if part)
 
 
-def _run_one(config: RunConfig, folder: Path, workers: Queue) -> str | None:
+def run_one(config: RunConfig, folder: Path, workers: Queue) -> str | None:
     """Run or continue one configuration on a free worker; return its error, if any."""
     key = config_hash(config)
     work = folder / "work" / key
@@ -183,8 +185,9 @@ def _run_one(config: RunConfig, folder: Path, workers: Queue) -> str | None:
             return error
     finally:
         workers.put(worker)
-    if failures := [e for e in events_of(work) if e["event"] == "failure" and "round" not in e]:
-        return f"client {failures[0]['name']} failed its test: {failures[0]['reason']}"
+    failures = [e for e in events_of(work) if isinstance(e, Failed) and e.round is None]
+    if failures:
+        return f"client {failures[0].name} failed its test: {failures[0].reason}"
     _keep(config, work, folder / "runs" / f"{key}.json")
     shutil.rmtree(work)
     return None
@@ -221,15 +224,16 @@ def _keep(config: RunConfig, work: Path, path: Path) -> None:
     events = events_of(work)
     parts = ["round", "loss", "valid_ppl", "seconds", "bytes_up", "bytes_down"]
     parts += ["sim_seconds", "sim_joules", "late", "dropped"]
-    trained = [e for e in events if e["event"] == "client"]
+    rounds = [to_object(event) for event in events if isinstance(event, RoundDone)]
+    trained = [event for event in events if isinstance(event, ClientTrained)]
     result = {
         "config": to_dict(config),
         "environment": json.loads((work / "environment.json").read_text()),
         "final": final_rows(work),
-        "rounds": [{k: e[k] for k in parts if k in e} for e in events if e["event"] == "round"],
-        "steps": sum(e["steps"] for e in trained),
-        "tokens": sum(e["tokens"] for e in trained),
-        "router_steps": sum(e["router_steps"] for e in trained),
-        "peer_evaluations": sum(e.get("peer_evaluations", 0) for e in trained),
+        "rounds": [{key: one[key] for key in parts if key in one} for one in rounds],
+        "steps": sum(e.steps for e in trained),
+        "tokens": sum(e.tokens for e in trained),
+        "router_steps": sum(e.router_steps for e in trained),
+        "peer_evaluations": sum(e.peer_evaluations or 0 for e in trained),
     }
     write_whole(path, to_json(result, indent=1) + "\n")

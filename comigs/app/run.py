@@ -25,8 +25,10 @@ if TYPE_CHECKING:
     from peft import PeftModel
 
     from comigs.costs.plan import Plan
+    from comigs.track.tracker import Tracker
+    from comigs_server.journal import Watcher
 
-Watcher = Callable[[dict[str, Any]], None]
+Watch = Callable[[dict[str, Any]], object]
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,8 @@ def run(
     overrides: Sequence[str] = (),
     *,
     out: str | Path | None = None,
-    watch: Watcher = lambda event: None,
+    watch: Watch = lambda event: None,
+    trackers: "Sequence[Tracker]" = (),
     **settings: Any,
 ) -> RunResult:
     """Run a federation to its end.
@@ -87,12 +90,14 @@ def run(
         source: preset name, YAML file, mapping, or None for the quickstart.
         overrides: `key=value` strings as on the command line.
         out: run folder; default runs/<name>-<time>.
-        watch: called with every event (see metrics.jsonl).
+        watch: called with every event as an object (see metrics.jsonl).
+        trackers: of your own (`comigs.track.tracker`), beside those of `log.trackers`.
         settings: top-level settings, e.g. `rounds=3`, `method="fedavg"`.
 
     Raises:
         BadInput: when the configuration, the data or the model is unusable.
         ComigsError: when the run fails.
+        Stopped: when a tracker ends it; `resume` goes on.
     """
     from comigs.app.fingerprint import at_home, write_origin
 
@@ -105,7 +110,7 @@ def run(
             config = _named(config, folder)
         write_origin(config, folder)
         write_config(config, folder)
-        return _launch(config, folder, watch)
+        return _launch(config, folder, watch, trackers)
 
 
 def plan(
@@ -144,7 +149,11 @@ def plan(
 
 
 def resume(
-    folder: str | Path, overrides: Sequence[str] = (), *, watch: Watcher = lambda event: None
+    folder: str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    watch: Watch = lambda event: None,
+    trackers: "Sequence[Tracker]" = (),
 ) -> RunResult:
     """Continue an interrupted run; the result is the one it would have had.
 
@@ -165,7 +174,7 @@ def resume(
     check_origin(config, folder)
     _check(config)
     with held(folder):
-        return _launch(config, folder, watch)
+        return _launch(config, folder, watch, trackers)
 
 
 def with_threads(config: RunConfig) -> RunConfig:
@@ -200,32 +209,48 @@ def _named(config: RunConfig, folder: Path) -> RunConfig:
 
 
 def _check(config: RunConfig) -> None:
-    from comigs_server.check import check, check_without_data
+    from comigs.track.tracker import find_trackers
+    from comigs_server.checks.run import check, check_without_data
 
+    find_trackers(config)
     (check_without_data if config.engine.name == "flower" else check)(config)
 
 
-def _launch(config: RunConfig, folder: Path, watch: Watcher) -> RunResult:
+def _launch(
+    config: RunConfig, folder: Path, watch: Watch, trackers: "Sequence[Tracker]"
+) -> RunResult:
     from comigs.report.page import write_report
+    from comigs.store.eventjson import to_object
+    from comigs.store.events import Event, FolderMade
     from comigs.store.metrics import final_rows
-    from comigs.track.tensorboard import write_events
+    from comigs.track.tracker import Trackers, find_trackers
 
     logging.getLogger("flwr").setLevel(logging.WARNING)
-    watch({"event": "folder", "folder": str(folder)})
-    write_whole(folder / "environment.json", json.dumps(_environment(), indent=2) + "\n")
-    if config.engine.name == "flower":
-        from comigs.app.submission import run_on_superlink
+    following = Trackers([*trackers, *find_trackers(config)])
 
-        run_on_superlink(config, folder, watch)
-    else:
-        _run_here(config, folder, watch)
-    if config.log.tensorboard:
-        write_events(folder)
+    def tell(event: Event) -> str | None:
+        watch(to_object(event))
+        return following.event(event)
+
+    finished = False
+    following.start(config, folder)
+    try:
+        tell(FolderMade(str(folder)))
+        write_whole(folder / "environment.json", json.dumps(_environment(), indent=2) + "\n")
+        if config.engine.name == "flower":
+            from comigs.app.submission import run_on_superlink
+
+            run_on_superlink(config, folder, tell)
+        else:
+            _run_here(config, folder, tell)
+        finished = True
+    finally:
+        following.end(finished)
     write_report([folder])
     return RunResult(folder, final_rows(folder))
 
 
-def _run_here(config: RunConfig, folder: Path, watch: Watcher) -> None:
+def _run_here(config: RunConfig, folder: Path, watch: "Watcher") -> None:
     from comigs.federation.clients import training_clients
     from comigs.federation.devices import device_classes
     from comigs_server.grids import make_grid

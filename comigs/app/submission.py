@@ -6,7 +6,7 @@ import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,28 +14,31 @@ from comigs.config.load import to_dict
 from comigs.config.settings import RunConfig
 from comigs.deploy.flowerapp import BUNDLE
 from comigs.deploy.flowercli import QUIET, ask_flwr, program
-from comigs.errors import ComigsError
-from comigs.store.strict import from_json
+from comigs.errors import ComigsError, Stopped
+from comigs.store.eventjson import from_line
+from comigs.store.events import Away, Broke, Event, Kept, Opened, Started, Submitted
 from comigs_server.app import EVENT
 from comigs_server.grids.connection import connection
-from comigs_server.journal import PASSING, Journal
+from comigs_server.journal import Journal, Watcher
 
 LOOK_SECONDS = 3.0  # between looks at a SuperLink that is away, or a run that has not ended
 AWAY_SECONDS = 600.0  # a SuperLink may be away for so long
 
 
-def run_on_superlink(config: RunConfig, folder: Path, watch: Callable[[dict], None]) -> None:
+def run_on_superlink(config: RunConfig, folder: Path, watch: Watcher) -> None:
     """Submit `config`, and write its events to `folder` until it ends; Ctrl-C stops the run.
 
     Raises:
+        Stopped: a watcher asked for it.
         ComigsError: the SuperLink does not take the run, is away for long, or the run failed.
     """
     link = connection(config.flower.superlink)
     run = submit(config, link)
-    watch({"event": "submitted", "run": run})
+    journal = Journal(folder, watch)
+    journal.tell(Submitted(run))
     try:
-        _follow(run, link, Journal(folder, watch))
-    except KeyboardInterrupt:
+        _follow(run, link, journal)
+    except (KeyboardInterrupt, Stopped):
         with contextlib.suppress(ComigsError):
             _flwr("stop", run, link)
         raise
@@ -68,23 +71,23 @@ def _follow(run: str, link: str, journal: Journal) -> None:
             if number < seen:
                 continue
             seen, away_since = number + 1, None
-            if event["event"] == "open":
-                continue
-            if event["event"] == "error":
-                reason = event["reason"]
-            elif event["event"] in PASSING:
-                journal.watch(event)
-            else:
-                if event["event"] == "start":
-                    journal.rewind(event["round"])
-                journal.write(event.pop("event"), **event)
+            if isinstance(event, Broke):
+                reason = event.reason
+            elif isinstance(event, Kept):
+                if isinstance(event, Started):
+                    journal.rewind(event.round)
+                journal.write(event)
+            elif not isinstance(event, Opened):
+                journal.tell(event)
+            if journal.stop:
+                raise Stopped(journal.stop)
         try:
             status = _flwr("ls", link, "--run-id", run)["runs"][0]["status"]
         except ComigsError as error:
             away_since = away_since or time.monotonic()
             if time.monotonic() - away_since > AWAY_SECONDS:
                 raise
-            journal.watch({"event": "away", "reason": str(error)})
+            journal.tell(Away(str(error)))
             time.sleep(LOOK_SECONDS)
             continue
         if status.startswith("finished"):
@@ -94,7 +97,7 @@ def _follow(run: str, link: str, journal: Journal) -> None:
         raise ComigsError(reason or f"the run ended as {status}; see: flwr log {run} --show")
 
 
-def _events(run: str, link: str) -> Iterator[dict[str, Any]]:
+def _events(run: str, link: str) -> Iterator[Event]:
     """Events in the log of the run, from its start until the log ends or breaks off.
 
     The first line has the word that all events have (`comigs_server.app.channel`): what a client
@@ -115,18 +118,11 @@ def _events(run: str, link: str) -> Iterator[dict[str, Any]]:
             for line in process.stdout:
                 _, found, text = line.partition(EVENT)
                 mine, _, event = text.partition(" ")
-                if found and line.endswith("\n") and mine == (word := word or mine):
-                    yield from _parsed(event)
+                whole = found and line.endswith("\n") and mine == (word := word or mine)
+                if whole and (known := from_line(event)) is not None:  # None: the log damaged it
+                    yield known
         finally:
             process.kill()
-
-
-def _parsed(text: str) -> Iterator[dict[str, Any]]:
-    """The event that `text` holds; nothing, where the log has damaged it."""
-    with contextlib.suppress(ValueError, RecursionError):
-        event = from_json(text)
-        if isinstance(event, dict) and isinstance(event.get("event"), str):
-            yield event
 
 
 def _flwr(*arguments: str) -> dict[str, Any]:

@@ -70,9 +70,9 @@ def run(
     try:
         with progress:
             if resume:
-                result = api.resume(resume, overrides, watch=progress.watch)
+                result = api.resume(resume, overrides, trackers=[progress])
             else:
-                result = api.run(source, overrides, out=out, watch=progress.watch)
+                result = api.run(source, overrides, out=out, trackers=[progress])
     except KeyboardInterrupt:
         folder = progress.folder
         hint = f"go on with: comigs run --resume {folder}" if folder else "nothing was started yet"

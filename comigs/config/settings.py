@@ -11,6 +11,7 @@ from comigs.config.flower import FlowerConfig
 from comigs.config.pools import RayConfig
 from comigs.config.privacy import FaultsConfig, PayloadConfig, PrivacyConfig
 from comigs.config.rules import at_least, folder_name, place, positive, require
+from comigs.config.strategies import find_strategy
 from comigs.errors import BadInput
 
 PerClient = int | list[int]  # one value for all clients, or one for each
@@ -139,10 +140,7 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class ServerConfig:
-    strategy: Literal[
-        "FedAvg", "FedProx", "FedAdam", "FedYogi", "FedAvgM",
-        "FedMedian", "FedTrimmedAvg", "Krum", "MultiKrum", "Bulyan",
-    ] = "FedAvg"  # Flower strategy for the shared tensors  # fmt: skip
+    strategy: str = "FedAvg"  # for the shared tensors; one of comigs/config/strategies.py
     options: dict[str, Any] = field(default_factory=dict)  # of the strategy, e.g. {eta: 0.01}
     weighting: Literal["uniform", "samples"] = "uniform"  # of clients in the average
     max_share: float | None = 0.5  # of samples: no client weighs more in a round; null: any weight
@@ -154,6 +152,7 @@ class ServerConfig:
     max_norm: float | None = None  # a client whose update is longer fails; null: absurdly long
 
     def __post_init__(self) -> None:
+        find_strategy(self.strategy)
         if self.max_share is not None:
             require(
                 0 < self.max_share <= 1, "server.max_share", self.max_share, "in (0, 1], or null"
@@ -181,6 +180,7 @@ class EngineConfig:
 @dataclass(frozen=True)
 class LogConfig:
     tensorboard: bool = True  # write TensorBoard events
+    trackers: list[str] | None = None  # more of them, e.g. [wandb]; see comigs/track
     eval_every: int = 1  # rounds between validation evaluations; 0: never
 
     def __post_init__(self) -> None:

@@ -16,6 +16,7 @@ from comigs.evaluation.perplexity import perplexity
 from comigs.federation.clients import model_of
 from comigs.methods import find_method
 from comigs.seeds import generator
+from comigs.threads import threads
 from comigs.training.bilevel import train_locally
 
 SECONDS = 2.0
@@ -43,9 +44,7 @@ def calibrate(config: RunConfig, client: int) -> Speed:
     """Measure steps of `client` on random tokens with the run's threads, uncompiled."""
     own, flops = config.for_client(client), token_flops(config, client)
     own = replace(own, train=replace(own.train, compile=False))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(config.threads or threads)
-    try:
+    with threads(config.threads or torch.get_num_threads()):
         model = model_of(config, client)
         batch = config.batch_size * config.data.seq_len
         vocabulary = skeleton(config.model.name).vocabulary
@@ -64,8 +63,6 @@ def calibrate(config: RunConfig, client: int) -> Speed:
         expert = _seconds(lambda: train(every=2))
         both = _seconds(lambda: train(every=1)) if flops.router else 0.0
         router = max(both - expert, forward)  # it is at least a forward pass
-    finally:
-        torch.set_num_threads(threads)
     return Speed(
         flops.expert * batch / expert,
         flops.router * batch / router,

@@ -155,7 +155,7 @@ def _training(config: RunConfig, client: int, count: int) -> Work:
     """The work of a round on average, with the evaluations that belong to the method."""
     steps, batch = steps_per_round(config), config.batch_size * config.data.seq_len
     router_steps = steps / config.router.every * config.router.steps
-    peers = count if find_method(config.method).aggregator == "gather" else 0
+    peers = count if find_method(config.method).peers else 0
     valid = len(data_of(config, client).valid) if peers else 0
     return Work(steps * batch, router_steps * batch, peers * valid)
 

@@ -20,7 +20,7 @@ class TokenFlops:
     """FLOPs per token at `data.seq_len`, as `torch.utils.flop_counter` counts them.
 
     Attributes:
-        expert: of an expert step; the mean over a method's alternating steps.
+        expert: of an expert step; the mean over a method's phases.
         router: of a router step of its own; 0 where there is none.
         forward: of an evaluation.
     """
@@ -93,7 +93,7 @@ def _token_flops(
         mixture = replace(mixture, recomputes=not experts.dropout)
         return mixture.forward() + mixture.backward(learns)
 
-    expert = mean(expert_step(method.alone(step)) for step in range(2)) + again
+    expert = mean(expert_step(alone) for alone in method.phases) + again
     if router.grad == "first_order":  # see comigs/training/hypergradient.py
         one = forward + whole.backward(is_router, held=everything)
         router_step = 3 * one + 3 * router.inner_steps * expert

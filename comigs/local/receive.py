@@ -1,19 +1,17 @@
 """What a client does with the tensors that the server sent."""
 
-import re
 from collections.abc import Mapping
 
 import torch
 from peft import PeftModel
 from torch import Tensor
 
+from comigs.aggregation import find_aggregator
 from comigs.errors import Refusal
 from comigs.methods import find_method
 from comigs.methods.arrival import Arrival
 from comigs.methods.base import Method
 from comigs.mixture.adapters import adapter_parameters, load_adapter_tensors, start_empty_components
-
-_CORRECTION = re.compile(r"\.(?:stack|delta)_([AB])\.")
 
 
 def receive(arrival: Arrival) -> dict[str, float]:
@@ -48,11 +46,9 @@ def check_arrived(method: Method, model: PeftModel, shared: Mapping[str, Tensor]
         Refusal: for a tensor that the method does not share, of another kind or shape, or with
             NaN or infinity.
     """
-    parameters = adapter_parameters(model)
+    parameters, arriving = adapter_parameters(model), find_aggregator(method.aggregator).arriving
     for name, tensor in shared.items():
-        own = name.partition("/")[2] if method.aggregator == "gather" else name
-        corrects = _CORRECTION.search(own) and method.aggregator in ("flora", "fedex")
-        own = _CORRECTION.sub(r".lora_\1.", own) if corrects else own
+        own, corrects = arriving(name)
         if not method.shares(own):
             raise _refuse(name, "is not shared by this method")
         if own not in parameters:

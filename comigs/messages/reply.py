@@ -112,20 +112,21 @@ def read_hello(text: object) -> Hello:
     return _read(Hello.model_validate, _object(text))
 
 
-def read_reported(metrics: dict[str, Any]) -> dict[str, Any]:
-    """What was told, by its names in messages. Raises: Broken."""
-    return _read(Reported.model_validate, metrics).model_dump(by_alias=True, exclude_unset=True)
+def read_reported(metrics: dict[str, Any]) -> Reported:
+    """Raises: Broken."""
+    reported: Reported = _read(Reported.model_validate, metrics)
+    return reported
 
 
-def read_rows(text: object, names: Collection[str]) -> list[dict[str, Any]]:
+def read_rows(text: object, names: Collection[str]) -> list[TestRow]:
     """The rows of a final report, each of another of these test streams. Raises: Broken."""
-    rows = _read(_ROWS.validate_python, _object(text))
+    rows: list[TestRow] = _read(_ROWS.validate_python, _object(text))
     told = [row.name for row in rows]
     if stranger := next((name for name in told if name not in names), None):
         raise Broken(f"reports on {stranger!r}, which is not its own")
     if len(set(told)) < len(told):
         raise Broken("reports twice on one client")
-    return [row.model_dump(exclude_unset=True) for row in rows]
+    return rows
 
 
 def _object(text: object) -> Any:

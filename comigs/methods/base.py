@@ -79,12 +79,12 @@ class Method:
         learns: which tensors are trained at all; the others keep their start.
         router: how routers learn: as `router.*` says, in the same way but on training text, or
             jointly with the experts, in the same steps.
-        alone: given a local step's number over all rounds, the expert that it trains alone;
-            None for the whole mixture.
+        phases: what the local steps train in turn: one expert alone, or (None) the whole mixture.
         receive: puts what the server sent into the client's model, before a round and at the end;
             None to copy it. Returns metrics.
         finish: personalises the final model once more, at the very end.
         restarts: whether a client begins a new LoRA in every round in which something arrives.
+        peers: whether each device evaluates every other's model on its validation text in a round.
         feedback: whether what a codec did not send of an update still means the same in the next
             round, so that it is added there; not where the server changes the basis, or where an
             update is the difference to the client's own last one and makes up for it anyway.
@@ -105,10 +105,11 @@ class Method:
     pooled: bool = False
     learns: Callable[[str], bool] = everything
     router: Literal["configured", "train", "joint"] = "configured"
-    alone: Callable[[int], str | None] = lambda step: None
+    phases: tuple[str | None, ...] = (None,)
     receive: "Callable[[Arrival], dict[str, float]] | None" = None
     finish: "Callable[[Arrival], dict[str, float]] | None" = None
     restarts: bool = False
+    peers: bool = False
     feedback: bool = True
     penalty: "Callable[[Mapping[str, nn.Parameter]], Tensor] | None" = None
     prune: "Callable[[Tensors, Tensors], int] | None" = None

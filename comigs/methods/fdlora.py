@@ -84,7 +84,7 @@ METHOD = Method(
     paper="arXiv 2406.07925",
     summary="a global and a local LoRA, trained in turn, fused at the end on validation text",
     experts=lambda experts: replace(experts, routed=False),
-    alone=lambda step: (GLOBAL, LOCAL)[step % 2],
+    phases=(GLOBAL, LOCAL),
     finish=finish,
     accepts=one_of_each,
 )

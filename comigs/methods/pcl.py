@@ -57,6 +57,7 @@ METHOD = Method(
     aggregator="gather",
     experts=unrouted_generalists,
     receive=receive,
+    peers=True,
     feedback=False,
     accepts=same_experts,
 )

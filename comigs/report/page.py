@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from jinja2 import ChainableUndefined, Environment, PackageLoader, Template
@@ -16,9 +16,21 @@ from comigs.errors import BadInput
 from comigs.methods import all_methods
 from comigs.report.plots import Picture, Series, lines, stacked
 from comigs.report.simulated import Kind, kinds_of_device
+from comigs.store.events import (
+    ClientTrained,
+    Damaged,
+    Dropped,
+    Ended,
+    Event,
+    Failed,
+    Late,
+    RoundDone,
+    Started,
+)
 from comigs.store.metrics import damaged_lines, events_of, final_rows, gain
 from comigs.store.whole import write_whole
 
+E = TypeVar("E", bound=Event)
 NUMBERS = (
     *("pretrained", "before", "after", "bytes_up", "bytes_down"),
     *("seconds", "trainable", "communicated"),
@@ -34,27 +46,44 @@ class Run:
     config_text: str
     config: dict[str, Any]
     environment: dict[str, Any]
-    events: list[dict[str, Any]]
+    events: list[Event]
     damaged: list[int]  # lines of metrics.jsonl
 
-    def of(self, *kinds: str) -> list[dict[str, Any]]:
-        return [event for event in self.events if event["event"] in kinds]
+    def of(self, kind: type[E]) -> list[E]:
+        return [event for event in self.events if isinstance(event, kind)]
+
+    @property
+    def rounds(self) -> list[RoundDone]:
+        return self.of(RoundDone)
+
+    @property
+    def ends(self) -> list[Ended]:
+        return self.of(Ended)
+
+    @property
+    def missed(self) -> list[Late | Dropped]:
+        return [event for event in self.events if isinstance(event, Late | Dropped)]
+
+    @property
+    def troubles(self) -> list[Failed | Damaged]:
+        return [event for event in self.events if isinstance(event, Failed | Damaged)]
 
     @property
     def finished(self) -> bool:
-        return [event["event"] for event in self.of("start", "end")][-1:] == ["end"]
+        ends = [event for event in self.events if isinstance(event, Started | Ended)]
+        return bool(ends) and isinstance(ends[-1], Ended)
 
     @property
     def done(self) -> int:
-        return max((event["round"] for event in self.of("round")), default=0)
+        return max((event.round for event in self.rounds), default=0)
 
     @property
     def planned(self) -> int | None:
-        return next((e["rounds"] for e in reversed(self.of("start"))), self.config.get("rounds"))
+        return next((e.rounds for e in reversed(self.of(Started))), self.config.get("rounds"))
 
     @property
     def method(self) -> str:
-        return str(self.config.get("method") or next((e["method"] for e in self.of("start")), "?"))
+        return str(self.config.get("method") or next((e.method for e in self.of(Started)), "?"))
 
     @property
     def summary(self) -> str:
@@ -113,7 +142,7 @@ def write_report(runs: Sequence[Path]) -> Path:
     loaded = [_load(Path(folder)) for folder in runs]
     if len({run.label for run in loaded}) < len(loaded):
         loaded = [replace(run, label=str(run.folder)) for run in loaded]
-    pictures = _pictures(loaded[0]) if len(loaded) == 1 else _compared(loaded)
+    pictures = pictures_of(loaded[0]) if len(loaded) == 1 else _compared(loaded)
     page = _template().render(
         runs=loaded,
         pictures=[picture for picture in pictures if picture],
@@ -187,16 +216,17 @@ def _read(path: Path) -> str:
     return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
 
 
-def _points(events: list[dict[str, Any]], key: str) -> list[tuple[float, float]]:
-    return [(e["round"], e[key]) for e in events if e.get(key) is not None]
+def _points(events: Sequence[RoundDone | ClientTrained], key: str) -> list[tuple[float, float]]:
+    points = ((float(event.round), getattr(event, key)) for event in events)
+    return [(at, value) for at, value in points if isinstance(value, int | float)]
 
 
-def _summed(events: list[dict[str, Any]], *keys: str) -> list[tuple[float, float]]:
+def _summed(events: Sequence[RoundDone], *keys: str) -> list[tuple[float, float]]:
     """Megabytes of all rounds so far."""
-    total, points = 0.0, []
+    total, points = 0.0, list[tuple[float, float]]()
     for event in events:
-        total += sum(event.get(key) or 0 for key in keys)
-        points.append((event["round"], total / 1e6))
+        total += sum(getattr(event, key) for key in keys)
+        points.append((event.round, total / 1e6))
     return points
 
 
@@ -208,18 +238,19 @@ TRAFFIC = "Traffic of all clients added up; what the final test fetches is not i
 SPENT = "Client-level epsilon of the shared tensors at the delta of the configuration."
 
 
-def _pictures(run: Run) -> list[Picture | None]:
+def pictures_of(run: Run) -> list[Picture | None]:
     """Pictures of one run, one line per client."""
-    names = {e["client"]: e["name"] for e in sorted(run.of("client"), key=lambda e: e["client"])}
-    by_client = {c: [e for e in run.of("client") if e["client"] == c] for c in names}
+    trained = run.of(ClientTrained)
+    names = {e.client: e.name for e in sorted(trained, key=lambda e: e.client)}
+    by_client = {c: [e for e in trained if e.client == c] for c in names}
 
     def series(key: str) -> list[Series]:
         return [Series(names[c], _points(by_client[c], key), i) for i, c in enumerate(names)]
 
-    rounds = run.of("round")
+    rounds = run.rounds
     workers = (run.config.get("engine") or {}).get("workers") or 1
-    wall = [e["seconds"] for e in rounds]
-    work = [min(e["seconds"], e.get("compute_seconds", 0) / workers) for e in rounds]
+    wall = [e.seconds for e in rounds]
+    work = [min(e.seconds, e.compute_seconds / workers) for e in rounds]
     shared = f", shared by {workers} workers" if workers > 1 else ""
     sent = [
         Series("clients to server", _summed(rounds, "bytes_up"), 0),
@@ -232,7 +263,7 @@ def _pictures(run: Run) -> list[Picture | None]:
         lines(sent, "Bytes sent", TRAFFIC, "MB since the start"),
         lines(spent, "Privacy spent", SPENT, "epsilon"),
         stacked(
-            [e["round"] for e in rounds],
+            [e.round for e in rounds],
             [("compute", work), ("overhead", [a - b for a, b in zip(wall, work, strict=True)])],
             "Time per round",
             f"Compute: the clients' training and evaluation{shared}. Overhead: all the rest.",
@@ -243,8 +274,8 @@ def _pictures(run: Run) -> list[Picture | None]:
 def _compared(runs: list[Run]) -> list[Picture | None]:
     """Pictures of several runs, one line per run."""
 
-    def series(points: Callable[[list[dict[str, Any]]], list[tuple[float, float]]]) -> list[Series]:
-        return [Series(run.label, points(run.of("round")), i) for i, run in enumerate(runs)]
+    def series(points: Callable[[list[RoundDone]], list[tuple[float, float]]]) -> list[Series]:
+        return [Series(run.label, points(run.rounds), i) for i, run in enumerate(runs)]
 
     valid, loss, seconds = (
         series(lambda events, key=key: _points(events, key))  # type: ignore[misc]

@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from statistics import mean
-from typing import Any
+
+from comigs.store.events import ClientTrained, Dropped, Event, Late
 
 
 @dataclass
@@ -28,18 +29,18 @@ class Kind:
         return mean(seconds) if seconds else None
 
 
-def kinds_of_device(events: Iterable[dict[str, Any]]) -> list[Kind]:
+def kinds_of_device(events: Iterable[Event]) -> list[Kind]:
     """Sum up the events of simulated clients, by the name of their device; [] without any."""
     kinds: dict[str, Kind] = {}
     for event in events:
-        if event["event"] not in ("client", "late", "dropped") or "device" not in event:
+        if not isinstance(event, ClientTrained | Late | Dropped) or event.device is None:
             continue
-        kind = kinds.setdefault(event["device"], Kind(event["device"]))
-        kind.clients.add(event["client"])
-        kind.late += event["event"] == "late"
-        kind.lost += event["event"] == "dropped"
-        if event["event"] == "client":
-            kind.joules += event["sim_joules"]
+        kind = kinds.setdefault(event.device, Kind(event.device))
+        kind.clients.add(event.client)
+        kind.late += isinstance(event, Late)
+        kind.lost += isinstance(event, Dropped)
+        if isinstance(event, ClientTrained):
+            kind.joules += event.sim_joules or 0.0
             for part in ("down", "compute", "up"):
-                getattr(kind, part).append(event[f"sim_{part}"])
+                getattr(kind, part).append(getattr(event, f"sim_{part}"))
     return sorted(kinds.values(), key=lambda kind: kind.name)

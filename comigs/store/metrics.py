@@ -1,53 +1,52 @@
-"""The final table of a run, from its metrics.jsonl."""
+"""The events of a run folder, and the final table, from its metrics.jsonl."""
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from comigs.store.eventjson import from_line, to_object
+from comigs.store.events import Evaluated, Event
 from comigs.store.plain import MIB, read_plain
-from comigs.store.strict import from_json
 
 METRICS = "metrics.jsonl"
 MOST = 4096 * MIB  # bytes
 
 
-def events_of(folder: Path) -> list[dict[str, Any]]:
-    """Events of a run; lines that cannot be read are left out (`damaged_lines`)."""
-    return [event for event in _lines(folder) if event is not None]
+class Line(NamedTuple):
+    """One line, without its end; None for one that holds no event."""
+
+    text: bytes
+    event: Event | None
 
 
-def damaged_lines(folder: Path) -> list[int]:
-    """Numbers, from 1, of the lines of metrics.jsonl that hold no event.
-
-    A last line that a kill cut off is none: its event comes again.
-    """
-    lines = _lines(folder)
-    return [number for number, event in enumerate(lines, 1) if event is None]
-
-
-def _lines(folder: Path) -> list[dict[str, Any] | None]:
+def lines_of(folder: Path) -> list[Line]:
+    """The lines of metrics.jsonl; a last one that a kill cut off is none: its event comes again."""
     path = folder / METRICS
     if not path.exists():
         return []
-    *lines, last = read_plain(path, folder, MOST).split(b"\n")
-    return [_event(line) for line in lines] + ([event] if (event := _event(last)) else [])
+    *whole, last = read_plain(path, folder, MOST).split(b"\n")
+    lines = [Line(text, from_line(text)) for text in whole]
+    return lines + ([Line(last, event)] if (event := from_line(last)) else [])
 
 
-def _event(line: bytes) -> dict[str, Any] | None:
-    try:
-        event = from_json(line)
-    except (ValueError, RecursionError):
-        return None
-    return event if isinstance(event, dict) and isinstance(event.get("event"), str) else None
+def events_of(folder: Path) -> list[Event]:
+    """Events of a run; lines that cannot be read are left out (`damaged_lines`)."""
+    return [line.event for line in lines_of(folder) if line.event is not None]
+
+
+def damaged_lines(folder: Path) -> list[int]:
+    """Numbers, from 1, of the lines of metrics.jsonl that hold no event."""
+    return [number for number, line in enumerate(lines_of(folder), 1) if line.event is None]
 
 
 def final_rows(folder: Path) -> list[dict[str, Any]]:
-    """One row per client of a finished run, in the clients' order; [] if it is not finished."""
-    rows = [e for e in events_of(folder) if e["event"] == "final"]
-    return sorted(rows, key=lambda row: (row["client"], row["name"]))
+    """One row per test stream, in the clients' order; [] for a run that is not finished."""
+    tested = [event for event in events_of(folder) if isinstance(event, Evaluated)]
+    return [to_object(row) for row in sorted(tested, key=lambda row: (row.client, row.name))]
 
 
-def gain(row: dict[str, Any]) -> float | None:
+def gain(row: Mapping[str, Any]) -> float | None:
     """How many times lower a client's perplexity has become; None where that is no number."""
     before, after = row.get("pretrained"), row.get("after")
     if not before or not after or not math.isfinite(before) or math.isnan(after):

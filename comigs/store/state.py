@@ -62,10 +62,10 @@ def write_state(
         checksums = {}
         for stem, group in tensors.items():
             name = f"{stem}.safetensors"
-            checksums[name] = _save(folder / name, group)
+            checksums[name] = save_tensors(folder / name, group)
         body = {"round": round_number, "meta": meta, "sha256": checksums}
         body["self"] = _digest(body)
-        _write(folder / "state.json", (json.dumps(body, indent=1) + "\n").encode())
+        write_file(folder / "state.json", (json.dumps(body, indent=1) + "\n").encode())
 
     _write_folder(root, round_number, fill)
 
@@ -79,7 +79,7 @@ def write_files(root: Path, round_number: int, files: Iterable[tuple[str, bytes]
 
     def fill(folder: Path) -> None:
         for name, data in files:
-            _write(folder / name, data)
+            write_file(folder / name, data)
 
     _write_folder(root, round_number, fill)
 
@@ -167,7 +167,7 @@ def _digest(body: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
-def _save(path: Path, tensors: dict[str, Tensor]) -> str:
+def save_tensors(path: Path, tensors: dict[str, Tensor]) -> str:
     """Write straight from the tensors' memory, with no copy; return the file's checksum."""
     try:
         save_file({k: v.contiguous() for k, v in sorted(tensors.items())}, path)
@@ -178,7 +178,7 @@ def _save(path: Path, tensors: dict[str, Tensor]) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _write(path: Path, data: bytes) -> None:
+def write_file(path: Path, data: bytes) -> None:
     with open(path, "wb") as file:
         file.write(data)
         file.flush()

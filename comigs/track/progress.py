@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, assert_never
 
 from rich.console import Console
 from rich.markup import escape
@@ -11,6 +11,30 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bars
 from rich.table import Table
 
+from comigs.config.settings import RunConfig
+from comigs.store.events import (
+    Abandoned,
+    Away,
+    Broke,
+    ClientTrained,
+    Damaged,
+    Dropped,
+    Ended,
+    Evaluated,
+    EvaluationStarted,
+    Event,
+    Failed,
+    FolderMade,
+    Late,
+    LinesDamaged,
+    Opened,
+    Refused,
+    RoundDone,
+    RoundStarted,
+    Started,
+    Submitted,
+    Waiting,
+)
 from comigs.store.metrics import gain
 from comigs.track.narrow import fitting
 
@@ -51,103 +75,85 @@ class Progress:
     ) -> None:
         self.bars.stop()
 
-    def watch(self, event: dict[str, Any]) -> None:
+    def start(self, config: RunConfig, folder: Path) -> None:
+        pass
+
+    def end(self, finished: bool) -> None:
+        pass
+
+    def event(self, event: Event) -> None:
         """Show one event."""
-        handler = getattr(self, "_on_" + event["event"].replace(" ", "_"), None)
-        if handler:
-            handler(event)
+        match event:
+            case FolderMade():
+                self.folder = event.folder
+                self._say(f"run folder {event.folder}", markup=False)
+            case Submitted():
+                self._say(f"Flower run {event.run}; the SuperLink's flower-superexec starts it")
+                self.bars.update(self.rounds, note="submitted")
+            case Waiting():
+                note = f"waiting for clients: {event.clients} of {event.of} are there"
+                self.bars.update(self.rounds, note=note)
+                if not self.console.is_terminal:
+                    self._say(note)
+            case Away():
+                self.bars.update(self.rounds, note="[yellow]the SuperLink is away[/yellow]")
+            case Started():
+                self._started(event)
+            case RoundStarted():
+                self.bars.reset(self.clients, total=event.clients, visible=True, note="")
+            case EvaluationStarted():
+                self.bars.update(self.rounds, note="testing the final models")
+                self.bars.reset(self.clients, total=event.clients, visible=True, note="")
+            case ClientTrained():
+                speed = event.tokens / max(event.train_seconds, 1e-9)
+                note = f"{escape(event.name)}: loss {event.loss:.3f}, {speed:,.0f} tokens/s"
+                self.bars.update(self.clients, advance=1, note=note)
+            case Evaluated():
+                self.bars.update(self.clients, advance=1, note=escape(event.name))
+            case RoundDone():
+                note = ", ".join(_notes(event))
+                self.bars.update(self.rounds, completed=event.round, note=note)
+                if not self.console.is_terminal:
+                    self._say(f"round {event.round}: {note}")
+            case Dropped():
+                self.bars.update(self.clients, advance=1)
+            case Failed():
+                self._failed(event)
+            case Refused():
+                self._trouble("red", f"{event.name} is refused", event.reason)
+            case Damaged():
+                reason = f"{event.reason}; falling back to the round before"
+                self._trouble("yellow", f"round {event.round} cannot be used", reason)
+            case LinesDamaged():
+                lines = ", ".join(map(str, event.lines[:5]))
+                reason = f"what is readable goes on, the file as it was is {event.kept}"
+                self._trouble("yellow", f"metrics.jsonl, line {lines}: damaged", reason)
+            case Abandoned():
+                self._trouble("yellow", f"round {event.round} is abandoned", event.reason)
+            case Late() | Ended() | Opened() | Broke():
+                pass
+            case _:
+                assert_never(event)
 
-    def _on_folder(self, event: dict[str, Any]) -> None:
-        self.folder = event["folder"]
-        self.console.print(f"run folder {self.folder}", highlight=False, markup=False)
-
-    def _on_submitted(self, event: dict[str, Any]) -> None:
-        self.console.print(
-            f"Flower run {event['run']}; the SuperLink's flower-superexec starts it",
-            highlight=False,
-            soft_wrap=True,
-        )
-        self.bars.update(self.rounds, note="submitted")
-
-    def _on_waiting(self, event: dict[str, Any]) -> None:
-        note = f"waiting for clients: {event['clients']} of {event['of']} are there"
-        self.bars.update(self.rounds, note=note)
-        if not self.console.is_terminal:
-            self.console.print(note, highlight=False)
-
-    def _on_away(self, event: dict[str, Any]) -> None:
-        self.bars.update(self.rounds, note="[yellow]the SuperLink is away[/yellow]")
-
-    def _on_start(self, event: dict[str, Any]) -> None:
-        names = ", ".join(event["clients"][:MANY])
-        if (count := len(event["clients"])) > MANY:
+    def _started(self, event: Started) -> None:
+        names = ", ".join(event.clients[:MANY])
+        if (count := len(event.clients)) > MANY:
             names = f"{count:,} clients"
-        self.console.print(f"{event['method']} on {names}", highlight=False, markup=False)
-        if event["round"]:
-            self.console.print(f"going on after round {event['round']}", highlight=False)
-        self.bars.update(
-            self.rounds, total=event["rounds"], completed=event["round"], note="starting"
-        )
+        self._say(f"{event.method} on {names}", markup=False)
+        if event.round:
+            self._say(f"going on after round {event.round}")
+        self.bars.update(self.rounds, total=event.rounds, completed=event.round, note="starting")
 
-    def _on_round_started(self, event: dict[str, Any]) -> None:
-        self.bars.reset(self.clients, total=event["clients"], visible=True, note="")
-
-    def _on_evaluation_started(self, event: dict[str, Any]) -> None:
-        self.bars.update(self.rounds, note="testing the final models")
-        self.bars.reset(self.clients, total=event["clients"], visible=True, note="")
-
-    def _on_client(self, event: dict[str, Any]) -> None:
-        speed = event["tokens"] / max(event["train_seconds"], 1e-9)
-        note = f"{escape(event['name'])}: loss {event['loss']:.3f}, {speed:,.0f} tokens/s"
-        self.bars.update(self.clients, advance=1, note=note)
-
-    def _on_final(self, event: dict[str, Any]) -> None:
-        self.bars.update(self.clients, advance=1, note=escape(event["name"]))
-
-    def _on_failure(self, event: dict[str, Any]) -> None:
-        where = f"round {event['round']}: " if "round" in event else ""
-        self.console.print(
-            f"[red]{where}client {escape(event['name'])} failed:[/red] {escape(event['reason'])}",
-            highlight=False,
-        )
+    def _failed(self, event: Failed) -> None:
+        where = "" if event.round is None else f"round {event.round}: "
+        self._trouble("red", f"{where}client {event.name} failed", event.reason)
         self.bars.update(self.clients, advance=1)
 
-    def _on_dropped(self, event: dict[str, Any]) -> None:
-        self.bars.update(self.clients, advance=1)
+    def _trouble(self, colour: str, what: str, reason: str) -> None:
+        self._say(f"[{colour}]{escape(what)}:[/{colour}] {escape(reason)}")
 
-    def _on_damaged(self, event: dict[str, Any]) -> None:
-        self.console.print(
-            f"[yellow]round {event['round']} cannot be used:[/yellow] {escape(event['reason'])}; "
-            "falling back to the round before",
-            highlight=False,
-        )
-
-    def _on_refused(self, event: dict[str, Any]) -> None:
-        self.console.print(
-            f"[red]{escape(event['name'])} is refused:[/red] {escape(event['reason'])}",
-            highlight=False,
-        )
-
-    def _on_damaged_lines(self, event: dict[str, Any]) -> None:
-        lines = ", ".join(map(str, event["lines"][:5]))
-        self.console.print(
-            f"[yellow]metrics.jsonl, line {lines}: damaged;[/yellow] what is readable goes on, the "
-            f"file as it was is {escape(event['kept'])}",
-            highlight=False,
-            soft_wrap=True,
-        )
-
-    def _on_abandoned(self, event: dict[str, Any]) -> None:
-        self.console.print(
-            f"[yellow]round {event['round']} is abandoned:[/yellow] {escape(event['reason'])}",
-            highlight=False,
-        )
-
-    def _on_round(self, event: dict[str, Any]) -> None:
-        note = ", ".join(_notes(event))
-        self.bars.update(self.rounds, completed=event["round"], note=note)
-        if not self.console.is_terminal:
-            self.console.print(f"round {event['round']}: {note}", highlight=False, soft_wrap=True)
+    def _say(self, text: str, markup: bool = True) -> None:
+        self.console.print(text, highlight=False, markup=markup, soft_wrap=True)
 
     def table(self, rows: list[dict[str, Any]], folder: Path) -> None:
         """Print the final table of a run to standard output."""
@@ -161,20 +167,22 @@ class Progress:
         out.print(f"{folder}/report.html", highlight=False, soft_wrap=True, markup=False)
 
 
-def _notes(event: dict[str, Any]) -> Iterator[str]:
+def _notes(event: RoundDone) -> Iterator[str]:
     """What is worth telling of a round."""
-    if event["loss"] is not None:
-        yield f"loss {event['loss']:.3f}"
-    if event["valid_ppl"] is not None:
-        yield f"valid ppl {event['valid_ppl']:.1f}"
-    yield f"{event['tokens_per_second']:,.0f} tokens/s"
-    if event.get("epsilon") is not None:
-        yield f"epsilon {event['epsilon']:.2f}"
-    if "sim_clock" in event:
-        clock = event["sim_clock"]
+    if event.loss is not None:
+        yield f"loss {event.loss:.3f}"
+    if event.valid_ppl is not None:
+        yield f"valid ppl {event.valid_ppl:.1f}"
+    yield f"{event.tokens_per_second:,.0f} tokens/s"
+    if isinstance(event.epsilon, float):
+        yield f"epsilon {event.epsilon:.2f}"
+    if (clock := event.sim_clock) is not None:
         yield f"simulated {clock:.1f} s" if clock < 120 else f"simulated {clock / 60:,.1f} min"
-        yield from (f"{event[kind]} {kind}" for kind in ("late", "dropped") if event[kind])
-        if event["abandoned"]:
+        if event.late:
+            yield f"{event.late} late"
+        if event.dropped:
+            yield f"{event.dropped} dropped"
+        if event.abandoned:
             yield "[yellow]abandoned: too few updates in time[/yellow]"
 
 

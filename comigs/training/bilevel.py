@@ -75,7 +75,7 @@ def train_group(
     for i in range(steps):
         at = (round_number - 1) * steps + i
         rate = learning_rate(config.train.schedule, config.train.lr, at, total)
-        alone = method.alone(at)
+        alone = method.phases[at % len(method.phases)]
         parts = [learner.expert_part(alone) for learner in learners]
         with ExitStack() as levels:
             if alone:

@@ -9,14 +9,14 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Any
 
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from comigs.config.load import load_config, write_config
 from comigs.errors import ComigsError
-from comigs.store.strict import to_json
+from comigs.store.eventjson import to_line
+from comigs.store.events import Broke, Event, Opened
 from comigs.track.progress import Progress
 from comigs_server.journal import Journal
 from comigs_server.loop import run_rounds
@@ -38,15 +38,15 @@ def main(grid: Grid, context: Context) -> None:
     write_config(config, folder)
     show, mark = Progress(), EVENT + channel(folder)
 
-    def tell(event: dict[str, Any]) -> None:
-        show.watch(event)
-        print(f"{mark} {to_json(event)}", flush=True)
+    def tell(event: Event) -> None:
+        show.event(event)
+        print(f"{mark} {to_line(event)}", end="", flush=True)
 
-    tell({"event": "open"})
+    tell(Opened())
     try:
         run_rounds(grid, config, folder, Journal(folder, tell))
     except ComigsError as error:
-        tell({"event": "error", "reason": str(error)})
+        tell(Broke(str(error)))
         raise
 
 

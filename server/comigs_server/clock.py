@@ -15,6 +15,7 @@ from comigs.costs.trip import trip
 from comigs.federation.clients import steps_per_round
 from comigs.federation.devices import profile_of
 from comigs.federation.selection import drops_out
+from comigs.messages.reply import Reported
 
 
 @dataclass(frozen=True)
@@ -52,17 +53,18 @@ def lost_devices(config: RunConfig, number: int, down: Mapping[int, int]) -> dic
     return lost
 
 
-def times_of(config: RunConfig, event: Mapping[str, Any]) -> dict[str, Any]:
-    """Simulated seconds and joules of a client's round, for its event; {} without devices.
+def trip_of(config: RunConfig, client: int, said: Reported, up: int, down: int) -> dict[str, Any]:
+    """The simulated fields of a client's event; {} without devices.
 
     The evaluation that only `log.eval_every` asks for is not in them.
+
+    Args:
+        up, down: bytes that it sent and fetched.
     """
-    if (profile := profile_of(config, event["client"])) is None:
+    if (profile := profile_of(config, client)) is None:
         return {}
-    one = trip(
-        config, event["client"], event["bytes_down"], event["bytes_up"], event["tokens"],
-        event["router_tokens"], event.get("peer_evaluation_tokens", 0),
-    )  # fmt: skip
+    peers = said.peer_evaluation_tokens or 0
+    one = trip(config, client, down, up, said.tokens, said.router_tokens, peers)
     return {
         "device": profile.name,
         "sim_down": one.down,

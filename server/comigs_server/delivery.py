@@ -1,9 +1,7 @@
-"""What each client gets of the tensors that the server keeps, and which nodes get a message."""
+"""What each client gets of the tensors that the server keeps."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
-from types import SimpleNamespace
-from typing import Any
 
 from torch import Tensor
 
@@ -25,9 +23,3 @@ def sharer(config: RunConfig, progress: Progress) -> Callable[[Client], dict[str
         return deliver(progress.shared, client.shapes, scale, fresh)
 
     return share_of
-
-
-def nodes_of(clients: Sequence[Client]) -> Any:
-    """What a strategy sees of the grid: only the nodes that take part."""
-    nodes = [client.node for client in clients]
-    return SimpleNamespace(get_node_ids=lambda: nodes)

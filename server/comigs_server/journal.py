@@ -4,20 +4,14 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from comigs.errors import ComigsError
-from comigs.store.metrics import damaged_lines, events_of
-from comigs.store.strict import to_json
+from comigs.store.eventjson import to_line
+from comigs.store.events import Event, Kept, LinesDamaged, Passing
+from comigs.store.metrics import METRICS, lines_of
 from comigs.store.whole import append, write_whole
 
-PASSING = (  # told, but not kept
-    *("waiting", "refused", "damaged lines"),
-    *("round started", "evaluation started"),
-)
-
-Event = dict[str, Any]
-Watcher = Callable[[Event], None]
+Watcher = Callable[[Event], str | None]  # returns why the run should stop, or None
 
 
 class Journal:
@@ -26,21 +20,27 @@ class Journal:
     Args:
         folder: the run folder.
         watch: called with each event, e.g. to draw progress.
+
+    Attributes:
+        stop: why a watcher wants the run to stop; empty while it may go on.
     """
 
     def __init__(self, folder: Path, watch: Watcher = lambda event: None) -> None:
-        self.path, self.watch = folder / "metrics.jsonl", watch
+        self.path, self._watch, self.stop = folder / METRICS, watch, ""
 
-    def write(self, event: str, **fields: Any) -> None:
-        """Append one event and tell the watcher.
+    def write(self, event: Kept) -> None:
+        """Append one event and tell it.
 
         Raises:
             ComigsError: when it cannot be written, e.g. because the disk is full.
         """
-        record = {"event": event, **fields}
         with self._writing():
-            append(self.path, to_json(record) + "\n")
-        self.watch(record)
+            append(self.path, to_line(event))
+        self._show(event)
+
+    def tell(self, event: Passing) -> None:
+        """Tell an event that is not kept."""
+        self._show(event)
 
     def rewind(self, round_number: int) -> None:
         """Drop what was written after `round_number` was complete, before redoing it.
@@ -48,15 +48,22 @@ class Journal:
         Events without a round belong to the final evaluation and the end: they come again. A file
         with damaged lines is kept beside it.
         """
-        folder = self.path.parent
-        kept = [e for e in events_of(folder) if e.get("round", math.inf) <= round_number]
-        damaged = damaged_lines(folder)
+        lines = lines_of(self.path.parent)
+        kept = [
+            line.text + b"\n"
+            for line in lines
+            if line.event and _round_of(line.event) <= round_number
+        ]
+        damaged = [number for number, line in enumerate(lines, 1) if not line.event]
         with self._writing():
             if damaged:
-                aside = folder / f"metrics.damaged.{round_number}.jsonl"
+                aside = self.path.with_name(f"metrics.damaged.{round_number}.jsonl")
                 write_whole(aside, self.path.read_bytes())
-                self.watch({"event": "damaged lines", "lines": damaged, "kept": str(aside)})
-            write_whole(self.path, "".join(to_json(e) + "\n" for e in kept))
+                self.tell(LinesDamaged(damaged, str(aside)))
+            write_whole(self.path, b"".join(kept))
+
+    def _show(self, event: Event) -> None:
+        self.stop = self.stop or self._watch(event) or ""
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -65,3 +72,8 @@ class Journal:
         except OSError as error:
             reason = error.strerror or error
             raise ComigsError(f"{self.path} could not be written: {reason}") from error
+
+
+def _round_of(event: Event) -> float:
+    number = getattr(event, "round", None)
+    return math.inf if number is None else number

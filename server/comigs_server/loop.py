@@ -5,11 +5,13 @@ from pathlib import Path
 from flwr.serverapp import Grid
 
 from comigs.config.settings import RunConfig
-from comigs.costs.traffic import FROM_THE_START
+from comigs.config.strategies import find_strategy
+from comigs.errors import Stopped
 from comigs.local.round import start_of
 from comigs.methods import find_method
+from comigs.store.events import Ended, Started
 from comigs.store.state import write_state
-from comigs_server.combine.strategy import make_strategy, restore_memory, strategy_memory
+from comigs_server.combine.rule import make_rule
 from comigs_server.evaluation import evaluate
 from comigs_server.fleet.registry import Registry
 from comigs_server.journal import Journal
@@ -27,25 +29,28 @@ def run_rounds(grid: Grid, config: RunConfig, folder: Path, journal: Journal) ->
 
     Raises:
         ComigsError: when fewer than `server.min_clients` answer; the last good round is saved.
+        Stopped: a watcher asked for it.
     """
     clients = Registry(grid, config)
     clients.nodes = nodes_of_the_run(folder / "server")
-    clients.wait(journal.watch)
+    clients.wait(journal.tell)
     progress = resume_point(config, folder / "server", clients, journal)
     names = [clients.names[i] for i in sorted(clients.names)]
     rounds = config.rounds if find_method(config.method).trains else 0
-    journal.write("start", method=config.method, clients=names, rounds=rounds, round=progress.round)
+    journal.write(Started(config.method, names, rounds, progress.round))
     if config.privacy.mechanism != "none":
         progress.secret = server_secret(folder / "server")
-    strategy = make_strategy(config, progress.secret)
-    restore_memory(strategy, progress.memory)
-    if config.server.strategy in FROM_THE_START and not progress.shared:
+    rule = make_rule(config, progress.secret)
+    rule.restore(progress.memory)
+    if find_strategy(config.server.strategy).from_start and not progress.shared:
         progress.shared = start_of(config)
     while progress.round < rounds:
-        train_round(grid, config, clients, progress, strategy, journal)
+        train_round(grid, config, clients, progress, rule, journal)
         progress.nodes = clients.nodes
-        tensors = progress.tensors() | {"strategy": strategy_memory(strategy)}
+        tensors = progress.tensors() | {"strategy": rule.memory()}
         kept = {part: named for part, named in tensors.items() if named or part == "shared"}
         write_state(folder / "server", progress.round, kept, progress.meta(config))
-    evaluate(grid, config, clients, progress, strategy, journal)
-    journal.write("end", seconds=progress.seconds)
+        if journal.stop and progress.round < rounds:
+            raise Stopped(f"{journal.stop}; the state of round {progress.round} is saved")
+    evaluate(grid, config, clients, progress, journal)
+    journal.write(Ended(progress.seconds))

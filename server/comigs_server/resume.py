@@ -9,6 +9,7 @@ from torch import Tensor
 from comigs.config.load import changed_keys, load_config, to_dict
 from comigs.config.settings import RunConfig
 from comigs.errors import BadInput, ComigsError
+from comigs.store.events import Damaged
 from comigs.store.state import DamagedState, read_state, saved_rounds
 from comigs_server.combine.accountant import EVERYBODY, Draw
 from comigs_server.fleet.registry import Registry
@@ -87,14 +88,14 @@ def resume_point(config: RunConfig, root: Path, clients: Registry, journal: Jour
     damaged: list[tuple[int, str]] = []
     for number in reversed(saved):
         try:
-            progress = _load(config, root, number)
+            progress = load_progress(config, root, number)
             _check_clients(progress, clients)
         except DamagedState as error:
             damaged.append((number, str(error)))
             continue
         journal.rewind(number)
         for lost, reason in damaged:
-            journal.write("damaged", round=lost, reason=reason, resumed_from=number)
+            journal.write(Damaged(lost, reason, number))
         return progress
     if saved:
         raise ComigsError(
@@ -116,7 +117,7 @@ def nodes_of_the_run(root: Path) -> dict[int, int]:
     return {}
 
 
-def _load(config: RunConfig, root: Path, number: int) -> Progress:
+def load_progress(config: RunConfig, root: Path, number: int) -> Progress:
     tensors, meta = read_state(root, number)
     if changed := changed_keys(load_config(meta["config"]), config):
         raise BadInput(

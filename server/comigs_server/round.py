@@ -1,14 +1,13 @@
-"""One round: who takes part, what comes back in time, and what the server makes of it."""
+"""One round: choose, send, receive, close, combine, account."""
 
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import chain
 
 import torch
 from flwr.app import Message
 from flwr.serverapp import Grid
-from flwr.serverapp.exception import AggregationError, InconsistentMessageReplies
-from flwr.serverapp.strategy import FedAvg
 from torch import Tensor
 
 from comigs.aggregation import find_aggregator
@@ -16,18 +15,68 @@ from comigs.config.settings import RunConfig
 from comigs.errors import ComigsError
 from comigs.federation.selection import participants, those_there, wanted
 from comigs.methods import find_method
-from comigs_server.clock import Closing, Loss, close_round, is_simulated, lost_devices, times_of
-from comigs_server.combine.accountant import epsilon
+from comigs.store.events import Abandoned, ClientTrained, Dropped, Failed, Late, RoundStarted
+from comigs_server.account import account, trained
+from comigs_server.clock import Closing, Loss, close_round, is_simulated, lost_devices
+from comigs_server.combine.accountant import Draw
 from comigs_server.combine.outliers import outliers, with_share
-from comigs_server.delivery import nodes_of, sharer
-from comigs_server.fleet.exchange import address, collect, message_bytes, order, pack, unpack
-from comigs_server.fleet.judge import judge
+from comigs_server.combine.rule import Rule
+from comigs_server.delivery import sharer
+from comigs_server.fleet.exchange import Answer, Client, collect
+from comigs_server.fleet.judge import Fault, judge
+from comigs_server.fleet.records import bytes_of, node_of, tensor_messages
 from comigs_server.fleet.registry import Registry
-from comigs_server.fleet.secagg import agree, give, sum_up
+from comigs_server.fleet.secagg import Session, agree, give, sum_up
 from comigs_server.fleet.shapes import of_one_shape
-from comigs_server.journal import Event, Journal
+from comigs_server.fleet.update import Update
+from comigs_server.journal import Journal
 from comigs_server.late import due, postpone
-from comigs_server.resume import Progress, Totals
+from comigs_server.resume import Progress
+
+
+@dataclass(frozen=True)
+class Round:
+    """What the steps of one round have in common; `progress` is the state after the one before."""
+
+    grid: Grid
+    config: RunConfig
+    clients: Registry
+    progress: Progress
+    rule: Rule
+    journal: Journal
+    number: int
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Who was drawn, who of them is there, and answers of those who are not.
+
+    Attributes:
+        draw: how many could be drawn, and how many were.
+    """
+
+    ids: list[int]
+    clients: list[Client]
+    absent: list[Answer]
+    draw: Draw
+
+
+@dataclass(frozen=True)
+class Sent:
+    """The messages under way, bytes by client, devices lost, and the secure session if any."""
+
+    messages: list[Message]
+    down: Mapping[int, int]
+    lost: Mapping[int, Loss]
+    session: Session | None
+
+
+@dataclass(frozen=True)
+class Received:
+    """By client, the accepted updates and what was told about them."""
+
+    updates: dict[int, Update]
+    told: dict[int, ClientTrained]
 
 
 def train_round(
@@ -35,7 +84,7 @@ def train_round(
     config: RunConfig,
     clients: Registry,
     progress: Progress,
-    strategy: FedAvg,
+    rule: Rule,
     journal: Journal,
 ) -> None:
     """Train and aggregate the round after `progress`, and move `progress` on.
@@ -43,170 +92,157 @@ def train_round(
     Raises:
         ComigsError: when fewer than `server.min_clients` answer, or they cannot be combined.
     """
-    begin, timeout = time.perf_counter(), config.server.round_timeout
-    number = progress.round + 1
-    strangers = clients.look()
-    ids = participants(config, number, clients.ids, progress.secret)
-    draw = len(those_there(config, number, clients.ids)), len(ids)
-    journal.watch({"event": "round started", "round": number, "clients": len(ids)})
-    chosen, unreachable = clients.meet(ids)
-    chosen, odd = of_one_shape(config, chosen, progress.shared)
-    unreachable = unreachable + odd
-    drafts = strategy.configure_train(
-        number, pack(progress.shared), order(config), nodes_of(chosen)
-    )
-    share_of = sharer(config, progress)
-    messages = address(drafts, chosen, progress.client_rounds, share_of)
-    down = {m.metadata.dst_node_id: message_bytes(m) for m in messages}
-    lost = lost_devices(config, number, {c.id: down[c.node] for c in chosen})
-    for one in (c for c in chosen if c.id in lost):
-        loss = lost[one.id]
-        told = {"client": one.id, "name": one.name, "device": loss.device, "reason": loss.reason}
-        journal.write("dropped", round=number, **told)
-    session = agree(grid, config, number, chosen) if config.privacy.secure != "none" else None
-    if session:
-        messages = give(session, messages, chosen)
-        unreachable = unreachable + session.failed
-    alive = {c.node for c in chosen if c.id not in lost}
-    messages = [m for m in messages if m.metadata.dst_node_id in alive]
-    good: dict[int, Message] = {}
-    events: dict[int, Event] = {}
-    for answer in chain(strangers, unreachable, collect(grid, messages, chosen, timeout)):
-        fault, event = judge(answer, config, number, share_of)
-        if not fault:
-            event["bytes_down"] = down[answer.client.node]
-            event |= times_of(config, event)
-        journal.write("failure" if fault else "client", round=number, **event)
-        if answer.reply is not None and not fault:
-            record = answer.reply.content.metric_records["metrics"]
-            record["client"] = answer.client.id
-            by_samples = config.server.weighting == "samples"
-            record["weight"] = float(event["num-examples"]) if by_samples else 1.0
-            good[answer.client.id] = answer.reply
-            events[answer.client.id] = event
-    norms = {i: event["norm"] for i, event in events.items() if "norm" in event}
-    for client, reason in outliers(norms).items():
-        name = events.pop(client)["name"]
-        journal.write("failure", round=number, client=client, name=name, reason=reason)
-        del good[client]
-    failed = len(ids) - len(good) - len(lost)
-    if failed and len(good) < config.server.min_clients:
+    begin = time.perf_counter()
+    now = Round(grid, config, clients, progress, rule, journal, progress.round + 1)
+    chosen = choose(now)
+    sent = send(now, chosen)
+    received = receive(now, chosen, sent)
+    failed = len(chosen.ids) - len(received.updates) - len(sent.lost)
+    if failed and len(received.updates) < config.server.min_clients:
         raise ComigsError(
-            f"round {number}: {len(good)} of {len(ids)} clients answered, server.min_clients is "
-            f"{config.server.min_clients}; the state of round {progress.round} is saved"
+            f"round {now.number}: {len(received.updates)} of {len(chosen.ids)} clients answered, "
+            f"server.min_clients is {config.server.min_clients}; the state of round "
+            f"{progress.round} is saved"
         )
-    closing = _close(config, events, lost, wanted(config, len(clients.ids)))
-    for client in closing.late:
-        reason = f"late: {events[client]['sim_seconds']:.0f} s, closed at {closing.seconds:.0f} s"
-        about = {key: events[client][key] for key in ("client", "name", "device")}
-        journal.write("late", round=number, **about, reason=reason)
-    updates = due(progress.late, closing) | {i: good[i] for i in closing.in_time}
-    progress.late = postpone(config, progress.late, good, events, closing)
-    abandoned = len(updates) < config.server.min_clients
-    if session and not abandoned:
-        known = len(session.failed)
-        try:
-            updates = {0: sum_up(grid, config, session, updates, chosen, share_of)}
-        except ComigsError as error:  # who gives no right share must not end the run
-            abandoned = True
-            journal.write("abandoned", round=number, reason=str(error))
-        for answer in session.failed[known:]:
-            event = {"client": answer.client.id, "name": answer.client.name}
-            journal.write("failure", round=number, **event, reason=answer.reason)
-    if config.server.weighting == "samples":
-        _share_out(updates, config.server.max_share)
-    rule = find_aggregator(find_method(config.method).aggregator)
-    fresh = {} if abandoned else _aggregate(config, progress, strategy, number, updates)
-    progress.shared = rule.lasting(progress.shared) | fresh
+    closing = close(now, received, sent)
+    fresh = combine(now, chosen, sent, received, closing)
+    aggregator = find_aggregator(find_method(config.method).aggregator)
+    progress.shared = aggregator.lasting(progress.shared) | (fresh or {})
+    progress.draws.append(chosen.draw)
     wall = time.perf_counter() - begin
-    for client, event in events.items():
-        progress.client_rounds[client] = number
-        total = progress.totals.setdefault(client, Totals())
-        total.bytes_up += event["bytes_up"]
-        total.bytes_down += event["bytes_down"]
-        total.seconds += event["seconds"]
-    progress.round, progress.seconds = number, progress.seconds + wall
-    summary = _summary(list(events.values()), failed, wall)
-    progress.draws.append(draw)
-    if config.privacy.mechanism == "client":
-        summary["epsilon"] = epsilon(config.privacy, progress.draws)
-    if is_simulated(config):
-        summary |= _simulated(events, lost, closing, progress) | {"abandoned": abandoned}
-    journal.write("round", round=number, **summary)
+    done = account(config, progress, received.told, sent.lost, closing, failed, fresh is None, wall)
+    journal.write(done)
 
 
-def _close(
-    config: RunConfig, events: Mapping[int, Event], lost: Mapping[int, Loss], wanted: int
-) -> Closing:
+def choose(now: Round) -> Chosen:
+    """Draw who takes part; look who is there, and whose tensors can be combined."""
+    config, clients = now.config, now.clients
+    strangers = clients.look()
+    ids = participants(config, now.number, clients.ids, now.progress.secret)
+    draw = len(those_there(config, now.number, clients.ids)), len(ids)
+    now.journal.tell(RoundStarted(now.number, len(ids)))
+    there, unreachable = clients.meet(ids)
+    there, odd = of_one_shape(config, there, now.progress.shared)
+    return Chosen(ids, there, [*strangers, *unreachable, *odd], draw)
+
+
+def send(now: Round, chosen: Chosen) -> Sent:
+    """Make the messages of those whose devices stay, after secure aggregation has its keys."""
+    config, progress = now.config, now.progress
+    told = now.rule.tells(now.number, progress.shared, [c.node for c in chosen.clients])
+    messages = tensor_messages(
+        "train",
+        config,
+        chosen.clients,
+        sharer(config, progress),
+        lambda client: {
+            "server-round": now.number,
+            "state-round": progress.client_rounds.get(client.id, 0),
+            **told,
+        },
+    )
+    size = {node_of(message): bytes_of(message) for message in messages}
+    down = {client.id: size[client.node] for client in chosen.clients}
+    lost = lost_devices(config, now.number, down)
+    for one in (client for client in chosen.clients if client.id in lost):
+        loss = lost[one.id]
+        now.journal.write(Dropped(now.number, one.id, one.name, loss.device, loss.reason))
+    session = None
+    if config.privacy.secure != "none":
+        session = agree(now.grid, config, now.number, chosen.clients)
+        messages = give(session, messages, chosen.clients)
+    staying = {client.node for client in chosen.clients if client.id not in lost}
+    return Sent([m for m in messages if node_of(m) in staying], down, lost, session)
+
+
+def receive(now: Round, chosen: Chosen, sent: Sent) -> Received:
+    """Judge the answers as they come; an update of absurd size is a fault, too."""
+    config, share_of = now.config, sharer(now.config, now.progress)
+    absent = chosen.absent + (sent.session.failed if sent.session else [])
+    coming = collect(now.grid, sent.messages, chosen.clients, config.server.round_timeout)
+    updates: dict[int, Update] = {}
+    told: dict[int, ClientTrained] = {}
+    for answer in chain(absent, coming):
+        verdict = judge(answer, config, now.number, share_of)
+        if isinstance(verdict, Fault):
+            _failed(now, verdict.client, verdict.reason)
+            continue
+        client = verdict.client.id
+        event = trained(config, now.number, verdict, sent.down[client])
+        now.journal.write(event)
+        updates[client], told[client] = verdict.update, event
+    norms = {i: event.norm for i, event in told.items() if event.norm is not None}
+    by_id = {client.id: client for client in chosen.clients}
+    for client, reason in outliers(norms).items():
+        _failed(now, by_id[client], reason)
+        del updates[client], told[client]
+    return Received(updates, told)
+
+
+def close(now: Round, received: Received, sent: Sent) -> Closing:
     """Whose updates count: everybody's, or what simulated time decides."""
-    if not is_simulated(config):
-        return Closing(0.0, sorted(events), [])
-    arrivals = {client: event["sim_seconds"] for client, event in events.items()}
-    losses = {client: loss.seconds for client, loss in lost.items()}
-    return close_round(arrivals, losses, wanted, config.server.deadline)
+    if not is_simulated(now.config):
+        return Closing(0.0, sorted(received.told), [])
+    arrivals = _arrivals(received)
+    losses = {client: loss.seconds for client, loss in sent.lost.items()}
+    count = wanted(now.config, len(now.clients.ids))
+    closing = close_round(arrivals, losses, count, now.config.server.deadline)
+    for client in closing.late:
+        told = received.told[client]
+        reason = f"late: {arrivals[client]:.0f} s, closed at {closing.seconds:.0f} s"
+        now.journal.write(Late(now.number, client, told.name, told.device or "", reason))
+    return closing
 
 
-def _share_out(updates: Mapping[int, Message], most: float | None) -> None:
-    """Give the updates weights of which none takes the mean over."""
-    records = {i: u.content.metric_records["metrics"] for i, u in updates.items()}
-    told = {i: float(record["weight"]) for i, record in records.items()}  # type: ignore[arg-type]
-    for client, weight in with_share(told, most).items():
-        records[client]["weight"] = weight
-
-
-def _aggregate(
-    config: RunConfig,
-    progress: Progress,
-    strategy: FedAvg,
-    number: int,
-    updates: Mapping[int, Message],
-) -> dict[str, Tensor]:
-    """What the round's updates make together."""
+def combine(
+    now: Round, chosen: Chosen, sent: Sent, received: Received, closing: Closing
+) -> dict[str, Tensor] | None:
+    """What the updates in time, and late ones of earlier rounds, make together; None: too few."""
+    config, progress = now.config, now.progress
+    updates = due(progress.late, closing) | {i: received.updates[i] for i in closing.in_time}
+    if config.server.late == "keep":
+        progress.late = postpone(progress.late, received.updates, _arrivals(received), closing)
+    if len(updates) < config.server.min_clients:
+        return None
+    if sent.session:
+        summed = _sum_securely(now, chosen, sent.session, updates)
+        if summed is None:
+            return None
+        updates = {0: summed}
+    elif config.server.weighting == "samples":
+        told = {i: update.weight for i, update in updates.items()}
+        shares = with_share(told, config.server.max_share)
+        updates = {i: Update(i, u.tensors, shares[i]) for i, u in updates.items()}
     try:
-        mean, _ = strategy.aggregate_train(number, [updates[i] for i in sorted(updates)])
-    except (AggregationError, InconsistentMessageReplies) as error:
-        raise ComigsError(f"round {number}: {config.server.strategy} failed: {error}") from None
-    if mean is None:
-        raise ComigsError(
-            f"round {number}: {config.server.strategy} cannot combine {len(updates)} updates"
-        )
-    tensors = {name: tensor.float() for name, tensor in unpack(mean).items()}
+        made = now.rule.combine(now.number, [updates[i] for i in sorted(updates)], progress.shared)
+    except ComigsError as error:
+        raise ComigsError(f"round {now.number}: {error}") from None
+    tensors = {name: tensor.float().clone() for name, tensor in sorted(made.items())}
     if broken := [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]:
         raise ComigsError(
-            f"round {number}: {config.server.strategy} made NaN or infinity of {broken[0]!r}; the "
-            f"state of round {progress.round} is saved"
+            f"round {now.number}: {config.server.strategy} made NaN or infinity of {broken[0]!r}; "
+            f"the state of round {progress.round} is saved"
         )
     return tensors
 
 
-def _summary(events: list[Event], failed: int, wall: float) -> Event:
-    def mean(key: str) -> float | None:
-        values = [event[key] for event in events if key in event]
-        return sum(values) / len(values) if values else None
-
-    return {
-        "clients": len(events),
-        "failed": failed,
-        "loss": mean("loss"),
-        "valid_ppl": mean("valid_ppl"),
-        "seconds": wall,
-        "compute_seconds": sum(e["train_seconds"] + e["eval_seconds"] for e in events),
-        "tokens_per_second": sum(e["tokens"] for e in events) / wall,
-        "bytes_up": sum(e["bytes_up"] for e in events),
-        "bytes_down": sum(e["bytes_down"] for e in events),
-    }
+def _sum_securely(
+    now: Round, chosen: Chosen, session: Session, updates: Mapping[int, Update]
+) -> Update | None:
+    known, share_of = len(session.failed), sharer(now.config, now.progress)
+    summed = None
+    try:
+        summed = sum_up(now.grid, now.config, session, updates, chosen.clients, share_of)
+    except ComigsError as error:  # who gives no right share must not end the run
+        now.journal.write(Abandoned(now.number, str(error)))
+    for answer in session.failed[known:]:
+        _failed(now, answer.client, answer.reason)
+    return summed
 
 
-def _simulated(
-    events: Mapping[int, Event], lost: Mapping[int, Loss], closing: Closing, progress: Progress
-) -> Event:
-    joules = sum(e["sim_joules"] for e in events.values()) + sum(x.joules for x in lost.values())
-    progress.sim_seconds += closing.seconds
-    progress.sim_joules += joules
-    return {
-        "sim_seconds": closing.seconds,
-        "sim_clock": progress.sim_seconds,
-        "sim_joules": joules,
-        "late": len(closing.late),
-        "dropped": len(lost),
-    }
+def _arrivals(received: Received) -> dict[int, float]:
+    return {i: event.sim_seconds or 0.0 for i, event in received.told.items()}
+
+
+def _failed(now: Round, client: Client, reason: str) -> None:
+    now.journal.write(Failed(client.name, reason, client.id, now.number))

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -11,9 +12,12 @@ from comigs.config.load import load_config
 from comigs.config.settings import RunConfig
 from comigs.deploy import flowercli
 from comigs.errors import BadInput, ComigsError
+from comigs.store.eventjson import to_line, to_object
+from comigs.store.events import Away, Broke, Ended, Opened, RoundStarted, Started, Submitted
 from comigs.store.metrics import events_of
-from comigs_server import check
+from comigs_server.checks import run as check
 from comigs_server.grids.connection import connection
+from tests.samples import ROUND, final, trained
 
 FLWR = """#!{python}
 import json, sys
@@ -27,16 +31,14 @@ answers = json.loads((here / "answers.json").read_text())[command]
 time = sum(line.startswith(command) for line in (here / "calls").read_text().splitlines()) - 1
 print(answers[min(time, len(answers) - 1)])
 """
-START = {"event": "start", "method": "comigs", "clients": ["a"], "rounds": 1, "round": 0}
-ROUND = {"event": "round", "round": 1, "loss": 2.0}
-END = {"event": "end", "seconds": 1.0}
+START, END = Started("comigs", ["a"], 1, 0), Ended(1.0)
 TAKEN = json.dumps({"success": True, "run-id": "77"})
 
 
 def log(*events):
     """What the ServerApp prints: every line of events has the word that is in the first."""
-    lines = [f"comigs-event word {json.dumps(e)}" for e in ({"event": "open"}, *events)]
-    return "\n".join(["INFO: hello", *lines])
+    lines = [f"comigs-event word {to_line(event)}" for event in (Opened(), *events)]
+    return "".join(["INFO: hello\n", *lines])
 
 
 def status(text):
@@ -73,11 +75,10 @@ def follow(folder, watch=lambda event: None):
 
 
 def test_the_events_of_the_run_are_written_here(flwr, tmp_path):
-    home = flwr(log=[log(START, {"event": "round started", "round": 1, "clients": 1}, ROUND, END)])
+    home = flwr(log=[log(START, RoundStarted(1, 1), ROUND, END)])
     seen = []
     assert follow(tmp_path / "run", seen.append) == [START, ROUND, END]
-    kinds = ["submitted", "start", "round started", "round", "end"]
-    assert [event["event"] for event in seen] == kinds
+    assert seen == [Submitted("77"), START, RoundStarted(1, 1), ROUND, END]
     calls = (home / "calls").read_text().splitlines()
     assert [call.split()[0] for call in calls] == ["run", "log", "ls"]
     assert all(" mine " in f"{call} " for call in calls)
@@ -102,7 +103,7 @@ def test_a_log_that_breaks_off_is_taken_up_where_it_was(flwr, tmp_path):
     flwr(log=[log(START), log(START), log(START, ROUND), log(START, ROUND, END)], ls=states)
     seen = []
     assert follow(tmp_path / "run", seen.append) == [START, ROUND]
-    assert {"event": "away", "reason": "flwr ls: cannot connect"} in seen
+    assert Away("flwr ls: cannot connect") in seen
 
 
 def test_a_superlink_that_stays_away_ends_the_wait(flwr, tmp_path, monkeypatch):
@@ -113,7 +114,7 @@ def test_a_superlink_that_stays_away_ends_the_wait(flwr, tmp_path, monkeypatch):
 
 
 def test_a_run_that_fails_says_why(flwr, tmp_path):
-    reason = {"event": "error", "reason": "round 1: 0 of 3 clients answered"}
+    reason = Broke("round 1: 0 of 3 clients answered")
     flwr(log=[log(START, reason)], ls=[status("finished:failed")])
     with pytest.raises(ComigsError, match="0 of 3 clients answered"):
         follow(tmp_path / "run")
@@ -130,7 +131,7 @@ def test_a_run_that_is_not_taken_says_why(flwr, tmp_path):
 
 def test_ctrl_c_stops_the_run(flwr, tmp_path):
     def interrupt(event):
-        if event["event"] == "round":
+        if event == ROUND:
             raise KeyboardInterrupt
 
     home = flwr(log=[log(START, ROUND, END)])
@@ -140,10 +141,10 @@ def test_ctrl_c_stops_the_run(flwr, tmp_path):
 
 
 def test_a_resumed_run_drops_what_is_done_again(flwr, tmp_path):
-    flwr(log=[log(START, ROUND, {"event": "client", "round": 2})], ls=[status("finished:failed")])
+    flwr(log=[log(START, ROUND, trained(2, 0, "a"))], ls=[status("finished:failed")])
     with pytest.raises(ComigsError):
         follow(tmp_path / "run")
-    again = START | {"round": 1}
+    again = replace(START, round=1)
     flwr(log=[log(again, END)])
     run_on_superlink(RunConfig(), tmp_path / "run", lambda event: None)
     assert events_of(tmp_path / "run") == [START, ROUND, again, END]
@@ -184,7 +185,7 @@ def test_what_depends_on_the_number_of_devices_needs_to_know_it(monkeypatch, key
 
 def test_what_a_client_wrote_into_the_log_is_no_event(flwr, tmp_path):
     """A line that looks like an event has another word, or breaks off, or is no JSON."""
-    forged = {"event": "final", "client": 0, "name": "a", "after": 1.0}
+    forged = to_object(final(0, "a", after=1.0))
     lines = log(START, ROUND, END).split("\n")
     lies = [
         f"comigs-event {json.dumps(forged)}",
@@ -198,4 +199,4 @@ def test_what_a_client_wrote_into_the_log_is_no_event(flwr, tmp_path):
     flwr(log=[text])
     seen = []
     submission.run_on_superlink(RunConfig(), tmp_path, seen.append)
-    assert [event["event"] for event in seen] == ["submitted", "start", "round", "end"]
+    assert seen == [Submitted("77"), START, ROUND, END]

@@ -3,9 +3,8 @@
 import pytest
 
 import comigs
-from comigs.costs.traffic import FROM_THE_START, traffic
+from comigs.costs.traffic import traffic
 from comigs.methods import all_methods
-from comigs_server.combine.strategy import OPTIONS
 from tests.helpers import events
 
 pytest_plugins = ("tests.fixtures",)
@@ -85,10 +84,6 @@ def test_bytes_with_lost_and_absent_devices_and_a_smaller_test(method, equal, tm
     more = {"devices": devices, "data": data, "rounds": 5}
     assert_exact(equal, tmp_path, method=method, **more)
     assert events(tmp_path, "dropped"), "nothing was lost"
-
-
-def test_strategies_named_here_exist():
-    assert set(FROM_THE_START) <= set(OPTIONS)
 
 
 def test_a_method_that_prunes_sends_at_most_what_is_predicted(tree, tmp_path):

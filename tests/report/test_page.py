@@ -14,27 +14,25 @@ from comigs.config.load import dump_yaml
 from comigs.config.settings import ModelConfig, RunConfig
 from comigs.errors import BadInput
 from comigs.report.page import write_report
+from comigs.store.eventjson import to_object
 from comigs.track.tensorboard import write_events
+from tests.samples import final as final_of
+from tests.samples import round_done, trained
 
 Make = Callable[..., Path]
 
 
-def client(round_number: int, number: int, name: str, **more: Any) -> dict[str, Any]:
-    event = {"event": "client", "round": round_number, "client": number, "name": name}
-    return event | {"loss": 5.0 - round_number, "valid_ppl": 300.0 / round_number} | more
+def client(number: int, of: int, name: str, **more: Any) -> dict[str, Any]:
+    learnt = {"loss": 5.0 - number, "valid_ppl": 300.0 / number}
+    return to_object(trained(number, of, name, **learnt)) | more
 
 
-def whole(round_number: int, **more: Any) -> dict[str, Any]:
-    event = {"event": "round", "round": round_number, "loss": 4.0, "valid_ppl": 200.0}
-    event |= {"seconds": 10.0, "compute_seconds": 8.0, "bytes_up": 2000000, "bytes_down": 0}
-    return event | more
+def whole(number: int, **more: Any) -> dict[str, Any]:
+    return to_object(round_done(number)) | more
 
 
 def final(number: int, name: str, **more: Any) -> dict[str, Any]:
-    event = {"event": "final", "client": number, "name": name, "test_tokens": 9}
-    event |= {"pretrained": 1234.56, "before": 98.76, "after": 61.728, "trainable": 107520}
-    event |= {"bytes_up": 786432, "bytes_down": 1e9, "seconds": 75.4, "communicated": 65536}
-    return event | more
+    return to_object(final_of(number, name)) | more
 
 
 @pytest.fixture
@@ -148,7 +146,7 @@ def test_failures_and_damaged_states_are_listed(make: Make) -> None:
     append(
         folder,
         {"event": "failure", "client": 1, "name": "fr", "reason": "gone"},
-        {"event": "damaged", "round": 2, "reason": "cut short"},
+        {"event": "damaged", "round": 2, "reason": "cut short", "resumed_from": 1},
     )
     rows = _Page(write_report([folder])).rows
     assert ["final test", "fr", "gone"] in rows

@@ -16,6 +16,8 @@ from comigs.cli.commands import app
 from comigs.config.load import load_config
 from comigs.errors import ComigsError
 from comigs.local.round import train_round
+from comigs.store.eventjson import to_object
+from comigs.store.events import Failed
 from comigs.store.state import saved_rounds
 from comigs_server.grids.ray import RayGrid
 from comigs_server.journal import Journal
@@ -155,7 +157,7 @@ def test_ray_workers_that_die_raise_or_hang_cost_one_client_one_round(tree, faul
         (2, 1, "RuntimeError: no power"),
         (3, 2, "did not answer within 10 s (server.round_timeout)"),
     ]
-    assert [e for e in seen if e["event"] == "failure"] == events(ray, "failure")
+    assert [to_object(e) for e in seen if isinstance(e, Failed)] == events(ray, "failure")
     assert answered(ray) == [(2, 1), (2, 1), (2, 1), (3, 0)]
     faults |= {(1, 0): breaks, (2, 1): breaks, (3, 2): breaks}
     comigs.run(tree | {"rounds": 4}, out=inline)

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 import comigs
 from comigs.cli.commands import app
 from comigs.store import state
+from comigs.store.events import RoundDone
 from comigs.store.state import saved_rounds
 from comigs_server.journal import Journal
 from tests.helpers import assert_same_numbers
@@ -25,7 +26,7 @@ def full(*_, **__):
 def test_a_disk_that_fills_up_ends_the_run_which_can_be_resumed(
     yaml_file, finished, tmp_path, monkeypatch, who
 ):
-    write = state._write
+    write = state.write_file
 
     def fills_up(path, data):
         if f"/{who}/" in str(path) and "round_00003" in str(path):
@@ -33,7 +34,7 @@ def test_a_disk_that_fills_up_ends_the_run_which_can_be_resumed(
         write(path, data)
 
     with monkeypatch.context() as patch:
-        patch.setattr(state, "_write", fills_up)
+        patch.setattr(state, "write_file", fills_up)
         result = CliRunner().invoke(app, ["run", str(yaml_file), "--out", str(tmp_path)])
     assert result.exit_code == 1
     flat = " ".join(result.stderr.split())
@@ -51,12 +52,12 @@ def test_a_disk_too_full_for_the_journal_ends_the_run_with_one_line(
 ):
     write = Journal.write
 
-    def fills_up(self, event, **fields):
-        if event == "round" and fields["round"] == 2:
+    def fills_up(self, event):
+        if isinstance(event, RoundDone) and event.round == 2:
             with monkeypatch.context() as patch:
                 patch.setattr("builtins.open", full)
-                write(self, event, **fields)
-        write(self, event, **fields)
+                write(self, event)
+        write(self, event)
 
     with monkeypatch.context() as patch:
         patch.setattr(Journal, "write", fills_up)

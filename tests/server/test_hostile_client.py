@@ -13,6 +13,7 @@ import comigs_server.grids.inline
 from comigs.config.load import load_config
 from comigs.errors import flat
 from comigs.report.page import write_report
+from comigs.store.events import Failed, Refused
 from comigs.track.progress import Progress, final_table
 from comigs.track.tensorboard import write_events
 from comigs_server.fleet.exchange import Answer
@@ -105,7 +106,7 @@ def test_whatever_a_client_sends_costs_it_the_round_alone(tree, tmp_path, hostil
     tree = tree | {"rounds": len(TRAIN), "log": {"tensorboard": True, "eval_every": 0}}
     hostile["train"] = list(TRAIN)
     progress = Progress()
-    run = comigs.run(tree, out=tmp_path, watch=progress.watch)
+    run = comigs.run(tree, out=tmp_path, trackers=[progress])
     failed = events(tmp_path, "failure")
     assert [e["round"] for e in failed] == list(range(1, len(TRAIN) + 1))
     assert {e["client"] for e in failed} == {1}
@@ -204,7 +205,7 @@ def registry(monkeypatch, said, **flower):
             yield Answer(one, SimpleNamespace(content=record))
 
     monkeypatch.setattr("comigs_server.fleet.registry.collect", collect)
-    monkeypatch.setattr("comigs_server.fleet.registry.Message", lambda *_, **__: None)
+    monkeypatch.setattr("comigs_server.fleet.registry.query_messages", lambda *_: [])
     config = load_config({"engine": "flower", "clients": 3, "flower": flower})
     return grid, Registry(grid, config)
 
@@ -248,8 +249,8 @@ def test_a_long_text_is_cut_before_anything_else():
 
 def test_names_and_reasons_are_shown_as_they_are(capsys):
     progress = Progress()
-    progress.watch({"event": "failure", "client": 0, "name": "[bold]a", "reason": "[/x] b"})
-    progress.watch({"event": "refused", "name": "[/a]", "reason": "[/b]"})
+    progress.event(Failed("[bold]a", "[/x] b", 0))
+    progress.event(Refused("[/a]", "[/b]"))
     row = dict.fromkeys(("pretrained", "before", "after", "seconds"), 2.0)
     row |= {"name": "[/c]", "bytes_up": 1, "bytes_down": 1}
     Console(stderr=True).print(final_table([row]))

@@ -5,7 +5,7 @@ import pytest
 import comigs
 import comigs.data.tokens
 import comigs_clients.app
-import comigs_server.check
+import comigs_server.checks.run
 from comigs.config.load import load_config
 from comigs.federation.selection import participants, takers_of_the_test
 from comigs.store.state import read_state, saved_rounds
@@ -86,7 +86,7 @@ def test_clients_without_a_turn_are_neither_asked_nor_read(tree, tmp_path, monke
     hello, read_split = comigs_clients.app.training_clients, comigs.data.tokens.read_split
     tree = tree | {"participation": 0.01, "rounds": 1, "seed": 2}
     tree["data"] = tree["data"] | {"test_clients": 1}
-    monkeypatch.setattr(comigs_server.check, "READ_AT_START", 1)
+    monkeypatch.setattr(comigs_server.checks.run, "READ_AT_START", 1)
     comigs.data.tokens._encoded.cache_clear()
 
     def watched(data, client, split):

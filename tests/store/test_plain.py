@@ -81,7 +81,7 @@ def test_a_list_of_clients_names_no_paths(folder, name):
 
 def test_a_checkpoint_that_names_other_files_is_damaged(tmp_path, secret, monkeypatch):
     root = tmp_path / "state"
-    monkeypatch.setattr("comigs.store.state._save", lambda path, group: "0" * 64)
+    monkeypatch.setattr("comigs.store.state.save_tensors", lambda path, group: "0" * 64)
     write_state(root, 1, {"../../secret": {}}, {})
     with pytest.raises(DamagedState, match=r"leads out of"):
         read_state(root, 1)

@@ -116,7 +116,7 @@ def test_what_an_interrupted_write_left_is_no_round_and_goes_away(tmp_path):
 
 @pytest.mark.parametrize(
     ("failing", "calls_before"),
-    [("_save", 0), ("_save", 1), ("_write", 0), ("_sync", 0), ("_sync", 1)],
+    [("save_tensors", 0), ("save_tensors", 1), ("write_file", 0), ("_sync", 0), ("_sync", 1)],
 )
 def test_a_full_disk_leaves_the_earlier_rounds_and_no_rest(
     tmp_path, monkeypatch, failing, calls_before

@@ -2,11 +2,14 @@
 
 import json
 import math
+from dataclasses import fields
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from comigs.store.eventjson import to_object
+from comigs.store.events import Evaluated
 from comigs.store.metrics import damaged_lines, events_of, gain
 from comigs.store.strict import from_json, to_json
 from comigs_server.journal import Journal
@@ -47,23 +50,28 @@ def test_finite_events_are_written_as_before():
     assert to_json([event], indent=1) == json.dumps([event], indent=1)
 
 
+def tested(**numbers):
+    row = {"pretrained": 9.5, "before": 3.5, "after": 2.5, "seconds": 1.0, "valid": 2.0}
+    counts = dict.fromkeys(("client", "bytes_up", "bytes_down", "test_tokens"), 1)
+    row |= counts | {"trainable": 1, "communicated": 1, "name": "NaN"} | numbers
+    return Evaluated(**{f.name: row[f.name] for f in fields(Evaluated) if f.name in row})
+
+
 def test_a_journal_is_strict_and_reads_its_infinities_back(tmp_path):
-    journal = Journal(tmp_path)
-    journal.write("client", round=1, loss=math.nan, valid_ppl=math.inf)
-    journal.write("round", round=2, loss=1.0, valid_ppl=-math.inf)
-    for _ in range(2):
-        for line in (tmp_path / "metrics.jsonl").read_text().splitlines():
-            strictly(line)
-        first, second = events_of(tmp_path)
-        assert math.isnan(first["loss"]) and first["valid_ppl"] == math.inf
-        assert second == {"event": "round", "round": 2, "loss": 1.0, "valid_ppl": -math.inf}
-        journal.rewind(2)
+    event = tested(pretrained=math.inf, before=-math.inf)
+    Journal(tmp_path).write(event)
+    for line in (tmp_path / "metrics.jsonl").read_text().splitlines():
+        assert strictly(line)["pretrained"] is None
+    assert events_of(tmp_path) == [event]
+    assert damaged_lines(tmp_path) == []
 
 
 def test_lines_of_before_are_still_read(tmp_path):
-    (tmp_path / "metrics.jsonl").write_text('{"event": "final", "after": Infinity, "b": NaN}\n')
+    old = json.dumps(to_object(tested(pretrained=math.inf, after=math.nan)))
+    assert "Infinity" in old and "NaN," in old
+    (tmp_path / "metrics.jsonl").write_text(old + "\n")
     [event] = events_of(tmp_path)
-    assert event["after"] == math.inf and math.isnan(event["b"])
+    assert event.pretrained == math.inf and math.isnan(event.after)
     assert damaged_lines(tmp_path) == []
 
 

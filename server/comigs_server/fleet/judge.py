@@ -5,9 +5,8 @@ Names, shapes and sizes are checked before anything is decoded, and every fault 
 
 import math
 from collections.abc import Callable, Mapping
-from functools import partial
+from dataclasses import dataclass
 from io import BytesIO
-from typing import Any
 
 import torch
 from flwr.app import Array, Message
@@ -15,70 +14,91 @@ from numpy.lib import format as npy
 from torch import Tensor
 
 from comigs.config.settings import RunConfig
-from comigs.errors import flat, one_line
+from comigs.errors import ComigsError, flat, one_line
 from comigs.local.reference import reference
 from comigs.messages.codecs import Wire, decode, wire
 from comigs.messages.fields import unknown
 from comigs.messages.masking import MASKED
-from comigs.messages.reply import Broken, read_reported
+from comigs.messages.reply import Broken, Reported, read_reported
 from comigs.messages.update import minus, norm_of, plus
 from comigs.methods import find_method
-from comigs_server.fleet.exchange import Answer, Client, pack
+from comigs_server.fleet.exchange import Answer, Client
+from comigs_server.fleet.records import Arrays, parts_of, unpack
+from comigs_server.fleet.update import Update
 
 HEADER = 1024  # bytes; a NumPy header is 128 or a little more
 ShareOf = Callable[[Client], Mapping[str, Tensor]]
-Arrays = Mapping[str, Array]
 Shapes = Mapping[str, tuple[int, ...]]
-Start = Callable[[Shapes], Mapping[str, Tensor]]
 
 
-def judge(
-    answer: Answer, config: RunConfig, number: int, sent_to: ShareOf
-) -> tuple[bool, dict[str, Any]]:
-    """Return whether an answer to a training message is a failure, and its event.
+@dataclass(frozen=True)
+class Accepted:
+    """An update that can be combined, and what the client told about it.
 
-    An accepted reply's arrays are decoded in place: from then on they are what the client trained.
+    Attributes:
+        bytes_up: of the tensors' values as they travelled.
+        norm: L2 norm of the update; None where the server does not see it.
+    """
+
+    client: Client
+    update: Update
+    reported: Reported
+    bytes_up: int
+    norm: float | None
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Why there is nothing to combine of a client."""
+
+    client: Client
+    reason: str
+
+
+def judge(answer: Answer, config: RunConfig, number: int, sent_to: ShareOf) -> Accepted | Fault:
+    """What the answer to a training message is worth.
 
     Args:
         number: the round.
         sent_to: what a client was sent for it.
     """
     client = answer.client
-    event: dict[str, Any] = {"client": client.id, "name": client.name}
     if answer.reply is None:
-        return True, event | {"reason": answer.reason}
+        return Fault(client, answer.reason)
     try:
-        arrays, metrics = _parts(answer.reply)
-        if isinstance(of := metrics.get("round"), int) and of != number:
-            raise Broken(f"is of round {flat(str(of), 12)}; this is round {number}")
-        metrics = read_reported(metrics)
-        fault = fault_of_metrics(metrics, client) or fault_of(arrays, client, config)
-        if fault:
-            return True, event | {"reason": fault}
-        if config.privacy.secure == "none":
-            start = partial(_start, client, config, number, sent_to)
-            update = _decoded(arrays, client, config, start)
-            fault = fault_of_values(update, config, start)
+        return _accept(answer.reply, client, config, number, sent_to)
+    except Unfit as error:
+        return Fault(client, str(error))
     except Broken as error:
-        return True, event | {"reason": flat(f"its reply {error}")}
+        return Fault(client, flat(f"its reply {error}"))
     except Exception as error:  # of whatever kind: it is about what a client sent
-        return True, event | {"reason": flat(f"its reply cannot be used ({one_line(error)})")}
-    if fault:
-        return True, event | {"reason": fault}
-    if config.payload.codec != "none":
-        answer.reply.content["arrays"] = pack(update)
-    said = {key: value for key, value in metrics.items() if key != "round"}
+        return Fault(client, flat(f"its reply cannot be used ({one_line(error)})"))
+
+
+class Unfit(ComigsError):
+    """An update that is whole, but not what was asked for."""
+
+
+def _accept(
+    reply: Message, client: Client, config: RunConfig, number: int, sent_to: ShareOf
+) -> Accepted:
+    arrays, metrics = parts_of(reply)
+    if isinstance(of := metrics.get("round"), int) and of != number:
+        raise Broken(f"is of round {flat(str(of), 12)}; this is round {number}")
+    reported = read_reported(metrics)
+    if client.examples is not None and reported.num_examples > client.examples:
+        counts = f"{reported.num_examples} examples; it said {client.examples} at first"
+        raise Unfit(f"counts {counts}")
+    check_arrays(arrays, client, config)
     size = sum(one.bytes for one in expected(arrays, client, config).values())
-    if config.privacy.secure == "none":
-        event["norm"] = norm_of(minus(update, start(shapes_of(arrays, client, config))))
-    return False, event | said | {"bytes_up": size}
-
-
-def _parts(reply: Message) -> tuple[Arrays, dict[str, Any]]:
-    if (stranger := unknown(reply.content, frozenset({"arrays", "metrics"}))) is not None:
-        raise Broken(f"holds {stranger[:60]!r}")
-    metrics = dict(reply.content.metric_records["metrics"])
-    return dict(reply.content.array_records["arrays"]), metrics
+    weight = float(reported.num_examples) if config.server.weighting == "samples" else 1.0
+    if config.privacy.secure != "none":
+        return Accepted(client, Update(client.id, unpack(arrays), weight), reported, size, None)
+    shapes = shapes_of(arrays, client, config)
+    start = reference(config, client.id, number, sent_to(client), shapes)
+    tensors = _decoded(arrays, shapes, config, start)
+    norm = check_values(tensors, start, config.server.max_norm)
+    return Accepted(client, Update(client.id, tensors, weight), reported, size, norm)
 
 
 def expected(arrays: Arrays, client: Client, config: RunConfig) -> dict[str, Wire]:
@@ -101,23 +121,26 @@ def shapes_of(arrays: Arrays, client: Client, config: RunConfig) -> Mapping[str,
     return {n: (rank, s[1]) if ".lora_A." in n else (s[0], rank) for n, s in shapes.items()}
 
 
-def fault_of(arrays: Arrays, client: Client, config: RunConfig) -> str | None:
-    """Why arrays cannot be what the client was asked for, or None; nothing is decoded."""
+def check_arrays(arrays: Arrays, client: Client, config: RunConfig) -> None:
+    """Refuse arrays that cannot be what the client was asked for; nothing is decoded.
+
+    Raises:
+        Unfit: what is wrong with them.
+    """
     wanted = expected(arrays, client, config)
     if (extra := unknown(arrays, frozenset(wanted))) is not None:
-        return f"sent {extra!r}, which it does not share"
+        raise Unfit(f"sent {extra!r}, which it does not share")
     if missing := sorted(set(wanted) - set(arrays)):
-        return f"did not send {missing[0]!r}"
+        raise Unfit(f"did not send {missing[0]!r}")
     for name, array in arrays.items():
         want = wanted[name]
         if len(array.data) > want.bytes + HEADER:
-            return f"sent {name!r} in {len(array.data)} bytes; {want.bytes} are enough"
+            raise Unfit(f"sent {name!r} in {len(array.data)} bytes; {want.bytes} are enough")
         shape, dtype = _header(array)
         if not shape == tuple(array.shape) == want.shape:
-            return f"sent {name!r} with shape {shape}, not {want.shape}"
+            raise Unfit(f"sent {name!r} with shape {shape}, not {want.shape}")
         if not dtype == array.dtype == want.dtype:
-            return f"sent {name!r} as {dtype}, not {want.dtype}"
-    return None
+            raise Unfit(f"sent {name!r} as {dtype}, not {want.dtype}")
 
 
 def _header(array: Array) -> tuple[tuple[int, ...], str]:
@@ -129,44 +152,30 @@ def _header(array: Array) -> tuple[tuple[int, ...], str]:
     return shape, str(dtype)
 
 
-def _start(
-    client: Client, config: RunConfig, number: int, sent_to: ShareOf, shapes: Shapes
+def _decoded(
+    arrays: Arrays, shapes: Shapes, config: RunConfig, start: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    return reference(config, client.id, number, sent_to(client), shapes)
-
-
-def _decoded(arrays: Arrays, client: Client, config: RunConfig, start: Start) -> dict[str, Tensor]:
-    shapes = shapes_of(arrays, client, config)
     values = {name: array.numpy() for name, array in arrays.items()}
     tensors = decode(config.payload, values, shapes)
-    return tensors if config.payload.codec == "none" else plus(tensors, start(shapes))
+    return tensors if config.payload.codec == "none" else plus(tensors, start)
 
 
-def fault_of_values(update: Mapping[str, Tensor], config: RunConfig, start: Start) -> str | None:
-    """Why decoded tensors cannot be averaged, or None.
+def check_values(
+    tensors: Mapping[str, Tensor], start: Mapping[str, Tensor], limit: float | None
+) -> float:
+    """The L2 norm of an update.
 
     Args:
-        start: what tensors of these shapes started from (`comigs.local.reference`).
+        start: what the tensors started from (`comigs.local.reference`).
+        limit: the greatest norm; None for any.
+
+    Raises:
+        Unfit: a tensor cannot be averaged, or the update is too long.
     """
-    for name, tensor in update.items():
+    for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
-            return f"sent {name!r} with NaN or infinity"
-    limit = config.server.max_norm
-    if limit is None:
-        return None
-    shapes = {name: tuple(tensor.shape) for name, tensor in update.items()}
-    norm = norm_of(minus(update, start(shapes)))
-    if not norm <= limit:
-        return f"sent an update of norm {norm:.4g}; server.max_norm is {limit:g}"
-    return None
-
-
-def fault_of_metrics(metrics: Mapping[str, Any], client: Client) -> str | None:
-    """Why the metrics of an update cannot be used, or None.
-
-    Args:
-        metrics: as `read_reported` returns them.
-    """
-    if client.examples is not None and metrics["num-examples"] > client.examples:
-        return f"counts {metrics['num-examples']} examples; it said {client.examples} at first"
-    return None
+            raise Unfit(f"sent {name!r} with NaN or infinity")
+    norm = norm_of(minus(tensors, start))
+    if limit is not None and not norm <= limit:
+        raise Unfit(f"sent an update of norm {norm:.4g}; server.max_norm is {limit:g}")
+    return norm

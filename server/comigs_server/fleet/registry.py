@@ -4,16 +4,16 @@ import json
 import time
 from collections.abc import Callable, Iterable
 from functools import lru_cache
-from typing import Any
 
-from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
 from comigs.config.settings import RunConfig
 from comigs.errors import BadInput, ComigsError, flat
 from comigs.federation.clients import training_clients
 from comigs.messages.reply import Broken, Hello, read_hello
-from comigs_server.fleet.exchange import Answer, Client, collect, order
+from comigs.store.events import Refused, Waiting
+from comigs_server.fleet.exchange import Answer, Client, collect
+from comigs_server.fleet.records import query_messages, text_of
 from comigs_server.fleet.shapes import check_fit
 from comigs_server.grids.embedded import EmbeddedGrid
 
@@ -56,7 +56,7 @@ class Registry:
         asked = {client.node for client in self._known.values()} | self._refused
         return self._ask(self._online - asked)
 
-    def wait(self, watch: Callable[[dict[str, Any]], None]) -> None:
+    def wait(self, tell: Callable[[Refused | Waiting], None]) -> None:
         """Wait until all clients that the configuration expects are there.
 
         Raises:
@@ -67,12 +67,12 @@ class Registry:
             for answer in self.look():
                 if not self.ids and len(self._online) >= wanted:
                     raise ComigsError(f"{answer.client.name} cannot start: {answer.reason}")
-                watch({"event": "refused", "name": answer.client.name, "reason": answer.reason})
+                tell(Refused(answer.client.name, answer.reason))
             if self._embedded or len(self.ids) >= wanted:
                 return
             if len(self.ids) != told:
                 told = len(self.ids)
-                watch({"event": "waiting", "clients": told, "of": wanted})
+                tell(Waiting(told, wanted))
             time.sleep(LOOK_SECONDS)
 
     def absent(self, seconds: float) -> list[Client]:
@@ -109,9 +109,8 @@ class Registry:
         return clients
 
     def _ask(self, nodes: Iterable[int]) -> list[Answer]:
-        content = RecordDict({"config": order(self._config)})
         strangers = [self._stranger(node) for node in nodes]
-        messages = [Message(content, dst_node_id=s.node, message_type="query") for s in strangers]
+        messages = query_messages(self._config, [stranger.node for stranger in strangers])
         failed = []
         timeout = self._config.server.round_timeout
         for answer in collect(self._grid, messages, strangers, timeout):
@@ -119,7 +118,7 @@ class Registry:
                 failed.append(answer)
                 continue
             try:
-                said = read_hello(answer.reply.content.config_records["hello"]["json"])
+                said = read_hello(text_of(answer.reply, "hello"))
                 self._claim(said, answer.client)
             except Exception as error:  # of whatever kind: it is about what a client sent
                 why = str(error) if isinstance(error, Broken) else "lacks its record"

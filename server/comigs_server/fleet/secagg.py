@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric import ec
-from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.app import Message
 from flwr.common.secure_aggregation.crypto.symmetric_encryption import generate_shared_key
 from flwr.serverapp import Grid
 from flwr.supercore.primitives.asymmetric import bytes_to_public_key, public_key_to_bytes
@@ -21,10 +21,11 @@ from comigs.config.settings import RunConfig
 from comigs.errors import ComigsError, one_line
 from comigs.local.reference import reference
 from comigs.messages.masking import MASKED, Words, from_words, mask
-from comigs.messages.order import Listed
 from comigs.messages.update import plus
-from comigs_server.fleet.exchange import Answer, Client, collect, order, pack
+from comigs_server.fleet.exchange import Answer, Client, collect
+from comigs_server.fleet.records import add_secagg, listed_in, node_of, secagg_messages
 from comigs_server.fleet.shares import restore
+from comigs_server.fleet.update import Update
 
 T = TypeVar("T")
 
@@ -98,10 +99,10 @@ def give(session: Session, messages: Iterable[Message], clients: Iterable[Client
     by_node = {client.node: client.id for client in clients}
     out = []
     for message in messages:
-        boxes = session.boxes.get(by_node[message.metadata.dst_node_id])
+        boxes = session.boxes.get(by_node[node_of(message)])
         if boxes is not None:
             record = _record(sorted(boxes), [boxes[i] for i in sorted(boxes)])
-            message.content["secagg"] = ConfigRecord(record | {"count": session.count})
+            add_secagg(message, record | {"count": session.count})
             out.append(message)
     return out
 
@@ -174,28 +175,25 @@ def _is_key(public: bytes, secret: bytes) -> bool:
 
 
 def sum_up(
-    grid: Grid, config: RunConfig, session: Session, replies: Mapping[int, Message],
+    grid: Grid, config: RunConfig, session: Session, updates: Mapping[int, Update],
     clients: Sequence[Client], sent_to: Callable[[Client], Mapping[str, Tensor]],
-) -> Message:  # fmt: skip
-    """The mean of the clients that arrived, as if it were one client's reply.
+) -> Update:  # fmt: skip
+    """The mean of the clients that arrived, as one update.
 
     Args:
-        replies: by client, the masked update.
+        updates: by client, its masked words.
         sent_to: what a client was sent; the same for all.
 
     Raises:
         ComigsError: as `unmask`.
     """
-    arrays = {i: reply.content.array_records["arrays"] for i, reply in replies.items()}
-    words = {i: np.asarray(record[MASKED].numpy()) for i, record in arrays.items()}
+    words = {i: np.asarray(update.tensors[MASKED].numpy()) for i, update in updates.items()}
     total = unmask(grid, config, session, words, clients)
     shapes = clients[0].shapes
     start = reference(config, 0, session.number, sent_to(clients[0]), shapes)
     summed = from_words(total, shapes, config.privacy.range, session.count)
-    mean = plus({name: (part / len(words)).float() for name, part in summed.items()}, start)
-    metrics = MetricRecord({"client": 0, "weight": 1.0})
-    content = RecordDict({"arrays": pack(mean), "metrics": metrics})
-    return Message(content, dst_node_id=0, message_type="train")
+    mean = {name: (part / len(words)).float() for name, part in summed.items()}
+    return Update(0, plus(mean, start), 1.0)
 
 
 def _stage(
@@ -204,19 +202,15 @@ def _stage(
     read: Callable[[Client, Sequence[bytes], Sequence[int]], T],
 ) -> dict[int, T]:  # fmt: skip
     """Send each client its record, and read what the answers hold; `failed` gets the others."""
-    messages = []
-    for client in clients:
-        told = order(config)
-        told["server-round"] = session.number
-        content = RecordDict({"config": told, "secagg": ConfigRecord(records[client.id])})
-        messages.append(Message(content, client.node, f"train.{name}"))
+    told = {client: records[client.id] for client in clients}
+    messages = secagg_messages(name, config, session.number, told)
     out: dict[int, T] = {}
     for answer in collect(grid, messages, clients, config.server.round_timeout):
         client = answer.client
         try:
             if answer.reply is None:
                 raise ValueError(answer.reason)
-            said = Listed.model_validate(dict(answer.reply.content.config_records["secagg"]))
+            said = listed_in(answer.reply)
             out[client.id] = read(client, said.values, said.clients)
         except Exception as error:  # of whatever kind: it is about what a client sent
             reason = f"secure aggregation, stage {name}: {one_line(error)}"

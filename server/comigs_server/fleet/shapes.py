@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 
 from comigs.config.settings import RunConfig
+from comigs.config.strategies import find_strategy
 from comigs.federation.clients import experts_of
 from comigs.messages.reply import Broken, Hello
 from comigs.methods import find_method
@@ -82,7 +83,7 @@ def _needs_the_same(config: RunConfig) -> bool:
     """Whether a sum needs the same tensors of all."""
     privacy = config.privacy
     private = privacy.secure != "none" or privacy.mechanism == "client"
-    return private or config.server.strategy != "FedAvg"
+    return private or not find_strategy(config.server.strategy).own_rule
 
 
 def _unranked(name: str, shape: Shape) -> Shape:

@@ -38,14 +38,13 @@ def make_grid(
         BadInput: the engine is unknown, not installed, or has not the resources asked for.
     """
     if engine == "inline":
-        import torch
-
+        from comigs.threads import use_threads
         from comigs_clients.app import app
         from comigs_clients.fused import alike, train_fused
         from comigs_server.grids.client import Together
         from comigs_server.grids.inline import InlineGrid
 
-        torch.set_num_threads(threads)
+        use_threads(threads)
         together = Together(fuse, alike, train_fused) if fuse > 1 else None
         return InlineGrid(app, num_clients, state_dir, timeout, together)
     if engine == "ray":

@@ -33,9 +33,9 @@ class ClientWorker:
         try:
             with contextlib.suppress(OSError):
                 os.chdir(cwd)
-            import torch
+            from comigs.threads import use_threads
 
-            torch.set_num_threads(threads)
+            use_threads(threads)
             keep_freed_memory()
             module, _, name = app_ref.partition(":")
             self.app = getattr(importlib.import_module(module), name)

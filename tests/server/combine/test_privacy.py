@@ -146,7 +146,7 @@ def test_a_checkpoint_without_record_counts_every_round_as_everybody_s(tree, tmp
     tensors, meta = read_state(folder / "server", 2)
     del meta["draws"]
     write_state(folder / "server", 2, tensors, meta)
-    progress = comigs_server.resume._load(read_config(folder), folder / "server", 2)
+    progress = comigs_server.resume.load_progress(read_config(folder), folder / "server", 2)
     assert progress.draws == [(1, 1), (1, 1)]
 
 

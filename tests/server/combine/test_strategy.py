@@ -5,9 +5,9 @@ import pytest
 import torch
 
 import comigs
+from comigs.config.strategies import STRATEGIES
 from comigs.errors import BadInput
 from comigs.store.state import read_state
-from comigs_server.combine.strategy import OPTIONS
 from tests.helpers import assert_same_numbers, events, stopped_and_resumed
 
 pytest_plugins = ("tests.fixtures",)
@@ -37,7 +37,7 @@ def sent(folder, number):
     return {name: torch.stack([h[name] for h in held]) for name in shared(folder, number)}
 
 
-@pytest.mark.parametrize("name", [name for name in OPTIONS if name != "FedAvg"])
+@pytest.mark.parametrize("name", [name for name in STRATEGIES if name != "FedAvg"])
 def test_a_run_stopped_between_rounds_ends_bit_identical(name, tree, tmp_path):
     tree = with_strategy(tree, name)
     whole = comigs.run(tree, out=tmp_path / "whole").folder

@@ -11,7 +11,7 @@ from comigs.config.load import load_config
 from comigs.messages.codecs import encode
 from comigs.mixture.adapters import start_tensor
 from comigs_server.fleet.exchange import Answer, Client
-from comigs_server.fleet.judge import judge
+from comigs_server.fleet.judge import Fault, judge
 
 A, B = "l.lora_A.generalist_0.weight", "l.lora_B.generalist_0.weight"
 SHAPES = {A: (2, 3), B: (4, 2)}
@@ -28,16 +28,17 @@ def pack(arrays):
 
 
 def judged(arrays, metrics=METRICS, settings=(), sent=None, **records):
-    """The failure's reason, or None; and the reply's tensors after the judgement."""
+    """The fault's reason, or None; the update's tensors; and the whole verdict."""
     config = load_config({}, settings)
     if not isinstance(arrays, ArrayRecord):
         arrays = pack(arrays)
     content = RecordDict({"arrays": arrays, "metrics": MetricRecord(metrics)} | records)
     reply = Message(content, dst_node_id=0, message_type="train")
-    failed, event = judge(Answer(CLIENT, reply), config, 3, lambda client: sent or {})
-    assert failed == ("reason" in event)
-    assert (event["client"], event["name"]) == (0, "ana")
-    return event.get("reason"), reply.content["arrays"], event
+    verdict = judge(Answer(CLIENT, reply), config, 3, lambda client: sent or {})
+    assert verdict.client == CLIENT
+    if isinstance(verdict, Fault):
+        return verdict.reason, None, verdict
+    return None, verdict.update.tensors, verdict
 
 
 @pytest.fixture(autouse=True)
@@ -127,11 +128,11 @@ def test_an_accepted_update_is_decoded_and_its_bytes_are_those_that_travelled(co
     sent = {name: torch.full(shape, 2.0) for name, shape in SHAPES.items()}
     change = {n: sent[n] + t for n, t in GOOD.items()} if codec == "none" else GOOD
     arrays = encode(config.payload, change)
-    reason, decoded, event = judged(arrays, settings=settings, sent=sent)
+    reason, decoded, accepted = judged(arrays, settings=settings, sent=sent)
     assert reason is None
-    assert event["bytes_up"] == sum(array.nbytes for array in arrays.values())
+    assert accepted.bytes_up == sum(array.nbytes for array in arrays.values())
     for name in SHAPES:
-        values = torch.from_numpy(decoded[name].numpy())
+        values = decoded[name]
         if codec == "topk-int8":
             assert sorted(set(values.flatten().tolist())) == [2.0, 3.0]
         else:

@@ -154,11 +154,11 @@ def test_what_the_server_received_unmasks_no_single_update(secure, tmp_path, mon
         )
         return reply
 
-    def closes(config, events, lost, wanted):
-        return Closing(0.0, [i for i in sorted(events) if i != 2], [])
+    def closes(now, received, sent):
+        return Closing(0.0, [i for i in sorted(received.told) if i != 2], [])
 
     monkeypatch.setattr(comigs_server.grids.inline, "run_client", watched)
-    monkeypatch.setattr(comigs_server.round, "_close", closes)
+    monkeypatch.setattr(comigs_server.round, "close", closes)
     comigs.run(secure | {"rounds": 1}, out=tmp_path)
     assert_mean(tmp_path, 1, (0, 1))
     words, revealed = {}, {}

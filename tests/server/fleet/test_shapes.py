@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from comigs.config.load import load_config
 from comigs_clients.wire import decode, encode
 from comigs_server.fleet.exchange import Answer, Client
-from comigs_server.fleet.judge import judge
+from comigs_server.fleet.judge import Fault, judge
 from comigs_server.fleet.registry import Registry
 from comigs_server.fleet.shapes import of_one_shape
 from comigs_server.grids.embedded import EmbeddedGrid
@@ -67,9 +67,10 @@ def honest(fill=0.01):
 
 def judged(arrays, numbers=NUMBERS, client=CLIENT):
     reply = message(RecordDict({"arrays": arrays, "metrics": MetricRecord(numbers)}))
-    failed, event = judge(Answer(client, reply), CONFIG, 1, lambda client: {})
-    assert failed == ("reason" in event) and len(event.get("reason", "")) < 400
-    return event.get("reason")
+    verdict = judge(Answer(client, reply), CONFIG, 1, lambda client: {})
+    reason = verdict.reason if isinstance(verdict, Fault) else None
+    assert len(reason or "") < 400
+    return reason
 
 
 HEADERS = [

@@ -3,13 +3,14 @@
 from comigs.aggregation import find_aggregator
 from comigs.backbone.base import load_base
 from comigs.config.settings import ExpertsConfig, RunConfig, ServerConfig, own
+from comigs.config.strategies import find_strategy
 from comigs.data.enough import check_texts
 from comigs.data.tokens import check_length, roster
 from comigs.errors import BadInput
 from comigs.federation.clients import data_of, experts_of, training_clients
 from comigs.methods import find_method
-from comigs_server.checkprivacy import check_privacy
-from comigs_server.combine.strategy import check_strategy
+from comigs_server.checks.privacy import check_privacy
+from comigs_server.checks.strategy import check_strategy
 from comigs_server.fleet.registry import expected_clients
 from comigs_server.grids.connection import connection
 
@@ -59,7 +60,7 @@ def check_without_data(config: RunConfig) -> None:
     count = expected_clients(config)
     depends = {
         "privacy.secure": config.privacy.secure != "none",
-        "server.strategy": config.server.strategy == "Bulyan",
+        "server.strategy": find_strategy(config.server.strategy).least_clients(0) > 0,
         "faults.poisoned": bool(config.faults.poisoned),
     }
     counted = [key for key, does in depends.items() if does]

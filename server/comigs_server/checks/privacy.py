@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 
+from comigs.aggregation import find_aggregator
 from comigs.config.settings import ExpertsConfig, RunConfig
+from comigs.config.strategies import find_strategy
 from comigs.errors import BadInput
 from comigs.methods import find_method
 from comigs_server.combine.accountant import check_accountant
 from comigs_server.fleet.secagg import threshold_of
-
-LOOKS_AT_EACH = ("FedMedian", "FedTrimmedAvg", "Krum", "MultiKrum", "Bulyan")
 
 
 def check_privacy(config: RunConfig, experts: Sequence[ExpertsConfig], taking_part: int) -> None:
@@ -21,8 +21,7 @@ def check_privacy(config: RunConfig, experts: Sequence[ExpertsConfig], taking_pa
     Raises:
         BadInput: which setting, and why.
     """
-    averages = find_method(config.method).aggregator == "mean"
-    if config.payload.codec == "topk-int8" and not averages:
+    if config.payload.codec == "topk-int8" and not _averages(config):
         raise BadInput(
             f"payload.codec is 'topk-int8', but method {config.method!r} does not send back what "
             "it averages; use int8"
@@ -39,7 +38,7 @@ def check_privacy(config: RunConfig, experts: Sequence[ExpertsConfig], taking_pa
 def _check_mechanism(config: RunConfig, experts: Sequence[ExpertsConfig]) -> None:
     """A clipped plain mean over clients that all share the same tensors."""
     start = "privacy.mechanism is 'client', which needs"
-    if config.server.strategy != "FedAvg":
+    if not find_strategy(config.server.strategy).own_rule:
         raise BadInput(f"{start} server.strategy FedAvg; it is {config.server.strategy!r}")
     _check_mean(config, experts, start)
     if config.data.target == "mixture":
@@ -53,7 +52,7 @@ def _check_mechanism(config: RunConfig, experts: Sequence[ExpertsConfig]) -> Non
 def _check_secure(config: RunConfig, experts: Sequence[ExpertsConfig], taking_part: int) -> None:
     """A plain sum of numbers of which the server sees none."""
     start = f"privacy.secure is {config.privacy.secure!r}, which needs"
-    if config.server.strategy in LOOKS_AT_EACH:
+    if not find_strategy(config.server.strategy).of_means:
         raise BadInput(f"{start} a strategy of means; server.strategy is {config.server.strategy}")
     if config.payload.codec != "none":
         raise BadInput(f"{start} payload.codec none; it is {config.payload.codec!r}")
@@ -76,7 +75,7 @@ def _check_secure(config: RunConfig, experts: Sequence[ExpertsConfig], taking_pa
 
 def _check_mean(config: RunConfig, experts: Sequence[ExpertsConfig], start: str) -> None:
     server, method = config.server, find_method(config.method)
-    if method.aggregator != "mean" or not any(e.generalists for e in experts) or not method.trains:
+    if not _averages(config) or not any(e.generalists for e in experts) or not method.trains:
         raise BadInput(f"{start} a method that averages; method {config.method!r} does not")
     if server.weighting != "uniform":
         raise BadInput(f"{start} server.weighting uniform; it is {server.weighting!r}")
@@ -87,3 +86,7 @@ def _check_mean(config: RunConfig, experts: Sequence[ExpertsConfig], start: str)
             f"{start} clients that share the same tensors; here they differ in experts.specialists "
             "or experts.rank"
         )
+
+
+def _averages(config: RunConfig) -> bool:
+    return find_aggregator(find_method(config.method).aggregator).averages

@@ -1,0 +1,53 @@
+"""What an aggregator keeps and sends back, as far as its bytes go: the traffic formula.
+
+Each follows its aggregator's `combine` and `deliver` on shapes alone, so that traffic is known
+before a run starts.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+FLOAT = 4  # bytes; only float32 travels down
+Shapes = Mapping[str, tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Clients that share tensors of equal names and shapes."""
+
+    shapes: Shapes
+    clients: Sequence[int]
+
+
+class Sizes(Protocol):
+    """The state of the server in bytes; begins as nothing."""
+
+    def add(self, groups: Sequence[Group]) -> None:
+        """Take in one round's updates. A group without clients tells that its tensors are kept."""
+
+    def to(self, shapes: Shapes, fresh: bool) -> int:
+        """Bytes that a client gets.
+
+        Args:
+            shapes: of the tensors that it shares.
+            fresh: whether it took part in the last round.
+        """
+
+
+class OwnNames:
+    """Sizes where a client gets the tensors that it shares and that the server has."""
+
+    def __init__(self) -> None:
+        self._names: set[str] = set()
+
+    def add(self, groups: Sequence[Group]) -> None:
+        self._names |= {name for group in groups for name in group.shapes}
+
+    def to(self, shapes: Shapes, fresh: bool) -> int:
+        return bytes_of({n: s for n, s in shapes.items() if n in self._names})
+
+
+def bytes_of(shapes: Shapes) -> int:
+    """Bytes of float32 tensors."""
+    return FLOAT * sum(a * b for a, b in shapes.values())

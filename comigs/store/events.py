@@ -1,0 +1,278 @@
+"""What a run tells while it runs: a type for each event. They are the lines of metrics.jsonl.
+
+A line is one object: `event`, the kind, and the fields. A field that has a default is left out
+where it has it.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import ClassVar, get_args
+
+
+class Untold(Enum):
+    """In the place of a value of which None is one."""
+
+    UNTOLD = "untold"
+
+
+@dataclass(frozen=True)
+class Started:
+    """The rounds begin, or go on after `round`."""
+
+    kind: ClassVar[str] = "start"
+    method: str
+    clients: list[str]  # names
+    rounds: int
+    round: int
+
+
+@dataclass(frozen=True)
+class ClientTrained:
+    """A client's update was accepted.
+
+    Attributes:
+        loss: mean training loss of the local steps, nats per token; balance: the balance loss.
+        valid_ppl: validation perplexity of the model as received.
+        seconds: wall time on the client, of which it trained and evaluated for two parts.
+        bytes_up, bytes_down: tensors' values as they travelled.
+        norm: L2 norm of the update.
+        sim_down, sim_compute, sim_up, sim_seconds: simulated seconds, where it has a device.
+    """
+
+    kind: ClassVar[str] = "client"
+    round: int
+    client: int
+    name: str
+    loss: float
+    balance: float
+    tokens: int
+    steps: int
+    router_steps: int
+    router_tokens: int
+    num_examples: int
+    seconds: float
+    train_seconds: float
+    eval_seconds: float
+    bytes_up: int
+    bytes_down: int
+    valid_ppl: float | None = None
+    norm: float | None = None
+    peer_evaluations: int | None = None
+    peer_evaluation_tokens: int | None = None
+    device: str | None = None
+    sim_down: float | None = None
+    sim_compute: float | None = None
+    sim_up: float | None = None
+    sim_seconds: float | None = None
+    sim_joules: float | None = None
+
+
+@dataclass(frozen=True)
+class Failed:
+    """There is nothing to combine of a client, or nothing of its test."""
+
+    kind: ClassVar[str] = "failure"
+    name: str
+    reason: str
+    client: int
+    round: int | None = None
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """A simulated device was lost in its round."""
+
+    kind: ClassVar[str] = "dropped"
+    round: int
+    client: int
+    name: str
+    device: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Late:
+    """A simulated device's update came after its round had closed."""
+
+    kind: ClassVar[str] = "late"
+    round: int
+    client: int
+    name: str
+    device: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Abandoned:
+    """A round's updates could not be combined; the server's tensors stay as they were."""
+
+    kind: ClassVar[str] = "abandoned"
+    round: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Damaged:
+    """A saved round cannot be used; the run goes on after an earlier one."""
+
+    kind: ClassVar[str] = "damaged"
+    round: int
+    reason: str
+    resumed_from: int
+
+
+@dataclass(frozen=True)
+class RoundDone:
+    """A round has closed: means and sums over its clients.
+
+    Attributes:
+        seconds: wall time; compute_seconds: of all clients together.
+        epsilon: client-level privacy spent so far; None without bound, untold without privacy.
+        sim_seconds: simulated length; sim_clock: since the start.
+        abandoned: too few simulated updates came in time.
+    """
+
+    kind: ClassVar[str] = "round"
+    round: int
+    clients: int
+    failed: int
+    loss: float | None
+    valid_ppl: float | None
+    seconds: float
+    compute_seconds: float
+    tokens_per_second: float
+    bytes_up: int
+    bytes_down: int
+    epsilon: float | Untold | None = Untold.UNTOLD
+    sim_seconds: float | None = None
+    sim_clock: float | None = None
+    sim_joules: float | None = None
+    late: int | None = None
+    dropped: int | None = None
+    abandoned: bool | None = None
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """Test perplexities of one stream of test text, with what its client has cost.
+
+    Attributes:
+        pretrained: of the bare base; before and after: without and with the final shared tensors.
+        trainable: parameters that the client trains; communicated: those that travel.
+    """
+
+    kind: ClassVar[str] = "final"
+    client: int
+    name: str
+    test_tokens: int
+    pretrained: float
+    valid: float
+    before: float
+    after: float
+    trainable: int
+    bytes_up: int
+    bytes_down: int
+    seconds: float
+    communicated: int
+    peer_evaluations: int | None = None
+    peer_evaluation_tokens: int | None = None
+    fused_local: float | None = None
+    fused_global: float | None = None
+    fusion_evaluations: int | None = None
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The run is over; seconds of all its rounds."""
+
+    kind: ClassVar[str] = "end"
+    seconds: float
+
+
+@dataclass(frozen=True)
+class FolderMade:
+    kind: ClassVar[str] = "folder"
+    folder: str
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A ServerApp has begun to tell its events."""
+
+    kind: ClassVar[str] = "open"
+
+
+@dataclass(frozen=True)
+class Broke:
+    """A ServerApp ends with an error."""
+
+    kind: ClassVar[str] = "error"
+    reason: str
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """A SuperLink has taken the run."""
+
+    kind: ClassVar[str] = "submitted"
+    run: str
+
+
+@dataclass(frozen=True)
+class Away:
+    """The SuperLink does not answer."""
+
+    kind: ClassVar[str] = "away"
+    reason: str
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Not all clients are there yet."""
+
+    kind: ClassVar[str] = "waiting"
+    clients: int
+    of: int
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A node cannot be a client of this run."""
+
+    kind: ClassVar[str] = "refused"
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class LinesDamaged:
+    """metrics.jsonl has lines that are no events; the file as it was is `kept`."""
+
+    kind: ClassVar[str] = "damaged lines"
+    lines: list[int]
+    kept: str
+
+
+@dataclass(frozen=True)
+class RoundStarted:
+    kind: ClassVar[str] = "round started"
+    round: int
+    clients: int
+
+
+@dataclass(frozen=True)
+class EvaluationStarted:
+    kind: ClassVar[str] = "evaluation started"
+    clients: int
+
+
+Kept = (
+    Started | ClientTrained | Failed | Dropped | Late | Abandoned | Damaged | RoundDone | Evaluated
+    | Ended
+)  # fmt: skip
+Passing = (  # told, but not kept
+    FolderMade | Opened | Broke | Submitted | Away | Waiting | Refused | LinesDamaged
+    | RoundStarted | EvaluationStarted
+)  # fmt: skip
+Event = Kept | Passing
+KINDS: dict[str, type] = {cls.kind: cls for cls in get_args(Event)}

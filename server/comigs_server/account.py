@@ -1,0 +1,89 @@
+"""What a round has cost: of each client, and of all together."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from comigs.config.settings import RunConfig
+from comigs.store.events import ClientTrained, RoundDone, Untold
+from comigs_server.clock import Closing, Loss, is_simulated, trip_of
+from comigs_server.combine.accountant import epsilon
+from comigs_server.fleet.judge import Accepted
+from comigs_server.resume import Progress, Totals
+
+
+def trained(config: RunConfig, number: int, accepted: Accepted, down: int) -> ClientTrained:
+    """The event of an accepted update.
+
+    Args:
+        number: the round.
+        down: bytes that the client fetched.
+    """
+    client, said = accepted.client, accepted.reported
+    about = said.model_dump(exclude={"round"}, exclude_none=True)
+    up = accepted.bytes_up
+    simulated = trip_of(config, client.id, said, up, down)
+    return ClientTrained(
+        round=number, client=client.id, name=client.name, **about,
+        bytes_up=up, bytes_down=down, norm=accepted.norm, **simulated,
+    )  # fmt: skip
+
+
+def account(
+    config: RunConfig,
+    progress: Progress,
+    told: Mapping[int, ClientTrained],
+    lost: Mapping[int, Loss],
+    closing: Closing,
+    failed: int,
+    abandoned: bool,
+    wall: float,
+) -> RoundDone:
+    """Move `progress` on by one round, and sum the round up.
+
+    Args:
+        told: by client, whose update was accepted.
+        failed: clients without one, but for lost devices.
+        abandoned: whether nothing was combined.
+        wall: seconds that the round took here.
+    """
+    number, events = progress.round + 1, list(told.values())
+    for client, event in told.items():
+        progress.client_rounds[client] = number
+        total = progress.totals.setdefault(client, Totals())
+        total.bytes_up += event.bytes_up
+        total.bytes_down += event.bytes_down
+        total.seconds += event.seconds
+    progress.round, progress.seconds = number, progress.seconds + wall
+    private = config.privacy.mechanism == "client"
+    done = RoundDone(
+        round=number,
+        clients=len(events),
+        failed=failed,
+        loss=_mean(event.loss for event in events),
+        valid_ppl=_mean(event.valid_ppl for event in events),
+        seconds=wall,
+        compute_seconds=sum(e.train_seconds + e.eval_seconds for e in events),
+        tokens_per_second=sum(e.tokens for e in events) / wall,
+        bytes_up=sum(e.bytes_up for e in events),
+        bytes_down=sum(e.bytes_down for e in events),
+        epsilon=epsilon(config.privacy, progress.draws) if private else Untold.UNTOLD,
+    )
+    if not is_simulated(config):
+        return done
+    joules = sum(e.sim_joules or 0.0 for e in events) + sum(x.joules for x in lost.values())
+    progress.sim_seconds += closing.seconds
+    progress.sim_joules += joules
+    return replace(
+        done,
+        sim_seconds=closing.seconds,
+        sim_clock=progress.sim_seconds,
+        sim_joules=joules,
+        late=len(closing.late),
+        dropped=len(lost),
+        abandoned=abandoned,
+    )
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None

@@ -1,0 +1,55 @@
+"""Whether the server's strategy suits the method and its clients."""
+
+from collections.abc import Sequence
+
+from comigs.aggregation import find_aggregator
+from comigs.config.settings import ExpertsConfig, RunConfig
+from comigs.config.strategies import find_strategy
+from comigs.errors import BadInput
+from comigs.methods import find_method
+from comigs_server.combine.rule import make_rule
+
+
+def check_strategy(config: RunConfig, experts: Sequence[ExpertsConfig], taking_part: int) -> None:
+    """Refuse what the strategy cannot do.
+
+    Args:
+        experts: of each client, in the layout of the method.
+        taking_part: clients that train in a round.
+
+    Raises:
+        BadInput: which setting, and why.
+    """
+    strategy, options = find_strategy(config.server.strategy), config.server.options
+    strategy.check_options(options)
+    if strategy.own_rule:
+        return
+    start = f"server.strategy is {strategy.name!r}"
+    method = find_method(config.method)
+    if not find_aggregator(method.aggregator).averages:
+        raise BadInput(
+            f"{start}, but method {method.name!r} combines updates in its own way; leave it at "
+            "FedAvg"
+        )
+    if not any(e.generalists for e in experts) or not method.trains:
+        raise BadInput(f"{start}, but method {method.name!r} shares nothing")
+    if len({(e.generalists, e.rank) for e in experts}) > 1:
+        raise BadInput(
+            f"{start}, which needs clients that share the same tensors; here they differ in "
+            "experts.specialists or experts.rank"
+        )
+    bad = options.get("num_malicious_nodes", 0)
+    if taking_part < (least := strategy.least_clients(bad)):
+        raise BadInput(
+            f"server.strategy {strategy.name} with num_malicious_nodes {bad} needs {least} clients "
+            f"in a round; only {taking_part} take part"
+        )
+    if (chosen := options.get("num_nodes_to_select", 1)) > taking_part:
+        raise BadInput(
+            f"server.options.num_nodes_to_select is {chosen}; only {taking_part} clients take part "
+            "in a round"
+        )
+    try:
+        make_rule(config)
+    except (TypeError, ValueError) as error:
+        raise BadInput(f"server.options does not suit {strategy.name}: {error}") from None
