@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from comigs.config.profiles import Profile
-from comigs.track.narrow import fitting
+from comigs.report.narrow import fitting
 
 COLUMNS: dict[str, Callable[[Profile], str]] = {
     "GB": lambda p: f"{p.memory / 1e9:.3g}",

@@ -12,7 +12,7 @@ from rich.table import Table
 from comigs.config.load import to_dict
 from comigs.config.settings import RunConfig
 from comigs.costs.plan import ClientPlan, Plan
-from comigs.track.narrow import fitting
+from comigs.report.narrow import fitting
 
 Columns = dict[str, Callable[[ClientPlan], str]]
 NAMES = 3  # of clients that a row spells out

@@ -12,6 +12,7 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 
 from comigs.config.settings import RunConfig
+from comigs.report.narrow import fitting
 from comigs.store.events import (
     Abandoned,
     Away,
@@ -36,7 +37,6 @@ from comigs.store.events import (
     Waiting,
 )
 from comigs.store.metrics import gain
-from comigs.track.narrow import fitting
 
 MANY = 20  # clients; more are counted, not named
 
