@@ -35,6 +35,8 @@ from comigs.schema.bounds import shown
 from comigs.store.eventjson import to_object
 from comigs.store.events import ClientTrained, Failed, RoundDone
 from comigs.store.metrics import events_of, final_rows
+from comigs.store.plain import from_home
+from comigs.store.strict import from_json, to_json
 from comigs.store.whole import locked, write_whole
 
 
@@ -60,7 +62,7 @@ def run_suite(
         ComigsError: when runs failed; the others are kept.
     """
     suite = load_suite(name, overrides, _seeds(seeds) if seeds is not None else None)
-    home = out or Path("runs") / "compare"
+    home = from_home(out or Path("runs") / "compare")
     folder, results = home / Path(name).stem, home / "runs"
     results.mkdir(parents=True, exist_ok=True)
     try:
@@ -85,7 +87,7 @@ def _run_missing(suite: Suite, folder: Path, results: Path, jobs: int) -> Path:
     console.print(f"{len(suite.runs)} runs, {len(missing)} of them to do; tables in {folder}")
     failures = _run_all(list(missing.values()), home, jobs, console)
     done = [
-        (run.row, run.column, json.loads(kept(run).read_text()))
+        (run.row, run.column, from_json(kept(run).read_text()))
         for run in suite.runs
         if kept(run).exists()
     ]
@@ -102,7 +104,7 @@ def _serves(path: Path, config: RunConfig) -> bool:
     """Whether a kept result will do: also for curves, which not every suite records."""
     if not path.exists():
         return False
-    rounds = json.loads(path.read_text())["rounds"]
+    rounds = from_json(path.read_text())["rounds"]
     return not (config.log.eval_every and rounds) or rounds[0]["valid_ppl"] is not None
 
 
@@ -234,4 +236,4 @@ def _keep(config: RunConfig, work: Path, path: Path) -> None:
         "router_steps": sum(e.router_steps for e in trained),
         "peer_evaluations": sum(e.peer_evaluations or 0 for e in trained),
     }
-    write_whole(path, json.dumps(result, indent=1) + "\n")
+    write_whole(path, to_json(result, indent=1) + "\n")

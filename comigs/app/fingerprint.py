@@ -16,6 +16,7 @@ from comigs.store.plain import MIB, read_plain
 from comigs.store.whole import write_whole
 
 NAME = "origin.json"
+TEXT = ".[tT][xX][tT]*"
 WEIGHTS = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja")  # what a base is made of
 
 
@@ -53,7 +54,7 @@ def fingerprint(config: RunConfig) -> dict[str, Any]:
     texts = {
         str(path.relative_to(folder)): _checksum(path)
         for name in names
-        for pattern in (f"{glob.escape(name)}.txt*", f"{glob.escape(name)}/*.txt*")
+        for pattern in (f"{glob.escape(name)}{TEXT}", f"{glob.escape(name)}/*{TEXT}")
         for path in sorted(folder.glob(pattern))
     }
     return {"clients": list(names), "text": texts, "base": _base_of(config.model.name)}
@@ -94,6 +95,12 @@ def check_origin(config: RunConfig, folder: Path) -> None:
     except (OSError, ValueError, AssertionError):
         raise BadInput(f"{path} is damaged; it says what the run was started with") from None
     now = fingerprint(config)
+    clients = before.get("clients")
+    if clients != now["clients"] and sorted(map(str, clients or [])) == sorted(now["clients"]):
+        raise BadInput(
+            f"the run in {folder} began with its clients in another order; to go on, put the list "
+            f'"clients" of {path} into {federation_folder(config.data.name) / ROSTER}'
+        )
     for part, what in (("clients", "clients"), ("text", "text"), ("base", "base model")):
         if before.get(part) != now.get(part):
             where = config.model.name if part == "base" else config.data.name

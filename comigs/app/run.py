@@ -16,6 +16,7 @@ from comigs.config.load import changed_keys, load_config, read_config, write_con
 from comigs.config.settings import RunConfig
 from comigs.errors import BadInput
 from comigs.methods import find_method
+from comigs.store.plain import from_home
 from comigs.store.runfolder import held, taken, taken_anew
 from comigs.store.whole import write_whole
 from comigs.version import __version__
@@ -104,7 +105,7 @@ def run(
     config = resolve_devices(with_threads(load_config(source, [*overrides, *extra])))
     _check(config)
     config = at_home(config)
-    with taken(Path(out)) if out else taken_anew(config.name) as folder:
+    with taken(from_home(out)) if out else taken_anew(config.name) as folder:
         if config.engine.name == "flower":
             config = _named(config, folder)
         write_origin(config, folder)
@@ -164,7 +165,7 @@ def resume(
     """
     from comigs.app.fingerprint import check_origin
 
-    folder = Path(folder)
+    folder = from_home(folder)
     before, config = read_config(folder), read_config(folder, overrides)
     if changed := changed_keys(before, config):
         raise BadInput(

@@ -6,17 +6,18 @@ from functools import lru_cache, partial
 from pathlib import Path
 
 import torch
-from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
+from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar
 
 from comigs.backbone.attention import prefer_fast_attention
 from comigs.backbone.cache import shared_source
-from comigs.backbone.families import family_of
+from comigs.backbone.families import family_of, text_model
 from comigs.backbone.weights import check_settings, load_whole
 from comigs.errors import BadInput, one_line
 
 BUNDLED = Path(__file__).parents[1] / "models"
+_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "tekken.json")  # one of them
 
 
 def model_source(name: str) -> str:
@@ -55,10 +56,36 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
         BadInput: when it cannot be loaded.
     """
     source = model_source(name)
+    folder = Path(source)
+    if folder.is_dir() and not any((folder / file).is_file() for file in _TOKENIZERS):
+        raise BadInput(
+            f"model.name {name!r}: the folder holds no tokenizer; put the model's tokenizer.json "
+            "and tokenizer_config.json there"
+        )
     try:
         return AutoTokenizer.from_pretrained(source)
     except Exception as error:  # of whatever kind: it is about what is in the folder
         raise _unloadable(name, "tokenizer", error) from None
+
+
+def load_settings(name: str) -> PreTrainedConfig:
+    """The configuration of the causal LM at `name`; of a multimodal model the text model's.
+
+    Raises:
+        BadInput: when it cannot be loaded or used, or its family is unknown.
+    """
+    source = model_source(name)
+    try:
+        whole = AutoConfig.from_pretrained(source)
+        settings = text_model(whole)
+        family_of(settings.model_type)
+        for each in (whole, settings):
+            check_settings(name, each)
+    except BadInput:
+        raise
+    except Exception as error:  # of whatever kind: it is about what is in the folder
+        raise _unloadable(name, "model", error) from None
+    return settings
 
 
 @lru_cache(maxsize=2)
@@ -75,17 +102,16 @@ def load_base(name: str, dtype: str) -> PreTrainedModel:
             than its tokenizer's.
     """
     source = model_source(name)
+    load_settings(name)
     disable_progress_bar()
     try:
-        settings = AutoConfig.from_pretrained(source)
-        family_of(settings.model_type)
-        check_settings(name, settings)
         load = partial(load_whole, name=name, dtype=getattr(torch, dtype))
         model = load(shared_source(source, dtype, load))
     except BadInput:
         raise
     except Exception as error:  # of whatever kind: it is about what is in the folder
         raise _unloadable(name, "model", error) from None
+    model.name_or_path = model.config.name_or_path = source  # an adapter's base, not a copy of it
     words, rows = len(load_tokenizer(name)), model.get_input_embeddings().num_embeddings
     if words > rows:
         raise BadInput(

@@ -20,6 +20,7 @@ from transformers import PreTrainedModel
 from transformers.utils import cached_file
 
 CHECKSUMS = "checksums.json"
+CHECKED = 2  # higher whenever copies of before might hold what is refused now
 WORTH_SHARING = 1 << 25  # bytes of weights; copies of smaller ones do not matter
 _STORED = {"float32": "F32", "bfloat16": "BF16"}
 
@@ -103,4 +104,5 @@ def _fits(path: Path, dtype: str) -> bool:
 
 def _fingerprint(weights: Sequence[Path]) -> str:
     facts = [(str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns) for p in weights]
-    return hashlib.sha256(repr((transformers.__version__, facts)).encode()).hexdigest()[:12]
+    made = (transformers.__version__, CHECKED, facts)
+    return hashlib.sha256(repr(made).encode()).hexdigest()[:12]

@@ -4,6 +4,7 @@ A new family is one entry in `FAMILIES`, keyed by `config.model_type`.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
@@ -83,6 +84,13 @@ def family_of(model_type: str) -> Family:
             "To add it, give its linears one entry in FAMILIES (comigs/backbone/families.py)"
         )
     return FAMILIES[model_type]
+
+
+def text_model(settings: Any) -> Any:
+    """The configuration of the text model inside a multimodal one; of any other its own."""
+    inner = settings.get_text_config(decoder=True)
+    known = settings.model_type not in FAMILIES and inner.model_type in FAMILIES
+    return inner if known else settings
 
 
 def decoder_layers(model: nn.Module, family: Family) -> list[tuple[str, nn.Module]]:

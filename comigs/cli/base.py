@@ -8,9 +8,20 @@ import typer
 from typer.core import TyperGroup
 
 from comigs.errors import BadInput, ComigsError
+from comigs.store.plain import from_home
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO)  # nothing that another argument would change
+
+
+def expanded(value: Any) -> Any:
+    """Callback of options and arguments that are paths, or lists of them; see `from_home`."""
+    try:
+        if isinstance(value, list | tuple):
+            return [from_home(each) for each in value]
+        return value and from_home(value)
+    except BadInput as error:
+        fail(error, debug=False)
 
 
 def fail(error: ComigsError, debug: bool) -> NoReturn:

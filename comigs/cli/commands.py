@@ -1,6 +1,5 @@
 """The command line. Heavy imports wait until a command needs them."""
 
-import json
 import logging
 import os
 import signal
@@ -10,13 +9,14 @@ from typing import Annotated
 
 import typer
 
-from comigs.cli.base import Commands, Debug
+from comigs.cli.base import Commands, Debug, expanded
 from comigs.cli.base import fail as _fail
 from comigs.cli.deploy import app as deploy
 from comigs.cli.settings import settings_command
 from comigs.errors import BadInput, ComigsError
 from comigs.heap import keep_freed_memory
 from comigs.schema.bounds import WORD
+from comigs.store.strict import to_json
 from comigs.store.whole import check_place, write_whole
 
 app = typer.Typer(
@@ -46,10 +46,11 @@ def run(
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Run folder; default runs/<name>-<time>.")
+        Path | None, typer.Option(help="Run folder; default runs/<name>-<time>.", callback=expanded)
     ] = None,
     resume: Annotated[
-        Path | None, typer.Option(help="Continue the interrupted run in this folder.")
+        Path | None,
+        typer.Option(help="Continue the interrupted run in this folder.", callback=expanded),
     ] = None,
     debug: Debug = False,
 ) -> None:
@@ -96,7 +97,10 @@ def compare(
     seeds: Annotated[str | None, typer.Option(help="Seeds, e.g. 42,45,47.")] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder of all suites; default runs/compare. Tables: OUT/<suite>."),
+        typer.Option(
+            help="Folder of all suites; default runs/compare. Tables: OUT/<suite>.",
+            callback=expanded,
+        ),
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Runs at the same time.")] = 1,
     debug: Debug = False,
@@ -124,7 +128,10 @@ def plan(
         typer.Argument(metavar="[CONFIG] [key=value ...]", show_default=False),
     ] = None,
     json_file: Annotated[
-        Path | None, typer.Option("--json", help="Also write it, client by client, to this file.")
+        Path | None,
+        typer.Option(
+            "--json", help="Also write it, client by client, to this file.", callback=expanded
+        ),
     ] = None,
     debug: Debug = False,
 ) -> None:
@@ -143,7 +150,7 @@ def plan(
         config, planned = api.plan(*_split(settings or []))
         show_plan(config, planned)
         if json_file:
-            write_whole(json_file, json.dumps(plan_json(config, planned), indent=1) + "\n")
+            write_whole(json_file, to_json(plan_json(config, planned), indent=1) + "\n")
     except ComigsError as error:
         _fail(error, debug)
 
@@ -152,7 +159,11 @@ def plan(
 def devices(
     source: Annotated[
         Path | None,
-        typer.Argument(metavar="[CONFIG]", help="Also list the profiles that this file defines."),
+        typer.Argument(
+            metavar="[CONFIG]",
+            help="Also list the profiles that this file defines.",
+            callback=expanded,
+        ),
     ] = None,
     debug: Debug = False,
 ) -> None:
@@ -183,7 +194,7 @@ def methods() -> None:
 
 @app.command()
 def report(
-    runs: Annotated[list[Path], typer.Argument(help="Run folders.")],
+    runs: Annotated[list[Path], typer.Argument(help="Run folders.", callback=expanded)],
     open_page: Annotated[bool, typer.Option("--open", help="Open it in a browser.")] = False,
     debug: Debug = False,
 ) -> None:
@@ -201,7 +212,7 @@ def report(
 
 @app.command()
 def generate(
-    run_folder: Annotated[Path, typer.Argument(metavar="RUN_DIR")],
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN_DIR", callback=expanded)],
     prompt: Annotated[str, typer.Argument(help="Text to continue.")],
     client: Annotated[int, typer.Option(help="Whose model, from 0.")] = 0,
     tokens: Annotated[int, typer.Option(min=1, help="Tokens to write.")] = 60,
@@ -219,8 +230,8 @@ def generate(
 
 @app.command()
 def export(
-    run_folder: Annotated[Path, typer.Argument(metavar="RUN_DIR")],
-    to: Annotated[Path, typer.Option(help="Folder to write; must not exist.")],
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN_DIR", callback=expanded)],
+    to: Annotated[Path, typer.Option(help="Folder to write; must not exist.", callback=expanded)],
     client: Annotated[int, typer.Option(help="Whose experts, from 0.")] = 0,
     generalist_only: Annotated[
         bool, typer.Option("--generalist-only", help="Only the shared experts.")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from comigs.cli.base import Debug, fail
+from comigs.cli.base import Debug, expanded, fail
 from comigs.errors import ComigsError
 
 app = typer.Typer(
@@ -13,7 +13,10 @@ app = typer.Typer(
     help="Run a federation on Flower in containers. The whole way: docs/deploy.md.",
 )
 
-Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the compose project.")]
+Folder = Annotated[
+    Path,
+    typer.Argument(metavar="DIR", help="Folder of the compose project.", callback=expanded),
+]
 
 
 @app.command()
@@ -62,7 +65,8 @@ def add_client(
         Path | None,
         typer.Option(
             help="Its text: a .txt file, or a folder with train, valid and test.txt. "
-            "Default: the next client of the data that the project was made from."
+            "Default: the next client of the data that the project was made from.",
+            callback=expanded,
         ),
     ] = None,
     device: Annotated[

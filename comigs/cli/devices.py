@@ -1,32 +1,41 @@
 """How `comigs devices` shows profiles: a table, and where the numbers are from."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
 
 from comigs.config.profiles import Profile
+from comigs.report.narrow import fitting
+
+COLUMNS: dict[str, Callable[[Profile], str]] = {
+    "GB": lambda p: f"{p.memory / 1e9:.3g}",
+    "fp32": lambda p: f"{p.flops['float32'] / 1e9:,.0f}",
+    "bf16": lambda p: f"{p.flops['bfloat16'] / 1e9:,.0f}",
+    "up": lambda p: f"{p.up * 8 / 1e6:,.0f}",
+    "down": lambda p: f"{p.down * 8 / 1e6:,.0f}",
+    "ms": lambda p: f"{p.latency * 1e3:g}",
+    "lost": lambda p: f"{p.dropout * 100:g} %",
+    "trace": lambda p: p.trace if len(p.trace) <= 12 else f"{p.trace[:9]}...",
+    "W": lambda p: f"{p.watts:g}",
+}
 
 
 def show_profiles(profiles: Mapping[str, Profile]) -> None:
     """Print them."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("device", no_wrap=True)
-    for name in ("GB", "fp32", "bf16", "up", "down", "ms", "lost", "trace", "W"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for profile in profiles.values():
-        table.add_row(
-            profile.name,
-            f"{profile.memory / 1e9:.3g}",
-            *(f"{profile.flops[dtype] / 1e9:,.0f}" for dtype in ("float32", "bfloat16")),
-            *(f"{rate * 8 / 1e6:,.0f}" for rate in (profile.up, profile.down)),
-            f"{profile.latency * 1e3:g}",
-            f"{profile.dropout * 100:g} %",
-            profile.trace if len(profile.trace) <= 12 else f"{profile.trace[:9]}...",
-            f"{profile.watts:g}",
-        )
     console = Console()
-    console.print(table)
+
+    def build(columns: Sequence[str]) -> Table:
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        table.add_column("device", no_wrap=True)
+        for name in columns:
+            table.add_column(name, justify="right", no_wrap=True)
+        for profile in profiles.values():
+            table.add_row(profile.name, *(COLUMNS[name](profile) for name in columns))
+        return table
+
+    expendable = ("trace", "lost", "ms", "W", "up", "down", "bf16")
+    console.print(fitting(build, list(COLUMNS), expendable, console))
     console.print(
         "\nGB: memory usable for training; fp32, bf16: GFLOP/s sustained in training, by the dtype "
         "of the base; up, down: Mbit/s; ms: latency, one way; lost: share of rounds; trace: rounds "

@@ -1,7 +1,7 @@
 """How `comigs plan` shows a plan: short tables, clients that are alike in one row; or JSON."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
 from statistics import mean
 from typing import Any
@@ -12,9 +12,11 @@ from rich.table import Table
 from comigs.config.load import to_dict
 from comigs.config.settings import RunConfig
 from comigs.costs.plan import ClientPlan, Plan
+from comigs.report.narrow import fitting
 
 Columns = dict[str, Callable[[ClientPlan], str]]
 NAMES = 3  # of clients that a row spells out
+ESSENTIAL = ("E", "total", "fits", "GFLOP")  # columns for the narrowest terminal
 
 
 def plan_json(config: RunConfig, plan: Plan) -> dict[str, Any]:
@@ -62,17 +64,21 @@ def _alike(clients: Iterable[ClientPlan]) -> list[list[ClientPlan]]:
 
 
 def _print(console: Console, rows: list[list[ClientPlan]], title: str, columns: Columns) -> None:
-    table = Table(box=None, pad_edge=False, collapse_padding=True, header_style="bold")
-    table.title, table.title_justify = title, "left"
-    table.add_column("clients", no_wrap=True)
-    for name in columns:
-        table.add_column(name, justify="right", no_wrap=True)
-    for row in rows:
-        names = ", ".join(client.name for client in row)
-        label = names if len(row) <= NAMES else f"{len(row)} of them"
-        table.add_row(label, *(show(_typical(row)) for show in columns.values()))
+    def build(shown: Sequence[str]) -> Table:
+        table = Table(box=None, pad_edge=False, collapse_padding=True, header_style="bold")
+        table.title, table.title_justify = title, "left"
+        table.add_column("clients", no_wrap=True)
+        for name in shown:
+            table.add_column(name, justify="right", no_wrap=True)
+        for row in rows:
+            names = ", ".join(client.name for client in row)
+            label = names if len(row) <= NAMES else f"{len(row)} of them"
+            table.add_row(label, *(columns[name](_typical(row)) for name in shown))
+        return table
+
+    expendable = [name for name in reversed(columns) if name not in ESSENTIAL]
     console.print()
-    console.print(table)
+    console.print(fitting(build, list(columns), expendable, console))
 
 
 def _typical(row: list[ClientPlan]) -> ClientPlan:

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoModelForCausalLM
 
 from comigs.backbone.attention import prefer_fast_attention
-from comigs.backbone.base import model_source
+from comigs.backbone.base import load_settings
 from comigs.config.experts import ExpertsConfig
 from comigs.config.model import ModelConfig
 from comigs.mixture.experts import add_experts
@@ -29,14 +29,14 @@ _aten = torch.ops.aten
 
 def depth(model: ModelConfig) -> int:
     """Number of decoder layers."""
-    return int(AutoConfig.from_pretrained(model_source(model.name)).num_hidden_layers)
+    return int(load_settings(model.name).num_hidden_layers)
 
 
 def shadow_model(
     model: ModelConfig, experts: ExpertsConfig, layers: int, mode: FakeTensorMode
 ) -> PeftModel:
     """The first `layers` layers of a client's model (`comigs.mixture.models`), without weights."""
-    config = AutoConfig.from_pretrained(model_source(model.name))
+    config = load_settings(model.name)
     config.num_hidden_layers = layers
     if getattr(config, "layer_types", None):
         config.layer_types = config.layer_types[:layers]

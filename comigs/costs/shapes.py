@@ -7,13 +7,13 @@ from typing import NamedTuple
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoModelForCausalLM
 
-from comigs.backbone.base import model_source
+from comigs.backbone.base import load_settings
 from comigs.backbone.families import decoder_layers, family_of
 from comigs.config.experts import ExpertsConfig
 from comigs.config.settings import RunConfig
-from comigs.errors import BadInput
+from comigs.errors import BadInput, one_line
 from comigs.federation.clients import experts_of
 from comigs.mixture.experts import expert_names
 
@@ -62,13 +62,13 @@ def skeleton(model_name: str) -> Skeleton:
     Raises:
         BadInput: when there is no such model, or its family is unknown.
     """
+    config = load_settings(model_name)
+    family = family_of(config.model_type)
     try:
-        config = AutoConfig.from_pretrained(model_source(model_name))
-        family = family_of(config.model_type)
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(copy.deepcopy(config))
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except Exception as error:  # of whatever kind: it is about what is in the folder
+        reason = one_line(error)[:300]
         raise BadInput(f"model.name {model_name!r}: its config is unusable ({reason})") from None
 
     def linear(path: str) -> Linear:

@@ -4,8 +4,9 @@ Two layouts, each file optionally compressed with xz:
     <folder>/<client>.txt                          split here into consecutive blocks of lines
     <folder>/<client>/{train,valid,test}.txt       already split
 
-A device that holds its own text only has a clients.json beside it: the names of all clients, in
-the order of their numbers.
+Clients are in the order in which people count (client_2 before client_10); hidden files and folders
+are none. A device that holds its own text only has a clients.json beside it: the names of all
+clients, in the order of their numbers.
 """
 
 import difflib
@@ -15,6 +16,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
+from comigs.data.names import in_order, paths_of, texts_in
 from comigs.errors import BadInput
 from comigs.store.plain import MIB, check_plain, read_plain
 
@@ -50,19 +52,30 @@ def client_names(name: str) -> tuple[str, ...]:
     """Names of a federation's clients: as clients.json lists them, or else in sorted order.
 
     Raises:
-        BadInput: when the folder holds no text files, or clients.json no names.
+        BadInput: when the folder holds no text files, or two of one name, or clients.json no names.
     """
     folder = federation_folder(name)
     if (folder / ROSTER).is_file():
         return _listed(folder / ROSTER)
-    names = {p.name.removesuffix(".xz").removesuffix(".txt") for p in _text_files(folder)}
-    names |= {p.name for p in folder.iterdir() if p.is_dir() and _text_files(p)}
+    texts = texts_in(folder)
+    folders = [(p.name, p) for p in folder.iterdir() if p.is_dir() and p.name[0] != "."]
+    names: dict[str, Path] = {}
+    for name, path in texts + [(name, path) for name, path in folders if texts_in(path)]:
+        if name in names:
+            raise _both(names[name], path)
+        names[name] = path
     if not names:
         raise BadInput(
             f"data.name {name!r} holds no text: expected <client>.txt files, "
             "or <client>/train.txt, valid.txt and test.txt"
         )
-    return tuple(sorted(names))
+    return in_order(names)
+
+
+def _both(one: Path, other: Path) -> BadInput:
+    return BadInput(
+        f"{one} and {other.name} are the same client's text, in two places; keep one of them"
+    )
 
 
 def _listed(path: Path) -> tuple[str, ...]:
@@ -89,8 +102,8 @@ def read_split(name: str, client: str, split: str) -> str:
     """
     folder = federation_folder(name)
     if (folder / client).is_dir():
-        if any(path.is_file() for path in _paths(folder / client)):
-            raise BadInput(f"{folder / client} is a folder and a text; keep one of them")
+        if found := paths_of(folder / client):
+            raise _both(folder / client, found[0])
         text = _read(folder / client, split, folder)
     else:
         text = _blocks(_read(folder, client, folder))[SPLITS.index(split)]
@@ -105,34 +118,36 @@ def check_sizes(name: str, clients: Iterable[str]) -> None:
     Raises:
         BadInput: when one is missing, empty, too large, or a link to somewhere else.
     """
-    folder = federation_folder(name)
     for client in clients:
-        whole = not (folder / client).is_dir()
-        stems = [folder / client] if whole else [folder / client / split for split in SPLITS]
-        for stem in stems:
-            found = [p for p in _paths(stem) if p.is_file()]
-            for path in found:
-                check_plain(path, folder, LIMIT)
-            sizes = [p.stat().st_size for p in found]
-            if not any(sizes):
-                raise BadInput(f"{stem}.txt is {'empty' if sizes else 'missing'}")
+        split_sizes(name, client)
 
 
-def _paths(stem: Path) -> tuple[Path, Path]:
-    """The two names that a text may have."""
-    return Path(f"{stem}.txt"), Path(f"{stem}.txt.xz")
+def split_sizes(name: str, client: str) -> dict[str, float]:
+    """About how many bytes each split of a client has on disk; raises as `check_sizes`."""
+    folder = federation_folder(name)
+    if (folder / client).is_dir():
+        return {split: _size(folder / client / split, folder) for split in SPLITS}
+    size = _size(folder / client, folder)
+    return {split: size * (HELD_OUT if split != "train" else 1 - 2 * HELD_OUT) for split in SPLITS}
 
 
-def _text_files(folder: Path) -> list[Path]:
-    return [p for p in folder.iterdir() if p.name.endswith((".txt", ".txt.xz")) and p.is_file()]
+def _size(stem: Path, root: Path) -> int:
+    found = paths_of(stem)
+    for path in found:
+        check_plain(path, root, LIMIT)
+    sizes = [path.stat().st_size for path in found]
+    if not any(sizes):
+        raise BadInput(f"{stem}.txt is {'empty' if sizes else 'missing'}")
+    return max(sizes)
 
 
 def _read(folder: Path, stem: str, root: Path) -> str:
-    for path in _paths(folder / stem):
-        if path.is_file():
-            break
-    else:
+    found = paths_of(folder / stem)
+    if not found:
         raise BadInput(f"{folder / stem}.txt is missing")
+    if len(found) > 1:
+        raise _both(*found[:2])
+    path = found[0]
     try:
         return read_plain(path, root, LIMIT).decode("utf-8-sig")
     except UnicodeDecodeError as error:

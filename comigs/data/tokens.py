@@ -7,7 +7,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from comigs.backbone.base import load_tokenizer
+from comigs.backbone.base import load_settings, load_tokenizer
 from comigs.config.settings import RunConfig
 from comigs.data.corpus import client_names, read_split
 from comigs.data.encoding import encode
@@ -36,6 +36,27 @@ def roster(config: RunConfig) -> tuple[str, ...]:
     return names[: config.clients]
 
 
+def check_length(config: RunConfig) -> None:
+    """Refuse sequences that are longer than what the base has positions for.
+
+    Raises:
+        BadInput: naming both; or the base's configuration cannot be read.
+    """
+    name, length = config.model.name, config.data.seq_len
+    positions = _positions(name)
+    if positions is not None and length > positions:
+        raise BadInput(
+            f"data.seq_len is {length}; model {name!r} has {positions} positions: set "
+            f"data.seq_len={positions} or less"
+        )
+
+
+@lru_cache(maxsize=8)
+def _positions(model: str) -> int | None:
+    positions = getattr(load_settings(model), "max_position_embeddings", None)
+    return positions if isinstance(positions, int) else None
+
+
 def client_data(config: RunConfig, client: int) -> ClientData:
     """Return the streams of client number `client`.
 
@@ -43,8 +64,9 @@ def client_data(config: RunConfig, client: int) -> ClientData:
     in all as the shortest client's own.
 
     Raises:
-        BadInput: when a split is missing or shorter than one sequence.
+        BadInput: when a split is missing or shorter than one sequence, or that is too long.
     """
+    check_length(config)
     name = roster(config)[client]
     train = stream(config, client, "train")
     if config.data.target == "mixture":

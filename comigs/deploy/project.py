@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from comigs.data.corpus import ROSTER, check_sizes, client_names, federation_folder
+from comigs.data.names import name_of, paths_of, texts_in
 from comigs.deploy.compose import checkout, compose_text
 from comigs.deploy.files import POLICY, write_bundle, write_files
 from comigs.deploy.fleet import (
@@ -92,7 +93,7 @@ def add_client(folder: Path, text: Path | None, profile: str | None) -> Device:
             raise BadInput(f"{fleet.data} has text for no other client; give one with --text")
         name = left[0]
     else:
-        source, name = text.parent, text.name.removesuffix(".xz").removesuffix(".txt")
+        source, name = text.parent, name_of(text)
         if not text.exists():
             raise BadInput(f"--text is {str(text)!r}, which does not exist")
         if name in known:
@@ -197,9 +198,9 @@ def _copy_text(source: Path, name: str, to: Path) -> None:
     whole = source / name
     if whole.is_dir():
         (to / name).mkdir(mode=0o700)
-        to, paths = to / name, [p for p in whole.glob("*.txt*") if p.is_file()]
+        to, paths = to / name, [path for _, path in texts_in(whole)]
     else:
-        paths = [p for p in (source / f"{name}.txt", source / f"{name}.txt.xz") if p.is_file()]
+        paths = paths_of(source / name)
     for path in paths:
         shutil.copyfile(path, to / path.name)
         (to / path.name).chmod(0o600)

@@ -19,6 +19,7 @@ from comigs.config.experts import ExpertsConfig
 from comigs.errors import BadInput
 from comigs.mixture.deltas import delta_tensors, is_delta, load_deltas
 from comigs.mixture.experts import add_experts, expert_blocks
+from comigs.mixture.peftfolder import save_adapters
 from comigs.seeds import generator
 
 _PREFIX = "base_model.model."
@@ -156,7 +157,7 @@ def save_experts(model: PeftModel, folder: str | Path) -> None:
     refuse_corrections(model)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    model.save_pretrained(str(folder), selected_adapters=expert_blocks(model)[0].names)
+    save_adapters(model, folder, expert_blocks(model)[0].names)
     routers = {n: p for n, p in adapter_tensors(model).items() if is_router(n)}
     save_file(routers, folder / "router.safetensors")
     text = json.dumps(model.comigs_settings, indent=2)

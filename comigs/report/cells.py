@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,10 +66,12 @@ def _cell(row: str, column: str, runs: list[Result], ours: list[Result]) -> Cell
         seeds=[run["config"]["seed"] for run in runs],
         perplexity=means,
         mean=statistics.mean(means),
-        sd=statistics.stdev(means) if len(means) > 1 else None,
+        sd=_deviation(means, statistics.stdev) if len(means) > 1 else None,
         valid=statistics.mean(_mean_of(run, "valid") for run in runs),
         worst_client=statistics.mean(max(r["after"] for r in run["final"]) for run in runs),
-        spread=statistics.mean(statistics.pstdev(r["after"] for r in run["final"]) for run in runs),
+        spread=statistics.mean(
+            _deviation([r["after"] for r in run["final"]], statistics.pstdev) for run in runs
+        ),
         trainable=round(statistics.mean(client["trainable"] for client in final)),
         communicated=round(statistics.mean(client["communicated"] for client in final)),
         megabytes=statistics.mean(c["bytes_up"] + c["bytes_down"] for c in final) / 1e6,
@@ -79,17 +81,26 @@ def _cell(row: str, column: str, runs: list[Result], ours: list[Result]) -> Cell
 
 
 def paired(runs: list[Result], ours: list[Result]) -> tuple[float | None, float | None]:
-    """Return (effect, p) of `runs` against `ours` over the (client, seed) pairs both have."""
+    """Return (effect, p) of `runs` against `ours` over the (client, seed) pairs both have.
+
+    Neither exists where a perplexity is infinite.
+    """
     mine, other = _by_pair(runs), _by_pair(ours)
-    logs = [math.log(mine[key] / other[key]) for key in sorted(mine.keys() & other.keys())]
-    if not logs:
+    both = sorted(mine.keys() & other.keys())
+    if not both or not all(math.isfinite(each[key]) for each in (mine, other) for key in both):
         return None, None
+    logs = [math.log(mine[key] / other[key]) for key in both]
     effect = math.exp(statistics.mean(logs)) - 1
     if len(logs) < 6 or not any(logs):  # the test cannot reach 0.05 with fewer
         return effect, None
     from scipy.stats import wilcoxon
 
     return effect, float(wilcoxon(logs).pvalue)
+
+
+def _deviation(values: list[float], of: Callable[[list[float]], float]) -> float:
+    """Standard deviation; infinite where a value is."""
+    return of(values) if all(map(math.isfinite, values)) else math.inf
 
 
 def _by_pair(runs: list[Result]) -> dict[tuple[str, int], float]:

@@ -2,7 +2,7 @@
 
 import csv
 import io
-import json
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader
 from comigs.report.cells import OURS, Cell, Result, best_rows, make_cells
 from comigs.report.curves import curve, draw_curves, first_below
 from comigs.report.panels import draw_table
+from comigs.store.strict import to_json
 from comigs.store.whole import write_whole
 
 
@@ -36,7 +37,7 @@ def write_comparison(
     table = _grid(cells, columns, rows, show, best_rows(cells))
     text = "\n".join([table, *_details(cells, columns, rows), *_race(runs, columns, rows, reach)])
     write_whole(folder / "table.md", text)
-    listed = json.dumps([asdict(cell) for cell in cells], indent=1)
+    listed = to_json([asdict(cell) for cell in cells], indent=1)
     write_whole(folder / "table.json", listed + "\n")
     write_whole(folder / "table.csv", _csv(cells))
     pictures = [draw_table(cells, columns, rows, folder), draw_curves(runs, rows, folder)]
@@ -57,8 +58,9 @@ def write_comparison(
 
 
 def show(cell: Cell) -> str:
-    """`12.3 ± 0.4`, or `12.3` where there is one run only."""
-    return f"{cell.mean:.2f}" + (f" ± {cell.sd:.2f}" if cell.sd is not None else "")
+    """`12.3 ± 0.4`, or `12.3` where there is one run only or none that is finite."""
+    deviation = cell.sd is not None and math.isfinite(cell.sd)
+    return f"{cell.mean:.2f}" + (f" ± {cell.sd:.2f}" if deviation else "")
 
 
 def show_effect(cell: Cell) -> str:

@@ -27,7 +27,7 @@ from comigs.store.events import (
     RoundDone,
     Started,
 )
-from comigs.store.metrics import damaged_lines, events_of, final_rows
+from comigs.store.metrics import damaged_lines, events_of, final_rows, gain
 from comigs.store.whole import write_whole
 
 E = TypeVar("E", bound=Event)
@@ -165,6 +165,7 @@ def _template() -> Template:
         undefined=ChainableUndefined,
         trim_blocks=True,
     )
+    templates.globals["gain_of"] = gain
     return templates.get_template("run.html.j2")
 
 

@@ -6,6 +6,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from comigs.store.events import KINDS, Event
+from comigs.store.strict import from_json, to_json
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -25,7 +26,7 @@ def to_object(event: Event) -> dict[str, Any]:
 
 
 def to_line(event: Event) -> str:
-    return json.dumps(to_object(event)) + "\n"
+    return to_json(to_object(event)) + "\n"
 
 
 def from_object(told: object) -> Event | None:
@@ -44,7 +45,7 @@ def from_object(told: object) -> Event | None:
 def from_line(line: str | bytes) -> Event | None:
     """The event of a line of JSON; None where it is none."""
     try:
-        return from_object(json.loads(line))
+        return from_object(from_json(line))
     except (ValueError, RecursionError):
         return None
 

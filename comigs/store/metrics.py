@@ -1,5 +1,7 @@
 """The events of a run folder, and the final table, from its metrics.jsonl."""
 
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,3 +44,11 @@ def final_rows(folder: Path) -> list[dict[str, Any]]:
     """One row per test stream, in the clients' order; [] for a run that is not finished."""
     tested = [event for event in events_of(folder) if isinstance(event, Evaluated)]
     return [to_object(row) for row in sorted(tested, key=lambda row: (row.client, row.name))]
+
+
+def gain(row: Mapping[str, Any]) -> float | None:
+    """How many times lower a client's perplexity has become; None where that is no number."""
+    before, after = row.get("pretrained"), row.get("after")
+    if not before or not after or not math.isfinite(before) or math.isnan(after):
+        return None
+    return float(before / after)

@@ -8,8 +8,20 @@ from comigs.errors import BadInput
 MIB = 2**20
 
 
+def from_home(path: str | Path) -> Path:
+    """The path with `~` as the home folder: no shell expands it in `--out=~/x` or in Python.
+
+    Raises:
+        BadInput: there is no such user, or nobody knows the home.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise BadInput(f"{str(path)[:200]!r}: no home folder is known for it") from None
+
+
 def read_plain(path: Path, root: Path, limit: int) -> bytes:
-    """The content of a file, unpacked if its name ends with .xz.
+    """The content of a file, unpacked if its name ends with .xz (or .XZ).
 
     Args:
         root: the folder that it must be in, links followed.
@@ -21,7 +33,7 @@ def read_plain(path: Path, root: Path, limit: int) -> bytes:
         OSError: it cannot be read.
     """
     check_plain(path, root, limit)
-    if path.suffix != ".xz":
+    if path.suffix.lower() != ".xz":
         return path.read_bytes()
     with lzma.open(path) as file:
         data = file.read(limit + 1)

@@ -1,6 +1,6 @@
 """What `comigs run` shows: live progress, and the final table."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, assert_never
@@ -12,6 +12,7 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 
 from comigs.config.settings import RunConfig
+from comigs.report.narrow import fitting
 from comigs.store.events import (
     Abandoned,
     Away,
@@ -35,6 +36,7 @@ from comigs.store.events import (
     Submitted,
     Waiting,
 )
+from comigs.store.metrics import gain
 
 MANY = 20  # clients; more are counted, not named
 
@@ -156,7 +158,7 @@ class Progress:
     def table(self, rows: list[dict[str, Any]], folder: Path) -> None:
         """Print the final table of a run to standard output."""
         out = Console()
-        out.print(final_table(rows))
+        out.print(final_table(rows, out))
         out.print(
             "Test perplexity, lower is better. before: after the client's last local training; "
             "after: with the final averaged generalists.",
@@ -184,25 +186,44 @@ def _notes(event: RoundDone) -> Iterator[str]:
             yield "[yellow]abandoned: too few updates in time[/yellow]"
 
 
-def final_table(rows: list[dict[str, Any]]) -> Table:
-    """The final table of a run as Rich draws it."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("client")
-    for column in ("pretrained", "before", "after", "gain", "up", "down", "seconds"):
-        table.add_column(column, justify="right")
-    for row in rows:
-        table.add_row(
-            escape(row["name"]),
-            *(f"{row[key]:.1f}" for key in ("pretrained", "before", "after")),
-            f"{row['pretrained'] / row['after']:.1f}x",
-            _megabytes(row["bytes_up"]),
-            _megabytes(row["bytes_down"]),
-            f"{row['seconds']:.0f}",
-        )
-    if len(rows) > 1:
-        means = (sum(r[k] for r in rows) / len(rows) for k in ("pretrained", "before", "after"))
-        table.add_row("mean", *(f"{mean:.1f}" for mean in means), "", "", "", "", style="bold")
-    return table
+NUMBERS = ("pretrained", "before", "after", "gain", "up", "down", "seconds")
+
+
+def final_table(rows: list[dict[str, Any]], console: Console | None = None) -> Table:
+    """The final table of a run as Rich draws it; on a narrow console with fewer columns."""
+    console = console or Console()
+
+    def build(columns: Sequence[str]) -> Table:
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        table.add_column("client", no_wrap=True)
+        for column in columns:
+            table.add_column(column, justify="right", no_wrap=True)
+        for row in rows:
+            texts = _texts(row)
+            table.add_row(escape(row["name"]), *(texts[column] for column in columns))
+        if len(rows) > 1:
+            keys = ("pretrained", "before", "after")
+            means = {key: _perplexity(sum(r[key] for r in rows) / len(rows)) for key in keys}
+            table.add_row("mean", *(means.get(column, "") for column in columns), style="bold")
+        return table
+
+    expendable = ("seconds", "down", "up", "gain", "before", "pretrained")
+    return fitting(build, NUMBERS, expendable, console)
+
+
+def _texts(row: dict[str, Any]) -> dict[str, str]:
+    gained = gain(row)
+    return {
+        **{key: _perplexity(row[key]) for key in ("pretrained", "before", "after")},
+        "gain": "-" if gained is None else f"{gained:.1f}x",
+        "up": _megabytes(row["bytes_up"]),
+        "down": _megabytes(row["bytes_down"]),
+        "seconds": f"{row['seconds']:.0f}",
+    }
+
+
+def _perplexity(value: float) -> str:
+    return f"{value:.1f}" if value < 1e5 else f"{value:.3g}"
 
 
 def _megabytes(count: int) -> str:

@@ -11,6 +11,7 @@ from comigs.config.settings import RunConfig
 from comigs.errors import BadInput
 from comigs.federation.clients import training_clients
 from comigs.mixture.adapters import refuse_corrections, save_experts
+from comigs.mixture.peftfolder import save_adapters
 from comigs.seeds import derive
 from comigs.use.final import final_model
 
@@ -73,4 +74,4 @@ def export_experts(folder: Path, client: int, to: Path, generalist_only: bool) -
     if not names:
         raise BadInput("this method keeps no generalist experts")
     refuse_corrections(model)
-    model.save_pretrained(str(to), selected_adapters=names)
+    save_adapters(model, to, names)

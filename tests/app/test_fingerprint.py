@@ -121,3 +121,32 @@ def test_a_damaged_record_is_one_line(finished, tmp_path):
     os.unlink(run / "origin.json")
     os.unlink(run / "identity.json")
     resume(run)  # a run of an earlier version has neither
+
+
+def test_a_run_from_before_clients_came_as_people_count_says_how_to_go_on(
+    tree, federation, tmp_path
+):
+    data = tmp_path / "data"
+    data.mkdir()
+    before = ["c1", "c10", "c2"]  # as they used to come
+    for name, text in zip(before, sorted(federation.iterdir()), strict=True):
+        shutil.copy(text, data / f"{name}.txt")
+    (data / "clients.json").write_text(json.dumps(before))
+    tree = tree | {"data": {"name": str(data), "seq_len": 16}}
+    whole = comigs.run(tree, out=tmp_path / "whole").folder
+
+    def stop(event):
+        if event["event"] == "round":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        comigs.run(tree, out=tmp_path / "run", watch=stop)
+    (data / "clients.json").unlink()
+    client_names.cache_clear()
+    told = r'in another order; .* "clients" of .*/run/origin\.json into .*/data/clients\.json'
+    with pytest.raises(BadInput, match=told):
+        resume(tmp_path / "run")
+    origin = json.loads((tmp_path / "run" / "origin.json").read_text())
+    (data / "clients.json").write_text(json.dumps(origin["clients"]))
+    client_names.cache_clear()
+    assert_same_numbers(resume(tmp_path / "run").folder, whole)

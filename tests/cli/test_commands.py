@@ -160,7 +160,7 @@ def cut(name):
         (lambda m: (m / "model.safetensors").unlink(), "holds no model.safetensors"),
         (cut("model.safetensors"), "no model could be loaded"),
         (other_sizes, "have another shape"),
-        (lambda m: (m / "tokenizer.json").unlink(), "no tokenizer could be loaded"),
+        (lambda m: (m / "tokenizer.json").unlink(), "the folder holds no tokenizer; put"),
         (cut("tokenizer.json"), "no tokenizer could be loaded"),
         (another_family, "model family 'bert' is unknown; known: gemma"),
         (more_words, "its tokenizer knows 2049 tokens, the model only 2048"),

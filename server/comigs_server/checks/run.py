@@ -1,7 +1,5 @@
 """Whether a configuration can run: what no single section of it can tell."""
 
-from typing import Any
-
 from comigs.aggregation import find_aggregator
 from comigs.backbone.base import load_base
 from comigs.config.experts import ExpertsConfig
@@ -9,8 +7,8 @@ from comigs.config.model import own
 from comigs.config.server import ServerConfig
 from comigs.config.settings import RunConfig
 from comigs.config.strategies import find_strategy
-from comigs.data.corpus import check_sizes
-from comigs.data.tokens import roster
+from comigs.data.enough import check_texts
+from comigs.data.tokens import check_length, roster
 from comigs.errors import BadInput
 from comigs.federation.clients import data_of, experts_of, training_clients
 from comigs.methods import find_method
@@ -19,7 +17,7 @@ from comigs_server.checks.strategy import check_strategy
 from comigs_server.fleet.registry import expected_clients
 from comigs_server.grids.connection import connection
 
-READ_AT_START = 64  # with more clients than this, only the sizes of their files are looked at
+READ_AT_START = 64  # with more clients than this, only what is short is read
 
 
 def check(config: RunConfig) -> None:
@@ -39,25 +37,16 @@ def check(config: RunConfig) -> None:
             "take part in a round"
         )
     _check_settings(config, count, taking_part)
+    check_length(config)
     for dtype in sorted({own(config.model.dtype, client) for client in range(count)}):
-        _check_length(config, load_base(config.model.name, dtype).config)
+        load_base(config.model.name, dtype)
     clients = range(len(training_clients(config)))
     if len(clients) <= READ_AT_START or config.data.target == "mixture":
         for client in clients:
             data_of(config, client)
     else:
         data_of(config, 0)
-        check_sizes(config.data.name, roster(config))
-
-
-def _check_length(config: RunConfig, model: Any) -> None:
-    """Whether the base has a position for every token of a sequence."""
-    positions = getattr(model, "max_position_embeddings", None)
-    if isinstance(positions, int) and config.data.seq_len > positions:
-        raise BadInput(
-            f"data.seq_len is {config.data.seq_len}; model {config.model.name!r} has {positions} "
-            "positions"
-        )
+        check_texts(config, clients)
 
 
 def check_without_data(config: RunConfig) -> None:

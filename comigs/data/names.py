@@ -1,0 +1,38 @@
+"""Which entries of a folder are texts, what they are called, and in which order clients come."""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+SUFFIXES = (".txt", ".txt.xz")  # in small or large letters
+
+
+def name_of(path: Path) -> str:
+    """A text's name: its path's last part without .txt or .txt.xz; "" for what is hidden."""
+    ends = [len(end) for end in SUFFIXES if path.name.lower().endswith(end)]
+    return "" if path.name.startswith(".") else path.name[: -ends[0]] if ends else path.name
+
+
+def texts_in(folder: Path) -> list[tuple[str, Path]]:
+    """(name, path) of the folder's texts; what is hidden is none."""
+    named = [(name_of(path), path) for path in sorted(folder.iterdir())]
+    return [(name, path) for name, path in named if name not in ("", path.name) and path.is_file()]
+
+
+def paths_of(stem: Path) -> list[Path]:
+    """The files that hold the text `stem`, a path without .txt: none, one, or too many."""
+    usual = [path for end in SUFFIXES if (path := Path(f"{stem}{end}")).is_file()]
+    if usual or not stem.parent.is_dir():
+        return usual
+    return [path for name, path in texts_in(stem.parent) if name == stem.name]
+
+
+def in_order(names: Iterable[str]) -> tuple[str, ...]:
+    """Names as people count: client_2 before client_10. Numbers of one length sort as text."""
+    listed = list(names)
+    width = max(map(len, listed), default=0)
+
+    def padded(name: str) -> tuple[str, str]:
+        return re.sub("[0-9]+", lambda digits: digits[0].zfill(width), name), name
+
+    return tuple(sorted(listed, key=padded))
