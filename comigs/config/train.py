@@ -9,16 +9,16 @@ from comigs.schema.rules import at_least, positive, require
 
 @dataclass(frozen=True)
 class TrainConfig:
-    optimizer: Literal["adamw"] = "adamw"
-    """Local optimiser."""
+    optimizer: str = "adamw"
+    """Local optimiser: a file of comigs/training/optimizers."""
     lr: float = 2e-3
     """Peak learning rate of the experts."""
     weight_decay: float = 0.01
     """Decoupled weight decay of experts and routers."""
     betas: list[float] = field(default_factory=lambda: [0.9, 0.95])
-    """Decay of AdamW's two moments."""
-    schedule: Literal["cosine", "constant", "linear"] = "cosine"
-    """Learning rate over all local steps of the run."""
+    """Decay of AdamW's two moments; the first is also the momentum of sgd."""
+    schedule: str = "cosine"
+    """Course of the learning rate over the run: a file of comigs/training/schedules."""
     clip: float | None = None
     """Norm that the gradient is cut to; null: never."""
     loss: Literal["full", "chunked"] = "full"
