@@ -157,11 +157,7 @@ def hello(message: Message, context: Context) -> Message:
 def train(message: Message, context: Context) -> Message:
     """Train one round and send back the shared tensors."""
     config, order = unwrap_order(message, context)
-    trained = train_round(
-        config, order.client, order.round, order.state_round, order.shared, order.root,
-        order.proximal_mu,
-    )  # fmt: skip
-    return trained_reply(message, config, order, trained)
+    return trained_reply(message, config, order, train_round(config, order))
 
 
 def unwrap_order(message: Message, context: Context) -> tuple[RunConfig, Order]:

@@ -53,14 +53,14 @@ def peak_resident() -> int:
 
 def _probe() -> int:
     """Train one step of the bundled model on a few words; return what is not that model's."""
-    from comigs.local.round import train_round
+    from comigs.local.round import Order, train_round
 
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "client.txt").write_text("a few words of made-up text\n" * 40)
         config = RunConfig(
             data=DataConfig(name=folder, seq_len=8), rounds=1, local_steps=1, batch_size=1
         )
-        train_round(config, 0, 1, 0, {}, Path(folder, "state"))
+        train_round(config, Order(0, 1, 0, {}, Path(folder, "state")))
         return peak_resident() - peak_memory(config, 0).total
 
 

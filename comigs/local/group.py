@@ -45,7 +45,8 @@ def train_together(config: RunConfig, orders: Sequence[Order]) -> list[Trained |
 
 def _shape(begun: Begun) -> object:
     """What clients in one pass have in common."""
-    tensors = adapter_parameters(begun.model) | delta_tensors(begun.model)
+    model = begun.trainee.model
+    tensors = adapter_parameters(model) | delta_tensors(model)
     shapes = tuple((name, tensor.shape) for name, tensor in tensors.items())
     return shapes, begun.config.model.dtype, begun.config.micro_batch
 
@@ -73,9 +74,6 @@ def _train(config: RunConfig, group: dict[int, Begun]) -> dict[int, Trained | Ex
 
 def _alone(config: RunConfig, order: Order) -> Trained | Exception:
     try:
-        return train_round(
-            config, order.client, order.round, order.state_round, order.shared, order.root,
-            order.proximal_mu,
-        )  # fmt: skip
+        return train_round(config, order)
     except Exception as error:
         return error

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from comigs.backbone.base import load_base
 from comigs.config.settings import RunConfig
-from comigs.data.tokens import ClientData
 from comigs.evaluation.perplexity import evaluate
 from comigs.federation.clients import data_of, model_of, steps_per_round
 from comigs.local.outgoing import left_of, outgoing
@@ -30,7 +29,7 @@ from comigs.mixture.ranks import cut, rank_of
 from comigs.seeds import derive
 from comigs.store.state import read_state, write_state
 from comigs.training.bilevel import train_group
-from comigs.training.trainee import LocalStats, Penalty, Trainee, penalty_of
+from comigs.training.trainee import LocalStats, Trainee, penalty_of
 
 
 def restore(
@@ -85,11 +84,8 @@ class Begun:
 
     config: RunConfig  # its own (`for_client`)
     order: Order
-    model: PeftModel
-    moments: dict[str, Tensor]
+    trainee: Trainee
     meta: dict[str, Any]
-    data: ClientData
-    penalty: Penalty | None
     metrics: dict[str, float]
     seconds: float
 
@@ -97,23 +93,14 @@ class Begun:
 Trained = tuple[dict[str, Tensor], dict[str, float]]  # adapter tensors (`outgoing`), and metrics
 
 
-def train_round(
-    config: RunConfig,
-    client: int,
-    round_number: int,
-    state_round: int,
-    shared: Mapping[str, Tensor],
-    root: Path,
-    proximal_mu: float = 0.0,
-) -> Trained:
-    """Train one client for one round and save its state; see `Order` for the arguments.
+def train_round(config: RunConfig, order: Order) -> Trained:
+    """Train one client for one round and save its state.
 
     Raises:
         ComigsError: on a non-finite loss, a damaged state or a full disk; the state of earlier
             rounds stays.
     """
-    order = Order(client, round_number, state_round, shared, root, proximal_mu)
-    begun = begin_round(config.for_client(client), order)
+    begun = begin_round(config.for_client(order.client), order)
     [trained] = train_begun([begun])
     return end_round(begun, *trained)
 
@@ -135,7 +122,9 @@ def begin_round(config: RunConfig, order: Order, slot: int = 0) -> Begun:
         metrics["valid_ppl"] = evaluate(model, data.valid, config)
     end = time.perf_counter()
     metrics["eval_seconds"] = end - mark
-    return Begun(config, order, model, moments, meta, data, penalty, metrics, end - begin)
+    steps_done = meta["steps_done"]
+    trainee = Trainee(model, data.train, data.valid, moments, client, steps_done, penalty)
+    return Begun(config, order, trainee, meta, metrics, end - begin)
 
 
 def train_begun(
@@ -151,18 +140,7 @@ def train_begun(
     with torch.random.fork_rng():
         torch.manual_seed(derive(config.seed, first.client, first.round, "dropout"))
         results = train_group(
-            [
-                Trainee(
-                    each.model,
-                    each.data.train,
-                    each.data.valid,
-                    each.moments,
-                    each.order.client,
-                    each.meta["steps_done"],
-                    each.penalty,
-                )
-                for each in group
-            ],
+            [each.trainee for each in group],
             config,
             round_number=first.round,
             steps=steps_per_round(config),
@@ -182,7 +160,7 @@ def end_round(
     begin = time.perf_counter()
     config, steps = begun.config, steps_per_round(begun.config)
     method = find_method(config.method)
-    tensors = adapter_tensors(begun.model)
+    tensors = adapter_tensors(begun.trainee.model)
     meta = begun.meta | {"steps_done": begun.meta["steps_done"] + steps}
     if method.prune:
         received = begun.order.shared
@@ -203,7 +181,7 @@ def end_round(
         "steps": steps,
         "router_steps": stats.router_steps,
         "router_tokens": stats.router_steps * config.batch_size * config.data.seq_len,
-        "num-examples": len(begun.data.train),
+        "num-examples": len(begun.trainee.train),
         "train_seconds": seconds,
         "seconds": begun.seconds + seconds + time.perf_counter() - begin,
     }

@@ -128,12 +128,12 @@ def _train(folder: Path, by: str, config: dict[str, Any]) -> None:
 
     from comigs.config.load import load_config
     from comigs.costs.footprint import peak_resident
-    from comigs.local.round import train_round
+    from comigs.local.round import Order, train_round
 
     run = load_config(config)
     torch.set_num_threads(run.threads or 1)
     for number in range(1, run.rounds + 1):
-        train_round(run, 0, number, number - 1, {}, folder)
+        train_round(run, Order(0, number, number - 1, {}, folder))
     now = _fields("/proc/self/status", ":")["VmRSS"] * 1024
     print(json.dumps([peak_resident(), max(0, now - _charged(by))]))
 

@@ -84,7 +84,7 @@ def client(tree):
 def from_the_server(client, rank, tmp_path):
     """What the server keeps after clients of that rank, at the client's configured rank."""
     order = Order(0, 1, 0, {}, tmp_path)
-    named = adapter_parameters(begin_round(client, order).model)
+    named = adapter_parameters(begin_round(client, order).trainee.model)
     rng = torch.Generator().manual_seed(1)
     sent = {name: torch.randn(p.shape, generator=rng) for name, p in named.items()}
     for a, b in pairs(sent):
@@ -109,7 +109,7 @@ def test_components_that_nobody_has_trained_begin_at_their_start(client, tmp_pat
     client = replace(client, method=method)
     sent = from_the_server(client, 2, tmp_path)
     begun = begin_round(client, Order(0, 1, 0, sent, tmp_path))
-    tensors = adapter_tensors(begun.model)
+    tensors = adapter_tensors(begun.trainee.model)
     for a, b in pairs(sent):
         start = start_tensor(a, tuple(tensors[a].shape), client.seed)
         assert torch.equal(tensors[a], torch.cat([sent[a][:2], start[2:]]))

@@ -17,19 +17,19 @@ from comigs_clients.app import app
 __all__ = ["app"]
 
 
-def train_or_wait(config, client, number, *rest):
+def train_or_wait(config, order):
     folder = Path(os.environ["DOOMED_FOLDER"])
     here = folder / "here"
     doomed = ray.get_runtime_context().get_node_id() == (folder / "node").read_text()
-    if number == 2 and doomed:
+    if order.round == 2 and doomed:
         here.touch()
         time.sleep(60)
-    elif number == 2:
+    elif order.round == 2:
         for _ in range(1200):
             if here.exists():
                 break
             time.sleep(0.05)
-    return train_round(config, client, number, *rest)
+    return train_round(config, order)
 
 
 comigs_clients.app.train_round = train_or_wait

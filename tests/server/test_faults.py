@@ -33,10 +33,10 @@ def faults(monkeypatch):
     """Faults by (round, client): each is called with what `train_round` gets."""
     table, calls = {}, []
 
-    def train(config, client, number, state_round, *rest):
-        calls.append((number, client, state_round))
-        fault = table.get((number, client), train_round)
-        return fault(config, client, number, state_round, *rest)
+    def train(config, order):
+        table["calls"].append((order.round, order.client, order.state_round))
+        fault = table.get((order.round, order.client), train_round)
+        return fault(config, order)
 
     monkeypatch.setattr(comigs_clients.app, "train_round", train)
     table["calls"] = calls

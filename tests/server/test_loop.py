@@ -48,9 +48,9 @@ def test_a_client_that_skips_rounds_goes_on_from_its_own_last_state(tree, tmp_pa
     calls = []
     train_round = comigs_clients.app.train_round
 
-    def watched(config, client, number, state_round, *rest):
-        calls.append((number, client, state_round))
-        return train_round(config, client, number, state_round, *rest)
+    def watched(config, order):
+        calls.append((order.round, order.client, order.state_round))
+        return train_round(config, order)
 
     monkeypatch.setattr(comigs_clients.app, "train_round", watched)
     tree = tree | {"participation": 0.5, "rounds": 6}
