@@ -5,7 +5,7 @@ READY  := $(VENV)/.ready
 RECENT := import sys; sys.exit(sys.version_info < (3, 11))
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --no-input -qq
 
-.PHONY: help install run test check lint format clean
+.PHONY: help install run test check lint format docs clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ lint: install ## check style and types
 format: install ## put imports and layout in order
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: install ## build the docs site into build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict -f .mkdocs.yml
 
 clean: ## remove .venv and caches; runs/ stays
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -7,7 +7,7 @@ from comigs.version import __version__
 
 if TYPE_CHECKING:
     from comigs.app.run import RunResult, run
-    from comigs.config.settings import ExpertsConfig
+    from comigs.config.experts import ExpertsConfig
     from comigs.errors import BadInput, ComigsError
     from comigs.mixture.adapters import (
         load_experts,

@@ -18,6 +18,7 @@ ORDER = (  # of the rooms, lowest first: a file imports from its own room and fr
     ("comigs.errors", "comigs.seeds", "comigs.version"),
     ("comigs.cores", "comigs.heap", "comigs.threads"),
     ("comigs.store",),
+    ("comigs.schema",),
     ("comigs.config",),
     ("comigs.backbone",),
     ("comigs.data",),

@@ -17,7 +17,8 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-PAGES = [ROOT / "docs" / f"{n}.md" for n in ("privacy", "methods", "results", "costs")]
+NAMES = ("tutorial", "simulate", "settings", "privacy", "methods", "results", "costs")
+PAGES = [ROOT / "docs" / f"{name}.md" for name in NAMES]
 TEXT = "\n".join([README, *(page.read_text() for page in PAGES)])
 SMALL = {
     "rounds": 1,
@@ -30,7 +31,7 @@ SMALL = {
 
 
 def commands():
-    lines = re.findall(r"^    (comigs .*)$", TEXT, re.MULTILINE)
+    lines = dict.fromkeys(re.findall(r"^    (comigs .*)$", TEXT, re.MULTILINE))
     return [shlex.split(line, comments=True)[1:] for line in lines]
 
 
@@ -56,7 +57,7 @@ def place(tmp_path_factory):
         (place / "my-folder" / f"{client}.txt").write_text(text)
     shutil.copytree(BUNDLED / "comigs-tiny", place / "my-model")
     run(["run"], place / "FOLDER")
-    for name in ("FOLDER1", "FOLDER2"):
+    for name in ("FOLDER1", "FOLDER2", "runs/first", "runs/second"):
         shutil.copytree(place / "FOLDER", place / name)
     return place
 

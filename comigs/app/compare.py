@@ -26,12 +26,12 @@ from rich.progress import (
 )
 
 from comigs.app.suite import Suite, SuiteRun, load_suite
-from comigs.config.bounds import shown
 from comigs.config.load import check_seeds, config_hash, to_dict
 from comigs.config.settings import RunConfig
 from comigs.data.corpus import client_names
 from comigs.errors import BadInput, ComigsError
 from comigs.report.comparison import write_comparison
+from comigs.schema.bounds import shown
 from comigs.store.eventjson import to_object
 from comigs.store.events import ClientTrained, Failed, RoundDone
 from comigs.store.metrics import events_of, final_rows

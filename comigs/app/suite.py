@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from comigs.app.run import with_threads
-from comigs.config.bounds import shown
 from comigs.config.load import load_config, read_suite
 from comigs.config.settings import RunConfig
 from comigs.errors import BadInput
 from comigs.methods import find_method
+from comigs.schema.bounds import shown
 
 BUDGET = (  # what all rows of a suite have in common, so that they can be compared
     "rounds",

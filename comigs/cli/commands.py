@@ -12,9 +12,10 @@ import typer
 from comigs.cli.base import Commands, Debug, expanded
 from comigs.cli.base import fail as _fail
 from comigs.cli.deploy import app as deploy
-from comigs.config.bounds import WORD
+from comigs.cli.settings import settings_command
 from comigs.errors import BadInput, ComigsError
 from comigs.heap import keep_freed_memory
+from comigs.schema.bounds import WORD
 from comigs.store.strict import to_json
 from comigs.store.whole import check_place, write_whole
 
@@ -30,6 +31,7 @@ app = typer.Typer(
 )
 
 app.add_typer(deploy, name="deploy")
+app.command("settings")(settings_command)
 
 
 @app.command()
@@ -59,6 +61,7 @@ def run(
     comigs run rounds=3 method=fedavg             change settings
     comigs run my.yaml --out runs/mine            your own configuration
     comigs run --resume runs/mine                 go on after Ctrl-C or a crash
+    comigs settings                               every setting, and what it means
     """
     from comigs.app import run as api
     from comigs.track.progress import Progress

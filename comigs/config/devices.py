@@ -3,19 +3,24 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from comigs.config.build import suggest
 from comigs.config.profiles import DeviceConfig, profiles_of
-from comigs.config.rules import require
 from comigs.errors import BadInput
+from comigs.schema.build import suggest
+from comigs.schema.rules import require
 
 
 @dataclass(frozen=True)
 class DevicesConfig:
-    profiles: list[str] | dict[str, int] | None = None  # one per client, or how many of each
-    order: Literal["independent", "agreeing", "opposed"] = "independent"  # of power and of text
-    define: dict[str, DeviceConfig] = field(default_factory=dict)  # profiles of your own
-    fit: Literal["check", "derive"] = "check"  # refuse what is too large, or make it fit
-    margin: float = 0.1  # share of a device's memory to leave free
+    profiles: list[str] | dict[str, int] | None = None
+    """Device of each client, or how many there are of each; null: no devices are simulated."""
+    order: Literal["independent", "agreeing", "opposed"] = "independent"
+    """Whether clients with more text have devices of more power (agreeing) or less (opposed)."""
+    define: dict[str, DeviceConfig] = field(default_factory=dict)
+    """Profiles of your own, by name."""
+    fit: Literal["check", "derive"] = "check"
+    """Refuse what is too large for a device, or make it fit."""
+    margin: float = 0.1
+    """Share of a device's memory to leave free."""
 
     def __post_init__(self) -> None:
         require(0 <= self.margin < 1, "devices.margin", self.margin, "in [0, 1)")

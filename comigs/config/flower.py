@@ -3,16 +3,19 @@
 import re
 from dataclasses import dataclass
 
-from comigs.config.rules import require
+from comigs.schema.rules import require
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"  # safe as the name of a folder
 
 
 @dataclass(frozen=True)
 class FlowerConfig:
-    superlink: str | None = None  # a connection in Flower's config.toml; null: its default
-    keyless: bool = False  # nodes have no keys, and another number whenever they start
-    run: str | None = None  # folder of the run on server and devices; null: chosen at submission
+    superlink: str | None = None
+    """Connection of Flower's config.toml; null: its default."""
+    keyless: bool = False
+    """Whether nodes have no keys, and another number whenever they start."""
+    run: str | None = None
+    """Folder of the run on server and devices; null: chosen at submission."""
 
     def __post_init__(self) -> None:
         for key, value in {"superlink": self.superlink, "run": self.run}.items():

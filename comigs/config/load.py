@@ -11,12 +11,12 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from comigs.config.bounds import WORD, shown
-from comigs.config.build import Origin, build, suggest
-from comigs.config.rules import place
 from comigs.config.settings import RunConfig
-from comigs.config.yamltext import parse_yaml, read_yaml_file, write_yaml
 from comigs.errors import BadInput
+from comigs.schema.bounds import WORD, shown
+from comigs.schema.build import Origin, build, suggest
+from comigs.schema.rules import place
+from comigs.schema.yamltext import parse_yaml, read_yaml_file, write_yaml
 from comigs.store.plain import MIB, check_plain, read_plain
 from comigs.store.whole import write_whole
 

@@ -3,15 +3,19 @@
 import re
 from dataclasses import dataclass, field
 
-from comigs.config.rules import at_least, positive, require
+from comigs.schema.rules import at_least, positive, require
 
 
 @dataclass(frozen=True)
 class PoolConfig:
-    workers: int | None = None  # null: engine.workers
-    cpus: float | None = None  # of each worker, as Ray counts them; null: threads
-    gpus: float = 0.0  # of each worker; 0.5 puts two on a GPU
-    resources: dict[str, float] = field(default_factory=dict)  # of each worker, named by you
+    workers: int | None = None
+    """Processes of the pool; null: engine.workers."""
+    cpus: float | None = None
+    """CPUs of each worker, as Ray counts them; null: threads."""
+    gpus: float = 0.0
+    """GPUs of each worker; 0.5 puts two on one."""
+    resources: dict[str, float] = field(default_factory=dict)
+    """Resources of your own that each worker takes, by name."""
 
     def check(self, key: str) -> None:
         """Check the ranges; `key` is the pool's own, e.g. ray.pools.phone.
@@ -32,8 +36,10 @@ class PoolConfig:
 
 @dataclass(frozen=True)
 class RayConfig:
-    address: str | None = None  # a cluster: auto, or host:port; null: start Ray here
-    pools: dict[str, PoolConfig] = field(default_factory=dict)  # by device class, or "default"
+    address: str | None = None
+    """A cluster (auto, or host:port); null: Ray is started here."""
+    pools: dict[str, PoolConfig] = field(default_factory=dict)
+    """What workers get, by device class; `default` for the others."""
 
     def __post_init__(self) -> None:
         good = self.address is None or re.fullmatch(r"auto|[^/\s]+:\d+", self.address)

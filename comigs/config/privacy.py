@@ -3,15 +3,17 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from comigs.config.rules import at_least, each_once, positive, require
+from comigs.schema.rules import at_least, each_once, positive, require
 
 
 @dataclass(frozen=True)
 class PayloadConfig:
     """How a client's upload is packed (`comigs.messages.codecs`)."""
 
-    codec: Literal["none", "bf16", "int8", "topk-int8"] = "none"  # packs updates
-    keep: float = 0.1  # of topk-int8: share of each tensor's elements that is sent
+    codec: Literal["none", "bf16", "int8", "topk-int8"] = "none"
+    """How an update is packed."""
+    keep: float = 0.1
+    """Of topk-int8: share of each tensor's elements that is sent."""
 
     def __post_init__(self) -> None:
         require(0 < self.keep <= 1, "payload.keep", self.keep, "in (0, 1]")
@@ -21,14 +23,22 @@ class PayloadConfig:
 class PrivacyConfig:
     """Differential privacy of the shared tensors, client by client, or a sum under masks."""
 
-    mechanism: Literal["none", "client"] = "none"  # client: DP-FedAvg
-    clip: float = 1.0  # L2 norm that a client's update is cut to
-    noise: float = 1.0  # multiplier: the mean of n updates gets noise of std noise * clip / n
-    delta: float = 1e-5  # at which epsilon is told
-    where: Literal["server", "client"] = "server"  # client: the device clips before it sends, too
-    secure: Literal["none", "secagg"] = "none"  # secagg: the server learns only the sum of updates
-    range: float = 4.0  # of secagg: a client with an element beyond it in its update fails
-    threshold: int | None = None  # of secagg: clients that must stay; null: more than half
+    mechanism: Literal["none", "client"] = "none"
+    """Differential privacy of the shared tensors; client: DP-FedAvg."""
+    clip: float = 1.0
+    """L2 norm that a client's update is cut to."""
+    noise: float = 1.0
+    """Multiplier: the mean of n updates gets noise of std noise * clip / n."""
+    delta: float = 1e-5
+    """Delta at which epsilon is told."""
+    where: Literal["server", "client"] = "server"
+    """Where updates are cut; client: on the device, too, before it sends."""
+    secure: Literal["none", "secagg"] = "none"
+    """Secure aggregation; secagg: the server learns only the sum of updates."""
+    range: float = 4.0
+    """Of secagg: a client with an element beyond it in its update fails."""
+    threshold: int | None = None
+    """Of secagg: clients that must stay to the end; null: more than half."""
 
     def __post_init__(self) -> None:
         for key, value in {"clip": self.clip, "range": self.range}.items():
@@ -43,9 +53,12 @@ class PrivacyConfig:
 class FaultsConfig:
     """Clients of a simulation that send poison (`comigs.local.faults`)."""
 
-    poisoned: list[int] | None = None  # ids of the clients; null: none
-    kind: Literal["noise", "flip"] = "flip"  # random, or the update turned round
-    scale: float = 10.0  # norm of the poison, in norms of the client's update
+    poisoned: list[int] | None = None
+    """Ids of clients that send poison; null: none."""
+    kind: Literal["noise", "flip"] = "flip"
+    """The poison: random, or the update turned round."""
+    scale: float = 10.0
+    """Norm of the poison, in norms of the client's update."""
 
     def __post_init__(self) -> None:
         at_least("faults.poisoned", self.poisoned, 0)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import yaml
 
-from comigs.config.build import Origin, build, suggest
-from comigs.config.rules import at_least, positive, require
 from comigs.errors import BadInput
+from comigs.schema.build import Origin, build, suggest
+from comigs.schema.rules import at_least, positive, require
 
 LIBRARY = Path(__file__).with_name("profiles.yaml")
 
@@ -20,16 +20,26 @@ LIBRARY = Path(__file__).with_name("profiles.yaml")
 class DeviceConfig:
     """A profile as written in YAML; what is null comes from the profile `like`."""
 
-    like: str | None = None  # profile of the library to start from
-    memory: float | None = None  # bytes usable for training
-    flops: dict[str, float] | None = None  # sustained training FLOP/s by dtype
-    up: float | None = None  # bytes per second
+    like: str | None = None
+    """Profile of the library to start from."""
+    memory: float | None = None
+    """Bytes usable for training."""
+    flops: dict[str, float] | None = None
+    """Sustained training FLOP/s, by dtype of the frozen base."""
+    up: float | None = None
+    """Bytes sent per second."""
     down: float | None = None
-    latency: float | None = None  # seconds, one way per message
-    dropout: float | None = None  # probability of losing a round
-    trace: str | None = None  # "1" available, "0" not, one per round, repeated
-    watts: float | None = None  # above idle while training
-    source: str | None = None  # where each number is from
+    """Bytes received per second."""
+    latency: float | None = None
+    """Seconds, one way, of each message."""
+    dropout: float | None = None
+    """Probability of being lost in a round."""
+    trace: str | None = None
+    """Rounds in which it is there: "1", or not: "0"; repeated."""
+    watts: float | None = None
+    """Power in training, above idle."""
+    source: str | None = None
+    """Where the numbers are from."""
 
     def check(self, key: str) -> None:
         """Check the ranges; `key` is the profile's own, e.g. devices.define.phone.

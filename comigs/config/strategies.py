@@ -4,13 +4,13 @@ The configuration, the checks, the traffic formula and `comigs_server.combine` r
 FedAvg are classes of Flower's, or of any installed package, by their path.
 """
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from comigs.config.bounds import shown
 from comigs.errors import BadInput
+from comigs.schema.bounds import shown
+from comigs.schema.build import suggest
 
 RATE, SHARE, COUNT = (1e-12, 1e6), (0.0, 0.999999), (0, 10**6)  # whole numbers: counts
 ADAPTIVE = {"eta": RATE, "beta_1": SHARE, "beta_2": SHARE, "tau": RATE}
@@ -113,9 +113,8 @@ def find_strategy(name: str) -> ServerStrategy:
         BadInput: when there is none of that name.
     """
     if name not in STRATEGIES:
-        close = difflib.get_close_matches(name, STRATEGIES, 1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
         raise BadInput(
-            f"server.strategy is {shown(name)}; expected {' or '.join(STRATEGIES)}{hint}"
+            f"server.strategy is {shown(name)}; expected {' or '.join(STRATEGIES)}"
+            + suggest(name, STRATEGIES)
         )
     return STRATEGIES[name]

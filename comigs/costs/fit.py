@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, cast
 
+from comigs.config.experts import ExpertsConfig
 from comigs.config.profiles import Profile
-from comigs.config.settings import ExpertsConfig, RunConfig
+from comigs.config.settings import RunConfig
 from comigs.costs.memory import peak_memory
 from comigs.data.tokens import roster, stream
 from comigs.errors import BadInput

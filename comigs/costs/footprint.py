@@ -9,7 +9,8 @@ import tempfile
 from functools import lru_cache
 from pathlib import Path
 
-from comigs.config.settings import DataConfig, RunConfig
+from comigs.config.model import DataConfig
+from comigs.config.settings import RunConfig
 from comigs.costs.memory import Memory, peak_memory
 
 

@@ -9,7 +9,10 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from comigs.config.settings import ExpertsConfig, ModelConfig, RunConfig, TrainConfig
+from comigs.config.experts import ExpertsConfig
+from comigs.config.model import ModelConfig
+from comigs.config.settings import RunConfig
+from comigs.config.train import TrainConfig
 from comigs.costs.shadow import LiveBytes, depth, shadow_model
 from comigs.evaluation.perplexity import evaluation_batch, token_loss
 from comigs.federation.clients import experts_of
@@ -17,6 +20,7 @@ from comigs.methods import find_method
 from comigs.mixture.adapters import adapter_parameters, is_router, training_experts
 from comigs.mixture.experts import balance_loss
 from comigs.mixture.forward import forward_of
+from comigs.training.optimizers import find_optimizer
 
 _DEPTH = 3  # layers of the deepest model that is traced
 
@@ -62,6 +66,7 @@ class _Step(NamedTuple):
     experts: ExpertsConfig
     method: str
     routers: bool  # whether routers learn
+    optimizer: str
     checkpointing: bool
     chunked: bool
     accumulates: bool  # whether a batch is more than one micro-batch
@@ -77,6 +82,7 @@ def _step_of(config: RunConfig, client: int) -> _Step:
         experts=experts_of(config, client),
         method=config.method,
         routers=config.router.trainable,
+        optimizer=config.train.optimizer,
         checkpointing=config.train.checkpointing,
         chunked=config.train.loss == "chunked",
         accumulates=mine.micro_batch < config.batch_size,
@@ -125,12 +131,12 @@ def _trace(step: _Step, layers: int) -> tuple[int, ...]:
                 more = torch.zeros(step.evaluated, step.seq_len + 1, dtype=torch.long)
                 token_loss(model, more, "sum", step.chunked)
     made = 0 if step.accumulates else _bytes(mine.values())
-    learnt = experts | routers
+    learnt, kept = experts | routers, find_optimizer(step.optimizer).state_bytes
     return (
         _bytes(held) - _bytes(named.values()),
         _bytes(named.values()),
         _bytes(learnt.values()),
-        2 * _bytes(learnt.values()) + 4 * len(learnt),  # and a step counter each
+        sum(kept(parameter.numel()) for parameter in learnt.values()),
         live.peak - made,
         evaluation.peak,
     )

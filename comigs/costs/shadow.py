@@ -20,7 +20,8 @@ from transformers import AutoModelForCausalLM
 
 from comigs.backbone.attention import prefer_fast_attention
 from comigs.backbone.base import load_settings
-from comigs.config.settings import ExpertsConfig, ModelConfig
+from comigs.config.experts import ExpertsConfig
+from comigs.config.model import ModelConfig
 from comigs.mixture.experts import add_experts
 
 _aten = torch.ops.aten

@@ -11,7 +11,8 @@ from transformers import AutoModelForCausalLM
 
 from comigs.backbone.base import load_settings
 from comigs.backbone.families import decoder_layers, family_of
-from comigs.config.settings import ExpertsConfig, RunConfig
+from comigs.config.experts import ExpertsConfig
+from comigs.config.settings import RunConfig
 from comigs.errors import BadInput, one_line
 from comigs.federation.clients import experts_of
 from comigs.mixture.experts import expert_names

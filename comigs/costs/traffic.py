@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 from comigs.aggregation import find_aggregator
 from comigs.aggregation.sizes import Group
-from comigs.config.settings import ExpertsConfig, RunConfig
+from comigs.config.experts import ExpertsConfig
+from comigs.config.settings import RunConfig
 from comigs.config.strategies import find_strategy
 from comigs.costs.shapes import adapter_shapes
 from comigs.federation.clients import experts_of, training_clients

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from comigs.config.settings import RunConfig, own
+from comigs.config.model import own
+from comigs.config.settings import RunConfig
 from comigs.costs.work import token_flops
 from comigs.federation.devices import profile_of
 

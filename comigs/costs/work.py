@@ -5,7 +5,8 @@ from functools import lru_cache
 from statistics import mean
 from typing import cast
 
-from comigs.config.settings import ExpertsConfig, RouterConfig, RunConfig
+from comigs.config.experts import ExpertsConfig, RouterConfig
+from comigs.config.settings import RunConfig
 from comigs.costs.flops import Pass
 from comigs.costs.shapes import adapter_shapes, skeleton
 from comigs.federation.clients import experts_of

@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 
 from comigs.backbone.base import load_tokenizer
-from comigs.config.settings import RunConfig, own
+from comigs.config.model import own
+from comigs.config.settings import RunConfig
 from comigs.data.corpus import SPLITS, read_split, split_sizes
 from comigs.data.encoding import encode
 from comigs.data.tokens import roster, stream

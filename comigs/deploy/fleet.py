@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from comigs.config.build import suggest
 from comigs.config.profiles import Profile, library
 from comigs.cores import cores
 from comigs.errors import BadInput
+from comigs.schema.build import suggest
 
 DEFAULT_MIX = ("laptop", "board", "phone-high")
 CORE_FLOPS = 3.375e10  # sustained float32 FLOP/s of one core of the profile `laptop`

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from comigs.config.rules import require
 from comigs.data.corpus import ROSTER, check_sizes, client_names, federation_folder
 from comigs.data.names import name_of, paths_of, texts_in
 from comigs.deploy.compose import checkout, compose_text
@@ -25,6 +24,7 @@ from comigs.deploy.fleet import (
 from comigs.deploy.keys import write_certificates, write_node_key, write_secret
 from comigs.errors import BadInput
 from comigs.federation.policy import FILE
+from comigs.schema.rules import require
 
 HOSTS = ("superlink", "localhost", "127.0.0.1")
 MOST_CLIENTS, MOST_DAYS = 10_000, 36_500

@@ -4,7 +4,9 @@ from dataclasses import replace
 
 from peft import PeftModel
 
-from comigs.config.settings import ExpertsConfig, ModelConfig, RunConfig
+from comigs.config.experts import ExpertsConfig
+from comigs.config.model import ModelConfig
+from comigs.config.settings import RunConfig
 from comigs.data.tokens import ClientData, client_data, pooled_data, roster
 from comigs.methods import find_method
 from comigs.mixture.models import expert_model, new_model

@@ -6,9 +6,9 @@ from typing import Any, Literal
 
 import yaml
 
-from comigs.config.build import Origin, build
-from comigs.config.rules import at_least, positive, require
 from comigs.errors import BadInput
+from comigs.schema.build import Origin, build
+from comigs.schema.rules import at_least, positive, require
 from comigs.store.plain import MIB, read_plain
 
 FILE = "device.yaml"

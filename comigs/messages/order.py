@@ -9,10 +9,10 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from comigs.config.build import Origin, build
 from comigs.config.settings import RunConfig
 from comigs.errors import BadInput, Refusal
 from comigs.messages.plain import MOST_CHARACTERS, read_object
+from comigs.schema.build import Origin, build
 
 MOST_ROUNDS = 1_000_000
 MOST_CLIENTS = 100_000

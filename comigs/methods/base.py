@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from comigs.config.settings import ExpertsConfig, RunConfig
+from comigs.config.experts import ExpertsConfig
+from comigs.config.settings import RunConfig
 
 if TYPE_CHECKING:  # listing the methods must not wait for torch
     from torch import Tensor, nn

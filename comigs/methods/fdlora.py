@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from comigs.config.settings import ExpertsConfig, RunConfig
+from comigs.config.experts import ExpertsConfig
+from comigs.config.settings import RunConfig
 from comigs.methods.base import Method
 
 if TYPE_CHECKING:

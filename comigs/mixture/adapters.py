@@ -15,7 +15,7 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from comigs.config.settings import ExpertsConfig
+from comigs.config.experts import ExpertsConfig
 from comigs.errors import BadInput
 from comigs.mixture.deltas import delta_tensors, is_delta, load_deltas
 from comigs.mixture.experts import add_experts, expert_blocks

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 from transformers.activations import NewGELUActivation
 
 from comigs.backbone.families import Family, decoder_layers, family_of
-from comigs.config.settings import ExpertsConfig
+from comigs.config.experts import ExpertsConfig
 from comigs.errors import BadInput
 from comigs.mixture import router
 from comigs.mixture.algebra import Expert, linear, mix

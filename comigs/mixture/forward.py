@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from comigs.backbone.head import backbone_of
-from comigs.config.settings import TrainConfig
+from comigs.config.train import TrainConfig
 from comigs.errors import BadInput
 from comigs.mixture.experts import ExpertMLP
 

@@ -8,7 +8,8 @@ from peft import PeftModel
 from transformers import PreTrainedModel
 
 from comigs.backbone.base import load_base
-from comigs.config.settings import ExpertsConfig, ModelConfig
+from comigs.config.experts import ExpertsConfig
+from comigs.config.model import ModelConfig
 from comigs.mixture.experts import add_experts
 
 

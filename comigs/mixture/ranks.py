@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from comigs.config.settings import ExpertsConfig
+from comigs.config.experts import ExpertsConfig
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -23,8 +23,8 @@ from comigs.mixture.forward import forward_of
 from comigs.mixture.fused import join
 from comigs.mixture.router import slot_counts
 from comigs.training.hypergradient import hypergradient
-from comigs.training.optimizers import adam_rates
-from comigs.training.schedules import learning_rate
+from comigs.training.optimizers import find_optimizer
+from comigs.training.schedules import find_schedule, learning_rate
 from comigs.training.trainee import Learner, LocalStats, Part, Penalty, Trainee, set_lr
 
 
@@ -65,7 +65,7 @@ def train_group(
     method = find_method(config.method)
     learners = [Learner(trainee, config, round_number) for trainee in trainees]
     on_train = config.router.data == "train" or method.router == "train"
-    total = config.rounds * steps
+    total, schedule = config.rounds * steps, find_schedule(config.train.schedule)
 
     @cache
     def joined(members: tuple[int, ...]) -> nn.Module:
@@ -74,7 +74,7 @@ def train_group(
     everyone = joined(tuple(range(len(learners))))
     for i in range(steps):
         at = (round_number - 1) * steps + i
-        rate = learning_rate(config.train.schedule, config.train.lr, at, total)
+        rate = learning_rate(schedule, config.train.lr, at, total)
         alone = method.phases[at % len(method.phases)]
         parts = [learner.expert_part(alone) for learner in learners]
         with ExitStack() as levels:
@@ -179,12 +179,13 @@ def _loss(model: nn.Module, windows: Tensor, config: RunConfig) -> Tensor:
 def _first_order_step(learner: Learner, config: RunConfig, train: Tensor, valid: Tensor) -> None:
     """One router step along the first-order gradient of the bilevel objective.
 
-    The inner steps are on one train and one validation batch, with AdamW's present step sizes.
-    Dropout is off, as in alternation: it would be another mask in each of two gradients whose
-    difference is divided by nu.
+    The inner steps are on one train and one validation batch, with the optimiser's present step
+    sizes. Dropout is off, as in alternation: it would be another mask in each of two gradients
+    whose difference is divided by nu.
     """
     router, model, routers = config.router, learner.trainee.model, learner.routers
-    assert learner.router_optimizer
+    rates = find_optimizer(config.train.optimizer).rates
+    assert learner.router_optimizer and rates
 
     def loss(windows: Tensor) -> Tensor:
         ce = token_loss(model, windows, "mean", config.train.loss == "chunked")
@@ -197,7 +198,7 @@ def _first_order_step(learner: Learner, config: RunConfig, train: Tensor, valid:
             lambda step: loss(valid),
             list(learner.experts.values()),
             list(routers.values()),
-            rates=adam_rates(learner.expert_optimizer),
+            rates=rates(learner.expert_optimizer),
             nu=router.nu,
             steps=router.inner_steps,
         )

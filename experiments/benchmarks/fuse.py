@@ -25,7 +25,9 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, GPT2Config, PretrainedConfig, PreTrainedModel
 
 from comigs.backbone.attention import prefer_fast_attention
-from comigs.config.settings import DataConfig, ExpertsConfig, RouterConfig, RunConfig
+from comigs.config.experts import ExpertsConfig, RouterConfig
+from comigs.config.model import DataConfig
+from comigs.config.settings import RunConfig
 from comigs.mixture.adapters import (
     adapter_parameters,
     adapter_tensors,

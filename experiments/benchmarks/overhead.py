@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 import comigs
+from comigs.store.events import RoundDone
 from comigs.store.metrics import events_of
 from experiments.benchmarks.record import RESULTS, prepare, save
 
@@ -34,12 +35,12 @@ def main() -> None:
     settings += FIXED
     with tempfile.TemporaryDirectory() as folder:
         result = comigs.run("quickstart", settings, out=folder, rounds=args.rounds)
-        rounds = [e for e in events_of(result.folder) if e["event"] == "round"]
+        rounds = [e for e in events_of(result.folder) if isinstance(e, RoundDone)]
         workers = result.config.engine.workers or 1
     rows = []
     for event in rounds:
-        compute = event["compute_seconds"] / workers
-        rows.append({"round": event["round"], "seconds": event["seconds"], "compute": compute})
+        compute = event.compute_seconds / workers
+        rows.append({"round": event.round, "seconds": event.seconds, "compute": compute})
     shares = [row["seconds"] / row["compute"] - 1 for row in rows]
     table = Table("round", "seconds", "compute", "overhead", box=None)
     for row, share in zip(rows, shares, strict=True):

@@ -24,6 +24,8 @@ from transformers.utils.logging import disable_progress_bar
 
 import comigs
 from comigs.backbone.base import BUNDLED
+from comigs.store.eventjson import to_object
+from comigs.store.events import RoundDone
 from comigs.store.metrics import events_of
 from experiments.benchmarks.record import RESULTS, prepare, save
 
@@ -47,7 +49,8 @@ def rounds_of(settings: list[str], rounds: int) -> list[dict[str, Any]]:
     """The rounds of a run but its first."""
     with tempfile.TemporaryDirectory() as folder:
         comigs.run("quickstart", [*FIXED, *settings], out=folder, rounds=rounds + 1)
-        return [e for e in events_of(Path(folder)) if e["event"] == "round" and e["round"] > 1]
+        told = [e for e in events_of(Path(folder)) if isinstance(e, RoundDone)]
+        return [to_object(event) for event in told if event.round > 1]
 
 
 def compare(name: str, settings: list[str], repeats: int, rounds: int) -> dict[str, Any]:

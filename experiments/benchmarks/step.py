@@ -24,7 +24,7 @@ from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, Pretrain
 
 from comigs.backbone.attention import prefer_fast_attention
 from comigs.backbone.families import family_of
-from comigs.config.settings import ExpertsConfig
+from comigs.config.experts import ExpertsConfig
 from comigs.mixture.adapters import adapter_parameters, is_router
 from comigs.mixture.experts import ExpertMLP, add_experts, expert_blocks
 from comigs.mixture.models import bare_copy

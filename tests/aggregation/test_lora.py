@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from comigs.aggregation import find_aggregator
 from comigs.aggregation.hetlora import sparsity_weights
-from comigs.config.settings import ExpertsConfig
+from comigs.config.experts import ExpertsConfig
 from comigs.mixture.ranks import cut, lora_scale
 
 A, B = "mlp.up.lora_A.generalist_0.weight", "mlp.up.lora_B.generalist_0.weight"

@@ -88,7 +88,7 @@ def test_the_configuration_arrives_whatever_it_holds(flwr, tmp_path):
     import tomllib
 
     from comigs.config.load import load_config, to_dict
-    from comigs.config.settings import DataConfig
+    from comigs.config.model import DataConfig
 
     home = flwr(log=[log(START)])
     config = RunConfig(data=DataConfig(name='it\'s "quoted"\\ü'))

@@ -8,7 +8,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from comigs.backbone.base import BUNDLED, load_base, load_tokenizer, model_source
-from comigs.config.settings import ExpertsConfig, ModelConfig
+from comigs.config.experts import ExpertsConfig
+from comigs.config.model import ModelConfig
 from comigs.errors import BadInput
 from comigs.mixture.adapters import adapter_parameters
 from comigs.mixture.models import expert_model

@@ -9,7 +9,10 @@ import torch
 import transformers as tf
 
 from comigs.backbone.base import BUNDLED, load_base
-from comigs.config.settings import DataConfig, ExpertsConfig, ModelConfig, RunConfig, TrainConfig
+from comigs.config.experts import ExpertsConfig
+from comigs.config.model import DataConfig, ModelConfig
+from comigs.config.settings import RunConfig
+from comigs.config.train import TrainConfig
 from comigs.local.round import train_round
 
 pytest_plugins = ("tests.fixtures",)

@@ -10,14 +10,10 @@ from torch.profiler import ProfilerActivity, profile
 from transformers import AutoTokenizer
 
 from comigs.backbone.base import BUNDLED
-from comigs.config.settings import (
-    DataConfig,
-    ExpertsConfig,
-    ModelConfig,
-    RouterConfig,
-    RunConfig,
-    TrainConfig,
-)
+from comigs.config.experts import ExpertsConfig, RouterConfig
+from comigs.config.model import DataConfig, ModelConfig
+from comigs.config.settings import RunConfig
+from comigs.config.train import TrainConfig
 from comigs.costs.memory import peak_memory
 from comigs.evaluation.perplexity import evaluate
 from comigs.federation.clients import model_of

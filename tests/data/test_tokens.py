@@ -7,7 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from comigs.config.settings import DataConfig, RunConfig
+from comigs.config.model import DataConfig
+from comigs.config.settings import RunConfig
 from comigs.data.tokens import client_data, consecutive_windows, pooled_data, random_windows, roster
 from comigs.errors import BadInput
 from comigs.seeds import generator

@@ -14,7 +14,7 @@ from comigs.data.corpus import client_names
 from comigs.store.state import saved_rounds
 from comigs.use.generate import generate_text
 from comigs_clients.app import app
-from comigs_server.fleet.exchange import order
+from comigs_server.fleet.records import order_record
 from tests.fixtures import made_up_text
 
 pytest_plugins = ("tests.fixtures",)
@@ -40,7 +40,7 @@ def ask(device, kind, run, **numbers):
     config = replace(config, flower=FlowerConfig(run=run))
     TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, 0, 0
     context = Context(1, NODE, node, RecordDict(), {})
-    record = order(config)
+    record = order_record(config)
     record.update({key.replace("_", "-"): value for key, value in numbers.items()})
     content = RecordDict({"config": record, "arrays": ArrayRecord()})
     return app(Message(content, NODE, kind), context)

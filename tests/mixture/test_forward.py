@@ -8,7 +8,7 @@ import torch
 
 import comigs
 from comigs.backbone import head
-from comigs.config.settings import TrainConfig
+from comigs.config.train import TrainConfig
 from comigs.evaluation.perplexity import perplexity, token_loss
 from comigs.mixture.adapters import adapter_parameters, adapter_tensors
 from comigs.mixture.experts import balance_loss, expert_blocks

@@ -11,8 +11,11 @@ from safetensors.torch import load_file
 
 import comigs
 from comigs.app.run import resume
+from comigs.config.experts import RouterConfig
 from comigs.config.load import config_hash, identity, load_config
-from comigs.config.settings import DataConfig, RouterConfig, RunConfig, TrainConfig
+from comigs.config.model import DataConfig
+from comigs.config.settings import RunConfig
+from comigs.config.train import TrainConfig
 from comigs.mixture.adapters import adapter_tensors, init_adapters
 from comigs.mixture.fused import join
 from comigs.training.bilevel import train_group

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from comigs.config.load import dump_yaml
-from comigs.config.settings import ModelConfig, RunConfig
+from comigs.config.model import ModelConfig
+from comigs.config.settings import RunConfig
 from comigs.errors import BadInput
 from comigs.report.page import write_report
 from comigs.store.eventjson import to_object

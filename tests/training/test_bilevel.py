@@ -8,7 +8,10 @@ import torch
 import transformers as tf
 
 import comigs
-from comigs.config.settings import DataConfig, RouterConfig, RunConfig, TrainConfig
+from comigs.config.experts import RouterConfig
+from comigs.config.model import DataConfig
+from comigs.config.settings import RunConfig
+from comigs.config.train import TrainConfig
 from comigs.evaluation.perplexity import token_loss
 from comigs.mixture.adapters import adapter_parameters, adapter_tensors, init_adapters, is_router
 from comigs.mixture.experts import balance_loss

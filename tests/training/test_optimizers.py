@@ -6,9 +6,21 @@ import pytest
 import torch
 from torch import nn
 
-from comigs.config.settings import TrainConfig
-from comigs.training.optimizers import adam_rates, make_optimizer, moments_of
-from comigs.training.schedules import SCHEDULES, learning_rate
+import comigs
+from comigs.config.load import load_config
+from comigs.config.train import TrainConfig
+from comigs.costs.memory import peak_memory
+from comigs.errors import BadInput
+from comigs.schema.byfile import names_in
+from comigs.training import optimizers, schedules
+from comigs.training.optimizers import find_optimizer, make_optimizer, moments_of
+from comigs.training.optimizers.adamw import rates as adam_rates
+from comigs.training.schedules import find_schedule, learning_rate
+from tests.helpers import assert_same_numbers, stopped_and_resumed
+
+pytest_plugins = ("tests.fixtures",)
+
+STATE = {"adamw": ("step", "exp_avg", "exp_avg_sq"), "sgd": ("momentum_buffer",)}
 
 
 def steps(parameters, optimizer, count):
@@ -18,31 +30,78 @@ def steps(parameters, optimizer, count):
         optimizer.step()
 
 
-def test_saved_moments_continue_bit_for_bit():
+@pytest.mark.parametrize("name", names_in(optimizers))
+def test_saved_moments_continue_bit_for_bit(name):
+    config = TrainConfig(optimizer=name)
     start = {"a": torch.randn(3, 4), "b": torch.randn(5)}
     whole = {n: nn.Parameter(t.clone()) for n, t in start.items()}
-    steps(whole, make_optimizer(whole, TrainConfig(), {}), 2)
+    steps(whole, make_optimizer(whole, config, {}), 2)
     before = {n: p.detach().clone() for n, p in whole.items()}
 
     halves = {n: nn.Parameter(t.clone()) for n, t in start.items()}
-    first = make_optimizer(halves, TrainConfig(), {})
+    first = make_optimizer(halves, config, {})
     steps(halves, first, 2)
     moments = moments_of(first, halves)
-    assert set(moments) == {f"{k}/{n}" for k in ("step", "exp_avg", "exp_avg_sq") for n in "ab"}
+    assert set(moments) == {f"{k}/{n}" for k in STATE[name] for n in "ab"}
     for name in before:
         assert torch.equal(before[name], halves[name])
 
-    one = make_optimizer(whole, TrainConfig(), moments)
-    two = make_optimizer(halves, TrainConfig(), moments)
+    one = make_optimizer(whole, config, moments)
+    two = make_optimizer(halves, config, moments)
     steps(whole, one, 1)
     steps(halves, two, 1)
     assert all(torch.equal(whole[n], halves[n]) for n in whole)
-    assert moments["step/a"].item() == 2  # restoring copies: what was saved does not move
+    if name == "adamw":
+        assert moments["step/a"].item() == 2  # restoring copies: what was saved does not move
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("name", names_in(optimizers))
+def test_the_bytes_of_the_state_are_those_that_are_promised(name):
+    parameters = {"a": nn.Parameter(torch.randn(3, 4)), "b": nn.Parameter(torch.randn(5))}
+    optimizer = make_optimizer(parameters, TrainConfig(optimizer=name), {})
+    steps(parameters, optimizer, 1)
+    held = sum(t.numel() * t.element_size() for t in moments_of(optimizer, parameters).values())
+    assert held == sum(find_optimizer(name).state_bytes(p.numel()) for p in parameters.values())
+
+
+def test_sgd_takes_half_of_the_memory_and_resumes_bit_identically(tree, tmp_path):
+    def moments(name):
+        return peak_memory(load_config(tree | {"train": {"optimizer": name}}), 0).moments
+
+    assert moments("sgd") < 0.51 * moments("adamw")
+    tree = tree | {"train": {"optimizer": "sgd", "lr": 0.5}}
+    whole = comigs.run(tree, out=tmp_path / "whole").folder
+    assert_same_numbers(stopped_and_resumed(tree, tmp_path / "run"), whole)
+
+
+@pytest.mark.parametrize(
+    ("setting", "hint"),
+    [
+        ("train.optimizer=adamm", "expected adamw or sgd; did you mean adamw?"),
+        ("train.schedule=cosin", "expected constant or cosine or linear; did you mean cosine?"),
+    ],
+)
+def test_an_unknown_name_is_refused_before_anything_starts(setting, hint, tree, tmp_path):
+    with pytest.raises(BadInput) as refused:
+        comigs.run(tree, [setting], out=tmp_path / "run")
+    assert hint in str(refused.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_first_order_needs_an_optimiser_that_tells_its_step_sizes(tree, tmp_path, monkeypatch):
+    (tmp_path / "blind.py").write_text(
+        "from comigs.training.optimizers import LocalOptimizer, sgd\n"
+        "OPTIMIZER = LocalOptimizer(sgd.make, sgd.state_bytes)\n"
+    )
+    monkeypatch.setattr(optimizers, "__path__", [*optimizers.__path__, str(tmp_path)])
+    settings = ["train.optimizer=blind", "router.grad=first_order"]
+    with pytest.raises(BadInput, match=r"train.optimizer 'blind' does not tell its step sizes"):
+        comigs.run(tree, settings, out=tmp_path / "run")
+
+
+@pytest.mark.parametrize("schedule", names_in(schedules))
 def test_schedules_start_at_the_peak_and_end_where_they_should(schedule):
-    rates = [learning_rate(schedule, 1.0, step, 200) for step in range(200)]
+    rates = [learning_rate(find_schedule(schedule), 1.0, step, 200) for step in range(200)]
     assert rates[0] == 1.0
     assert rates[-1] == pytest.approx(1.0 if schedule == "constant" else 0.1)
     assert all(a >= b for a, b in itertools.pairwise(rates))

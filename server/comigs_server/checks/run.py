@@ -4,13 +4,18 @@ import sys
 
 from comigs.aggregation import find_aggregator
 from comigs.backbone.base import load_base
-from comigs.config.settings import ExpertsConfig, RunConfig, ServerConfig, own
+from comigs.config.experts import ExpertsConfig
+from comigs.config.model import own
+from comigs.config.server import ServerConfig
+from comigs.config.settings import RunConfig
 from comigs.config.strategies import find_strategy
 from comigs.data.enough import check_texts
 from comigs.data.tokens import check_length, roster
 from comigs.errors import BadInput
 from comigs.federation.clients import data_of, experts_of, training_clients
 from comigs.methods import find_method
+from comigs.training.optimizers import find_optimizer
+from comigs.training.schedules import find_schedule
 from comigs_server.checks.privacy import check_privacy
 from comigs_server.checks.strategy import check_strategy
 from comigs_server.fleet.registry import expected_clients
@@ -76,6 +81,7 @@ def check_without_data(config: RunConfig) -> None:
 def _check_settings(config: RunConfig, count: int, taking_part: int) -> None:
     """Whether the settings suit each other, for `count` clients of which some train in a round."""
     _check_devices(config)
+    _check_training(config)
     experts = [experts_of(config, client) for client in range(count)]
     _check_method(config, experts)
     check_strategy(config, experts, taking_part)
@@ -98,6 +104,16 @@ def _check_devices(config: RunConfig) -> None:
     for key in ("over_selection", "deadline", "late"):
         if (value := getattr(config.server, key)) != getattr(default, key):
             raise BadInput(f"server.{key} is {value!r}, which needs devices.profiles")
+
+
+def _check_training(config: RunConfig) -> None:
+    find_schedule(config.train.schedule)
+    optimizer = find_optimizer(config.train.optimizer)
+    if config.router.grad == "first_order" and optimizer.rates is None:
+        raise BadInput(
+            f"router.grad is 'first_order'; train.optimizer {config.train.optimizer!r} does not "
+            "tell its step sizes; use adamw"
+        )
 
 
 def _check_method(config: RunConfig, experts: list[ExpertsConfig]) -> None:

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from comigs.aggregation import find_aggregator
-from comigs.config.settings import ExpertsConfig, RunConfig
+from comigs.config.experts import ExpertsConfig
+from comigs.config.settings import RunConfig
 from comigs.config.strategies import find_strategy
 from comigs.errors import BadInput
 from comigs.methods import find_method

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,7 @@ def unpack(arrays: Arrays) -> dict[str, Tensor]:
 
 def query_messages(config: RunConfig, nodes: Iterable[int]) -> list[Message]:
     """Ask nodes who they are."""
-    content = RecordDict({"config": _order(config, {})})
+    content = RecordDict({"config": order_record(config, {})})
     return [Message(content, dst_node_id=node, message_type="query") for node in nodes]
 
 
@@ -52,7 +53,9 @@ def tensor_messages(
         same = tuple(map(id, share.values()))  # clients that get the same have one copy in common
         if same not in packed:
             packed[same] = share, pack(share)
-        content = RecordDict({"arrays": packed[same][1], "config": _order(config, told(client))})
+        content = RecordDict(
+            {"arrays": packed[same][1], "config": order_record(config, told(client))}
+        )
         messages.append(Message(content, dst_node_id=client.node, message_type=kind))
     return messages
 
@@ -64,7 +67,7 @@ def secagg_messages(
     return [
         Message(
             RecordDict(
-                {"config": _order(config, {"server-round": number}), "secagg": _plain(told)}
+                {"config": order_record(config, {"server-round": number}), "secagg": _plain(told)}
             ),
             client.node,
             f"train.{stage}",
@@ -110,7 +113,7 @@ def listed_in(reply: Message) -> Listed:
     return Listed.model_validate(dict(reply.content.config_records["secagg"]))
 
 
-def _order(config: RunConfig, told: Told) -> ConfigRecord:
+def order_record(config: RunConfig, told: Told = MappingProxyType({})) -> ConfigRecord:
     """Every message carries the whole configuration."""
     return ConfigRecord({"config": json.dumps(to_dict(config)), **told})
 

@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from comigs.config.build import suggest
 from comigs.config.pools import PoolConfig, RayConfig
 from comigs.errors import BadInput
+from comigs.schema.build import suggest
 
 DEFAULT = "default"  # pool of the clients whose device class has none of its own
 

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from comigs.config.bounds import check_bound, shown
-from comigs.config.yamltext import FLOAT, INT
 from comigs.errors import BadInput
+from comigs.schema.bounds import check_bound, shown
+from comigs.schema.yamltext import FLOAT, INT
 
 COMMAND_LINE = -1
 _NUMBER = re.compile(rf"{FLOAT.pattern}|{INT.pattern}|[-+]?(nan|inf)", re.IGNORECASE)
@@ -78,14 +78,14 @@ def build(cls: type, tree: Any, origin: Origin, prefix: str = "") -> Any:
             raise BadInput(f"{origin.of(dotted)}: unknown key {dotted}{hint}")
         if dataclasses.is_dataclass(hints[key]):
             values[key] = build(hints[key], value, origin, dotted)
-        elif (named := _named(hints[key])) and isinstance(value, dict):
+        elif (named := section_in(hints[key])) and isinstance(value, dict):
             values[key] = {n: build(named, v, origin, f"{dotted}.{n}") for n, v in value.items()}
         else:
             ok, values[key] = _convert(value, hints[key])
             if not ok:
                 raise BadInput(
                     f"{origin.of(dotted)}: {dotted} is {shown(value)}; expected "
-                    f"{_words(hints[key])}" + suggest(shown(value), _options(hints[key]))
+                    f"{words(hints[key])}" + suggest(shown(value), _options(hints[key]))
                 )
             _bounded(dotted, values[key], origin)
     try:
@@ -116,7 +116,7 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(each)
 
 
-def _named(hint: Any) -> Any:
+def section_in(hint: Any) -> Any:
     """The dataclass of a section that holds any number of them by name, or None."""
     kind = get_args(hint)[1] if get_origin(hint) is dict else None
     return kind if dataclasses.is_dataclass(kind) else None
@@ -173,14 +173,14 @@ def _convert(value: Any, hint: Any) -> tuple[bool, Any]:
     return isinstance(value, kind or hint), value
 
 
-def _words(hint: Any) -> str:
+def words(hint: Any) -> str:
     kind = get_origin(hint)
     if kind is Literal:
         return " or ".join(get_args(hint))
     if kind in (Union, types.UnionType):
-        return " or ".join(_words(option) for option in get_args(hint))
+        return " or ".join(words(option) for option in get_args(hint))
     if kind is list:
-        return f"a list of {_words(get_args(hint)[0]).removeprefix('a ')}s"
+        return f"a list of {words(get_args(hint)[0]).removeprefix('a ')}s"
     if kind is dict:
         return "`key: value` pairs"
     names = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}

@@ -7,12 +7,12 @@ from typing import Union, get_args, get_origin, get_type_hints
 
 import pytest
 
-from comigs.config.bounds import LIFT
 from comigs.config.load import load_config
 from comigs.config.pools import PoolConfig
 from comigs.config.profiles import DeviceConfig
 from comigs.config.settings import RunConfig
 from comigs.errors import BadInput
+from comigs.schema.bounds import LIFT
 
 
 def kinds(hint):

@@ -3,8 +3,8 @@
 import math
 from pathlib import Path
 
-from comigs.config.bounds import shown
 from comigs.errors import BadInput
+from comigs.schema.bounds import shown
 
 
 def require(ok: bool, key: str, value: object, rule: str) -> None:

@@ -1,0 +1,56 @@
+"""The configuration's `model` and `data` sections: the frozen base, and the text."""
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from comigs.schema.rules import at_least, place
+
+PerClient = int | list[int]  # one value for all clients, or one for each
+Dtype = Literal["float32", "bfloat16"]
+
+
+def own(value: Any, client: int) -> Any:
+    """A client's own value of a setting that may hold one for each client."""
+    return value[client] if isinstance(value, list) else value
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    name: str = "comigs-tiny"
+    """Bundled model, local folder, or id on the hub."""
+    dtype: Dtype | list[Dtype] = "float32"
+    """How the frozen base is stored; adapters are float32. One value, or one for each client."""
+    attention_lora: bool = True
+    """Whether a LoRA on the attention linears belongs to the first expert."""
+
+    def __post_init__(self) -> None:
+        place("model.name", self.name)
+
+    def for_client(self, client: int) -> "ModelConfig":
+        """The base of one client, with a plain dtype."""
+        return replace(self, dtype=own(self.dtype, client))
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    name: str = "multilingual"
+    """Bundled federation, or a folder with one text file for each client."""
+    target: Literal["in_distribution", "mixture"] = "in_distribution"
+    """What validation and test text are of: the client's own distribution, or everybody's mixed."""
+    seq_len: int = 128
+    """Tokens of a sequence."""
+    train_tokens: PerClient | None = None
+    """Keep so many from its start; null: all. One value, or one for each client."""
+    valid_tokens: PerClient | None = None
+    """The same of the validation text."""
+    test_tokens: PerClient | None = None
+    """The same of the test text."""
+    test_clients: int | None = None
+    """Clients in the final test, drawn from the seed; null: all."""
+
+    def __post_init__(self) -> None:
+        place("data.name", self.name)
+        at_least("data.seq_len", self.seq_len, 1)
+        for key in ("train_tokens", "valid_tokens", "test_tokens"):
+            at_least(f"data.{key}", getattr(self, key), 2)
+        at_least("data.test_clients", self.test_clients, 1)

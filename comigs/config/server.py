@@ -1,0 +1,60 @@
+"""The configuration's `server` and `engine` sections: rounds, and where clients run."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from comigs.config.strategies import find_strategy
+from comigs.errors import BadInput
+from comigs.schema.rules import at_least, positive, require
+
+
+@dataclass(frozen=True)
+class ServerConfig:
+    strategy: str = "FedAvg"
+    """Strategy for the shared tensors: FedAvg is the method's own rule, the others are Flower's."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Options of the strategy, e.g. {eta: 0.01}."""
+    weighting: Literal["uniform", "samples"] = "uniform"
+    """Weights of clients in the average."""
+    max_share: float | None = 0.5
+    """Of weighting samples: no client has a greater share of a round; null: any share."""
+    min_clients: int = 1
+    """A round with fewer answers stops the run."""
+    round_timeout: float | None = None
+    """Seconds that a client may take for a round; null: any time."""
+    over_selection: float = 0.0
+    """Extra share of clients that are asked; the first updates count."""
+    deadline: float | None = None
+    """Simulated seconds until a round closes; null: it waits for the slowest."""
+    late: Literal["discard", "keep"] = "discard"
+    """What becomes of late updates; kept ones count in the round they arrive in."""
+    max_norm: float | None = None
+    """A client whose update is longer (L2) fails the round; null: only absurd lengths do."""
+
+    def __post_init__(self) -> None:
+        find_strategy(self.strategy)
+        if self.max_share is not None:
+            require(
+                0 < self.max_share <= 1, "server.max_share", self.max_share, "in (0, 1], or null"
+            )
+        at_least("server.min_clients", self.min_clients, 1)
+        positive("server.round_timeout", self.round_timeout)
+        at_least("server.over_selection", self.over_selection, 0)
+        positive("server.deadline", self.deadline)
+        positive("server.max_norm", self.max_norm)
+
+
+@dataclass(frozen=True)
+class EngineConfig:
+    name: Literal["inline", "ray", "flower"] = "inline"
+    """Where clients run: this process, worker processes, or real devices."""
+    workers: int | None = None
+    """Processes of the ray engine; null: one for each core."""
+    fuse: int = 1
+    """Clients of equal shape that train in one pass, at most (inline only)."""
+
+    def __post_init__(self) -> None:
+        at_least("engine.workers", self.workers, 1)
+        at_least("engine.fuse", self.fuse, 1)
+        if self.fuse > 1 and self.name != "inline":
+            raise BadInput(f"engine.fuse is {self.fuse}; it works with engine.name inline only")

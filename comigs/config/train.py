@@ -1,0 +1,51 @@
+"""The configuration's `train` and `log` sections: local steps, and what is told of them."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from comigs.errors import BadInput
+from comigs.schema.rules import at_least, positive, require
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    optimizer: str = "adamw"
+    """Local optimiser: a file of comigs/training/optimizers."""
+    lr: float = 2e-3
+    """Peak learning rate of the experts."""
+    weight_decay: float = 0.01
+    """Decoupled weight decay of experts and routers."""
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.95])
+    """Decay of AdamW's two moments; the first is also the momentum of sgd."""
+    schedule: str = "cosine"
+    """Course of the learning rate over the run: a file of comigs/training/schedules."""
+    clip: float | None = None
+    """Norm that the gradient is cut to; null: never."""
+    loss: Literal["full", "chunked"] = "full"
+    """Whether the logits of all tokens are held at once; chunked never does."""
+    checkpointing: bool = False
+    """Recompute each layer in the backward pass: less memory, more time."""
+    compile: bool = False
+    """Compile the forward pass with torch.compile."""
+
+    def __post_init__(self) -> None:
+        positive("train.lr", self.lr)
+        at_least("train.weight_decay", self.weight_decay, 0)
+        ok = len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas)
+        require(ok, "train.betas", self.betas, "two numbers in [0, 1)")
+        positive("train.clip", self.clip)
+        if self.compile and self.checkpointing:
+            raise BadInput("train.compile must be false with train.checkpointing")
+
+
+@dataclass(frozen=True)
+class LogConfig:
+    tensorboard: bool = True
+    """Write TensorBoard events to RUN/events."""
+    trackers: list[str] | None = None
+    """More trackers, e.g. [wandb]; each is a file of comigs/track."""
+    eval_every: int = 1
+    """Rounds between evaluations on validation text; 0: never."""
+
+    def __post_init__(self) -> None:
+        at_least("log.eval_every", self.eval_every, 0)

@@ -1,0 +1,1 @@
+"""Checked dataclasses from YAML: building, bounds, rules, and what each field means."""

@@ -1,0 +1,67 @@
+"""Local optimisers, one file each, which defines `OPTIMIZER`; their state survives rounds."""
+
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from comigs.config.train import TrainConfig
+from comigs.schema.byfile import find_in
+
+Rates = Callable[[torch.optim.Optimizer], list[Tensor | float]]
+
+
+@dataclass(frozen=True)
+class LocalOptimizer:
+    """How a client's tensors are stepped.
+
+    Attributes:
+        make: builds it over some tensors.
+        state_bytes: what it keeps for a tensor of so many float32 elements, for predicted memory.
+        rates: how far it moves every entry per unit of one batch's gradient, in the parameters'
+            order; None where that cannot be said, and `router.grad: first_order` has no inner step.
+    """
+
+    make: Callable[[Iterable[nn.Parameter], TrainConfig], torch.optim.Optimizer]
+    state_bytes: Callable[[int], int]
+    rates: Rates | None = None
+
+
+def find_optimizer(name: str) -> LocalOptimizer:
+    """Return `OPTIMIZER` of comigs/training/optimizers/<name>.py.
+
+    Raises:
+        BadInput: there is none of that name.
+    """
+    made: LocalOptimizer = find_in(sys.modules[__name__], "train.optimizer", name).OPTIMIZER
+    return made
+
+
+def make_optimizer(
+    parameters: Mapping[str, nn.Parameter], config: TrainConfig, moments: Mapping[str, Tensor]
+) -> torch.optim.Optimizer:
+    """Build the optimiser over `parameters` and restore what `moments_of` returned earlier."""
+    optimizer = find_optimizer(config.optimizer).make(parameters.values(), config)
+    for name, parameter in parameters.items():
+        saved = {
+            key.split("/", 1)[0]: value.clone().to(parameter.device)
+            for key, value in moments.items()
+            if key.split("/", 1)[1] == name
+        }
+        if saved:
+            optimizer.state[parameter] = saved
+    return optimizer
+
+
+def moments_of(
+    optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter]
+) -> dict[str, Tensor]:
+    """The optimiser's state as `<moment>/<tensor name>`, e.g. exp_avg, exp_avg_sq and step."""
+    return {
+        f"{key}/{name}": value.detach().cpu()
+        for name, parameter in parameters.items()
+        for key, value in optimizer.state.get(parameter, {}).items()
+        if value is not None
+    }
