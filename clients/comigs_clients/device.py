@@ -5,7 +5,6 @@ trainer (`comigs_clients.trainer`), one for each run, keeps the base model betwe
 What hangs or dies over there costs this client one answer.
 """
 
-import fcntl
 import json
 import os
 import signal
@@ -25,6 +24,7 @@ from flwr.clientapp import ClientApp
 
 from comigs.errors import Refusal
 from comigs.messages.plain import read_object
+from comigs.store.lock import lock
 from comigs_clients.place import run_folder, socket_of
 from comigs_clients.policy import policy_of
 from comigs_clients.seam import Told, told
@@ -116,8 +116,8 @@ def ask(folder: Path, request: list[bytes], timeout: float, anew: bool = False) 
 
 @contextmanager
 def _connected(folder: Path, anew: bool) -> Iterator[Connection]:
-    with open(folder / "trainer.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with open(folder / "trainer.lock", "w") as file:
+        lock(file.fileno())
         trainer = (None if anew else _connect(folder)) or _start(folder)
     with trainer:
         yield trainer

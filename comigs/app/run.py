@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from comigs.config.load import changed_keys, load_config, read_config, write_config
 from comigs.config.settings import RunConfig
+from comigs.cores import cores
 from comigs.errors import BadInput
 from comigs.methods import find_method
 from comigs.store.plain import from_home
@@ -145,7 +146,7 @@ def plan(
         if (kind := kind_of(config, i)) not in speeds:
             speeds[kind] = calibrate(config, i)
             process = process or peak_resident() - peak_memory(config, i).total
-    return config, make_plan(config, speeds, process, workers or _cores())
+    return config, make_plan(config, speeds, process, workers or cores())
 
 
 def resume(
@@ -179,11 +180,9 @@ def resume(
 
 def with_threads(config: RunConfig) -> RunConfig:
     """Fill in `threads` and `engine.workers`: threads are part of a run's identity."""
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
-    workers = config.engine.workers or (cores if config.engine.name == "ray" else 1)
-    threads = config.threads or (1 if config.engine.name == "flower" else max(1, cores // workers))
+    name, count = config.engine.name, cores()
+    workers = config.engine.workers or (count if name == "ray" else 1)
+    threads = config.threads or (1 if name == "flower" else max(1, count // workers))
     return replace(config, threads=threads, engine=replace(config.engine, workers=workers))
 
 
@@ -269,12 +268,6 @@ def _run_here(config: RunConfig, folder: Path, watch: "Watcher") -> None:
         classes=device_classes(config),
     ) as grid:
         run_rounds(grid, config, folder, Journal(folder, watch))
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _environment() -> dict[str, Any]:

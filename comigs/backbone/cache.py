@@ -4,7 +4,6 @@ Safetensors in that dtype are mapped into memory, so that all processes of a mac
 together. From any other file each process makes a copy of its own.
 """
 
-import fcntl
 import hashlib
 import json
 import logging
@@ -15,9 +14,11 @@ from functools import cache
 from pathlib import Path
 
 import transformers
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from transformers import PreTrainedModel
 from transformers.utils import cached_file
+
+from comigs.store.lock import lock
 
 CHECKSUMS = "checksums.json"
 CHECKED = 2  # higher whenever copies of before might hold what is refused now
@@ -42,21 +43,15 @@ def shared_source(source: str, dtype: str, load: Callable[[str], PreTrainedModel
     size = sum(path.stat().st_size for path in weights)
     if size < WORTH_SHARING or all(_fits(path, dtype) for path in weights):
         return source
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "comigs"
-    target = cache / f"{weights[0].parent.name}-{dtype}-{_fingerprint(weights)}"
     try:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "comigs"
+        target = cache / f"{weights[0].parent.name}-{dtype}-{_fingerprint(weights)}"
         cache.mkdir(parents=True, exist_ok=True)
-        with open(f"{target}.lock", "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with open(f"{target}.lock", "w") as file:
+            lock(file.fileno())
             if not _intact(target):
-                temporary = Path(f"{target}.tmp")
-                shutil.rmtree(temporary, ignore_errors=True)
-                load(source).save_pretrained(temporary)
-                (temporary / CHECKSUMS).write_text(json.dumps(_checksums(temporary)))
-                shutil.rmtree(target, ignore_errors=True)
-                temporary.rename(target)
-                _intact.cache_clear()
-    except (OSError, ValueError) as error:
+                _store(target, load(source))
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:  # no home, a full disk
         logging.getLogger("comigs").warning(
             "no %s copy of %s could be stored (%s): each process keeps its own",
             dtype,
@@ -65,6 +60,19 @@ def shared_source(source: str, dtype: str, load: Callable[[str], PreTrainedModel
         )
         return source
     return str(target)
+
+
+def _store(target: Path, model: PreTrainedModel) -> None:
+    temporary = Path(f"{target}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        model.save_pretrained(temporary)
+        (temporary / CHECKSUMS).write_text(json.dumps(_checksums(temporary)))
+        shutil.rmtree(target, ignore_errors=True)
+        temporary.rename(target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    _intact.cache_clear()
 
 
 @cache

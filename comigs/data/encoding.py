@@ -20,6 +20,17 @@ def encode(tokenizer: PreTrainedTokenizerBase, text: str) -> Tensor:
     return torch.cat(parts).long()
 
 
+def opening(tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """The token that the tokenizer itself puts before every text (BOS), or None.
+
+    A model whose tokenizer does so was trained with it: here it opens every sequence that is
+    trained on, tested on or continued. What a tokenizer puts behind a text (EOS) is never used.
+    """
+    plain, whole = _ids(tokenizer, "a"), tokenizer("a", verbose=False)["input_ids"]
+    begins = bool(plain) and len(whole) > len(plain) and whole[1 : 1 + len(plain)] == plain
+    return whole[0] if begins else None
+
+
 def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     return tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
 

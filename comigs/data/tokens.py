@@ -1,4 +1,8 @@
-"""The token streams that one client trains, validates and tests on."""
+"""The token streams that one client trains, validates and tests on.
+
+Where the base's tokenizer opens every text with a token of its own (BOS; see `opening`), a stream
+begins with its mark, -1 - BOS, and every window of the stream begins with BOS.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,7 +14,7 @@ from torch import Tensor
 from comigs.backbone.base import load_settings, load_tokenizer
 from comigs.config.settings import RunConfig
 from comigs.data.corpus import client_names, read_split
-from comigs.data.encoding import encode
+from comigs.data.encoding import encode, opening
 from comigs.errors import BadInput
 
 
@@ -79,8 +83,8 @@ def pooled_data(config: RunConfig) -> ClientData:
     """Everybody's text as one client, tested on each client's own test stream."""
     everyone = [client_data(config, i) for i in range(len(roster(config)))]
     tests = {name: test for data in everyone for name, test in data.tests.items()}
-    train = torch.cat([data.train for data in everyone])
-    return ClientData("all", train, torch.cat([data.valid for data in everyone]), tests)
+    train, valid = (_joined([getattr(d, key) for d in everyone]) for key in ("train", "valid"))
+    return ClientData("all", train, valid, tests)
 
 
 def stream(config: RunConfig, client: int, split: str) -> Tensor:
@@ -108,7 +112,13 @@ def _mixed(
 ) -> Tensor:
     parts = [_cut(source, n, limit, seq_len) for n, limit in zip(names, limits, strict=True)]
     share = min(len(part) for part in parts) // len(parts)
-    return torch.cat([part[:share] for part in parts])
+    return _joined([part[:share] for part in parts])
+
+
+def _joined(streams: list[Tensor]) -> Tensor:
+    """One stream of all; the mark of the first is that of the whole."""
+    first, *rest = streams
+    return torch.cat([first, *(tokens[int(tokens[0] < 0) :] for tokens in rest)])
 
 
 def _cut(source: tuple[str, str, str], name: str, limit: int | None, seq_len: int) -> Tensor:
@@ -125,24 +135,34 @@ def _cut(source: tuple[str, str, str], name: str, limit: int | None, seq_len: in
 
 @lru_cache(maxsize=128)
 def _encoded(data: str, client: str, split: str, model: str) -> Tensor:
-    return encode(load_tokenizer(model), read_split(data, client, split))
+    tokenizer = load_tokenizer(model)
+    tokens, begin = encode(tokenizer, read_split(data, client, split)), opening(tokenizer)
+    return tokens if begin is None else torch.cat([torch.tensor([-1 - begin]), tokens])
 
 
 def random_windows(tokens: Tensor, count: int, seq_len: int, rng: torch.Generator) -> Tensor:
     """Draw `count` windows of seq_len + 1 tokens at uniformly random places (count x L+1)."""
     starts = torch.randint(len(tokens) - seq_len, (count, 1), generator=rng)
-    return tokens[starts + torch.arange(seq_len + 1)]
+    windows = tokens[starts + torch.arange(seq_len + 1)]
+    return windows if tokens[0] >= 0 else _opened(windows[:, 1:], tokens)
 
 
 def consecutive_windows(tokens: Tensor, count: int, seq_len: int) -> Iterator[Tensor]:
     """Cover the stream once: batches of at most `count` windows of at most seq_len + 1 tokens.
 
-    Neighbouring windows share one token, so that every token but the first is predicted once.
+    Neighbouring windows share one token, or begin with BOS, so that every token but the first, or
+    BOS, is predicted once.
     """
+    marked = bool(tokens[0] < 0)
     whole = (len(tokens) - 1) // seq_len
     if whole:
         windows = tokens[: whole * seq_len + 1].unfold(0, seq_len + 1, seq_len)
-        yield from windows.split(count)
+        yield from (_opened(windows[:, 1:], tokens) if marked else windows).split(count)
     rest = tokens[whole * seq_len :]
     if len(rest) > 1:
-        yield rest.unsqueeze(0)
+        yield _opened(rest[None, 1:], tokens) if marked else rest.unsqueeze(0)
+
+
+def _opened(windows: Tensor, stream: Tensor) -> Tensor:
+    """The windows, each behind the token that the stream's mark stands for."""
+    return torch.cat([(-1 - stream[0]).expand(len(windows), 1), windows], 1)

@@ -1,13 +1,13 @@
 """What a deployment consists of: its devices, and the folders of its compose project."""
 
 import json
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from comigs.config.profiles import Profile, library
+from comigs.cores import cores
 from comigs.errors import BadInput
 from comigs.schema.build import suggest
 
@@ -142,4 +142,4 @@ def check_names(devices: Sequence[Device]) -> None:
 
 def _cpus(profile: Profile) -> float:
     wanted = profile.flops["float32"] / CORE_FLOPS
-    return round(min(max(wanted, LEAST_CPUS), os.cpu_count() or 1), 2)
+    return round(min(max(wanted, LEAST_CPUS), cores()), 2)

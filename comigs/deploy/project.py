@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -162,7 +163,7 @@ def _save(folder: Path, fleet: Fleet) -> None:
     text = compose_text(fleet, folder.resolve().name, checkout())
     (folder / "compose.yaml").write_text(text, encoding="utf-8")
     fleet.save(folder)
-    if os.getuid() == 0:
+    if hasattr(os, "getuid") and os.getuid() == 0:
         uid, gid = (int(part) for part in fleet.user.split(":"))
         _hand_over([*places, folder / "ca"], uid, gid)
 
@@ -182,6 +183,9 @@ def _hand_over(places: Sequence[Path], uid: int, gid: int) -> None:
 
 
 def _user() -> str:
+    """User and group of what is written, as Docker names them."""
+    if not hasattr(os, "getuid"):
+        raise BadInput(f"comigs deploy needs Linux or macOS; this is {sys.platform}")
     if os.getuid() == 0:
         return f"{IMAGE_USER}:{IMAGE_USER}"
     return f"{os.getuid()}:{os.getgid()}"

@@ -128,7 +128,7 @@ def read_yaml_file(path: Path) -> tuple[Any, yaml.Node | None]:
         BadInput: one line that names the file, and the line where that is known.
     """
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a FIFO must not hang
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))  # a FIFO must not hang
         with open(handle, "rb") as file:
             if not stat.S_ISREG(os.fstat(handle).st_mode):
                 raise BadInput(f"{path} is not a file")

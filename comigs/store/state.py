@@ -186,6 +186,8 @@ def write_file(path: Path, data: bytes) -> None:
 
 
 def _sync(folder: Path) -> None:
+    if os.name == "nt":  # folders cannot be opened there
+        return
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

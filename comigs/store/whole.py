@@ -1,6 +1,5 @@
 """Writing into folders that somebody else may have touched: never through a link or a pipe."""
 
-import fcntl
 import os
 import secrets
 import stat
@@ -9,6 +8,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from comigs.errors import BadInput
+from comigs.store.lock import lock
+
+_BYTES = getattr(os, "O_BINARY", 0)  # Windows would change line ends
+# Where the system has no such flags, `refuse_other` alone looks.
+_PLAIN = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | _BYTES
 
 
 def refuse_other(path: Path) -> None:
@@ -53,7 +57,7 @@ def write_whole(path: Path, data: str | bytes, mode: int = 0o666) -> None:
     """
     refuse_other(path)
     new = path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}.tmp")
-    handle = os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode)
+    handle = os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY | _BYTES, mode)
     try:
         with open(handle, "wb") as file:
             file.write(data.encode() if isinstance(data, str) else data)
@@ -86,7 +90,7 @@ def locked(path: Path) -> Iterator[None]:
     """
     handle = _open(path, os.O_RDWR)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock(handle, wait=False)
         yield
     finally:
         os.close(handle)
@@ -94,7 +98,7 @@ def locked(path: Path) -> Iterator[None]:
 
 def _open(path: Path, how: int) -> int:
     refuse_other(path)
-    handle = os.open(path, how | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    handle = os.open(path, how | os.O_CREAT | _PLAIN, 0o666)
     if not stat.S_ISREG(os.fstat(handle).st_mode):  # it took the file's place just now
         os.close(handle)
         raise BadInput(f"{path} is no plain file; move it away")

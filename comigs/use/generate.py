@@ -8,6 +8,7 @@ from peft import PeftModel
 from comigs.backbone.base import load_tokenizer
 from comigs.config.load import read_config
 from comigs.config.settings import RunConfig
+from comigs.data.encoding import encode, opening
 from comigs.errors import BadInput
 from comigs.federation.clients import training_clients
 from comigs.mixture.adapters import refuse_corrections, save_experts
@@ -32,7 +33,9 @@ def generate_text(folder: Path, client: int, prompt: str, tokens: int, seed: int
     """
     config, model = _open(folder, client)
     tokenizer = load_tokenizer(config.model.name)
-    ids = tokenizer(prompt, return_tensors="pt").input_ids
+    begin = opening(tokenizer)
+    start = [] if begin is None else [begin]
+    ids = torch.tensor([[*start, *encode(tokenizer, prompt).tolist()]], dtype=torch.long)
     limit = getattr(model.config, "max_position_embeddings", None)
     if ids.shape[1] == 0:
         raise BadInput("the prompt is empty")

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
 from comigs.backbone import cache as basecache
@@ -125,3 +126,31 @@ def test_a_damaged_copy_is_made_again(large_model, cache, how, name):
     base = load_base(str(large_model), "bfloat16")
     for (name, one), two in zip(base.named_parameters(), plain.parameters(), strict=True):
         assert torch.equal(one, two), name
+
+
+def nobody(uid):
+    raise KeyError(uid)
+
+
+@pytest.mark.parametrize("trouble", ["no home", "read-only home", "full disk"])
+def test_a_user_without_a_place_for_copies_is_warned(
+    large_model, cache, tmp_path, monkeypatch, caplog, trouble
+):
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    if trouble == "no home":
+        monkeypatch.delenv("HOME")
+        monkeypatch.setattr("pwd.getpwuid", nobody)
+    elif trouble == "read-only home":
+        (tmp_path / "home").write_text("nothing can be made in here, not even by root")
+        monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    else:
+        monkeypatch.setenv("HOME", str(tmp_path))
+
+        def full(*_, **__):
+            raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+        monkeypatch.setattr(GPT2LMHeadModel, "save_pretrained", full)
+    base = load_base(str(large_model), "bfloat16")
+    assert base.dtype == torch.bfloat16
+    assert "no bfloat16 copy" in caplog.text and "each process keeps its own" in caplog.text
+    assert [path for path in tmp_path.rglob("*.safetensors")] == []

@@ -1,5 +1,7 @@
 """Whether a configuration can run: what no single section of it can tell."""
 
+import sys
+
 from comigs.aggregation import find_aggregator
 from comigs.backbone.base import load_base
 from comigs.config.experts import ExpertsConfig
@@ -28,6 +30,7 @@ def check(config: RunConfig) -> None:
     Raises:
         BadInput: what is wrong.
     """
+    _check_system(config)
     count = len(roster(config))
     for key, value in config.per_client().items():
         if len(value) != count:
@@ -83,6 +86,15 @@ def _check_settings(config: RunConfig, count: int, taking_part: int) -> None:
     _check_method(config, experts)
     check_strategy(config, experts, taking_part)
     check_privacy(config, experts, taking_part)
+
+
+def _check_system(config: RunConfig) -> None:
+    if sys.platform != "win32":
+        return
+    if config.engine.name == "ray":
+        raise BadInput("engine.name is ray, which does not run on Windows; set engine.name=inline")
+    if config.server.round_timeout is not None:
+        raise BadInput("server.round_timeout cannot be kept on Windows; set it to null")
 
 
 def _check_devices(config: RunConfig) -> None:
