@@ -197,7 +197,9 @@ def test_a_client_that_fails_in_a_group_fails_alone(tree, tmp_path, monkeypatch,
         begun = begin(config, order, slot)
         if (order.client, order.round) == (1, 2):
             with torch.no_grad():
-                next(p for n, p in begun.trainee.model.named_parameters() if ".lora_A." in n).fill_(1e38)
+                next(p for n, p in begun.trainee.model.named_parameters() if ".lora_A." in n).fill_(
+                    1e38
+                )
         return begun
 
     monkeypatch.setattr(comigs.local.round, "begin_round", poisoned)
