@@ -95,8 +95,8 @@ def check_origin(config: RunConfig, folder: Path) -> None:
     except (OSError, ValueError, AssertionError):
         raise BadInput(f"{path} is damaged; it says what the run was started with") from None
     now = fingerprint(config)
-    clients = before.get("clients")
-    if clients != now["clients"] and sorted(map(str, clients or [])) == sorted(now["clients"]):
+    began, names = before.get("clients") or [], now.get("clients") or []
+    if began != names and sorted(map(str, began)) == sorted(names):
         raise BadInput(
             f"the run in {folder} began with its clients in another order; to go on, put the list "
             f'"clients" of {path} into {federation_folder(config.data.name) / ROSTER}'
