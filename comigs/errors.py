@@ -8,9 +8,17 @@ class ComigsError(Exception):
 
 
 class BadInput(ComigsError):
-    """The user's input is wrong; the message names the field, the value and the fix."""
+    """The user's input is wrong; the message names the field, the value and the fix.
+
+    Attributes:
+        key: the setting it is about, e.g. `experts.rank`; "" for what is no setting.
+    """
 
     exit_code = 2
+
+    def __init__(self, message: str, key: str = "") -> None:
+        super().__init__(message)
+        self.key = key
 
 
 class Stopped(ComigsError):

@@ -38,4 +38,7 @@ class DevicesConfig:
         for name in self.profiles or ():
             if name not in known:
                 hint = suggest(name, known) or f"; known: {', '.join(known)}"
-                raise BadInput(f"devices.profiles has {name!r}, which is not a profile{hint}")
+                raise BadInput(
+                    f"devices.profiles has {name!r}, which is not a profile{hint}",
+                    "devices.profiles",
+                )

@@ -38,7 +38,10 @@ class ExpertsConfig:
         for total in (self.generalists + s for s in counts):
             require(total >= 1, "experts.generalists + specialists", total, "at least 1")
             if total > 1 and self.top_k > total:
-                raise BadInput(f"experts.top_k is {self.top_k}; a client has only {total} experts")
+                raise BadInput(
+                    f"experts.top_k is {self.top_k}; a client has only {total} experts",
+                    "experts.top_k",
+                )
 
     def for_client(self, client: int) -> "ExpertsConfig":
         """The experts of one client, with plain numbers."""

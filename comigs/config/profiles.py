@@ -114,7 +114,9 @@ def _profile(name: str, own: DeviceConfig, known: Mapping[str, Profile]) -> Prof
     key = f"devices.define.{name}"
     if own.like is not None and own.like not in known:
         hint = suggest(own.like, known) or f"; known: {', '.join(known)}"
-        raise BadInput(f"{key}.like is {own.like!r}, which is not in the library{hint}")
+        raise BadInput(
+            f"{key}.like is {own.like!r}, which is not in the library{hint}", f"{key}.like"
+        )
     start = dataclasses.asdict(known[own.like]) if own.like else {"source": "the user's own"}
     given = {k: v for k, v in dataclasses.asdict(own).items() if v is not None and k != "like"}
     values = start | given | {"name": name}
@@ -122,8 +124,10 @@ def _profile(name: str, own: DeviceConfig, known: Mapping[str, Profile]) -> Prof
         values["flops"] = start["flops"] | given["flops"]
     fields = [field.name for field in dataclasses.fields(Profile)]
     if missing := [field for field in fields if field not in values]:
-        raise BadInput(f"{key} lacks {missing[0]}; give it, or say like: and a profile's name")
+        raise BadInput(f"{key} lacks {missing[0]}; give it, or say like: and a profile's name", key)
     for dtype in ("float32", "bfloat16"):
         if dtype not in values["flops"]:
-            raise BadInput(f"{key}.flops lacks {dtype}; give a rate for float32 and bfloat16")
+            raise BadInput(
+                f"{key}.flops lacks {dtype}; give a rate for float32 and bfloat16", f"{key}.flops"
+            )
     return Profile(**values | {"memory": int(values["memory"])})

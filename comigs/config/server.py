@@ -57,4 +57,6 @@ class EngineConfig:
         at_least("engine.workers", self.workers, 1)
         at_least("engine.fuse", self.fuse, 1)
         if self.fuse > 1 and self.name != "inline":
-            raise BadInput(f"engine.fuse is {self.fuse}; it works with engine.name inline only")
+            raise BadInput(
+                f"engine.fuse is {self.fuse}; it works with engine.name inline only", "engine.fuse"
+            )

@@ -73,16 +73,20 @@ class RunConfig:
             good = not micro or self.batch_size % micro == 0
             require(good, "micro_batch_size", size, f"a divisor of {self.batch_size}")
         if self.micro_batch_size and self.router.grad == "first_order":
-            raise BadInput("micro_batch_size must be null with router.grad first_order")
+            raise BadInput(
+                "micro_batch_size must be null with router.grad first_order", "micro_batch_size"
+            )
         if self.engine.fuse > 1 and self.experts.dropout:
             raise BadInput(
                 f"engine.fuse is {self.engine.fuse}; it needs experts.dropout 0, since clients in "
-                "one pass cannot each draw from their own random stream"
+                "one pass cannot each draw from their own random stream",
+                "engine.fuse",
             )
         if self.engine.fuse > 1 and self.train.loss == "chunked":
             raise BadInput(
                 f"engine.fuse is {self.engine.fuse}; it needs train.loss full, since the chunked "
-                "loss is one number for all clients in a pass"
+                "loss is one number for all clients in a pass",
+                "engine.fuse",
             )
         self._check_clients()
 
@@ -93,11 +97,14 @@ class RunConfig:
             if self.server.min_clients > taking_part:
                 raise BadInput(
                     f"server.min_clients is {self.server.min_clients}; only {taking_part} clients "
-                    "take part in a round"
+                    "take part in a round",
+                    "server.min_clients",
                 )
         for key, value in self.per_client().items():
             if count is not None and len(value) != count:
-                raise BadInput(f"{key} has {len(value)} values, but {source} has or is {count}")
+                raise BadInput(
+                    f"{key} has {len(value)} values, but {source} has or is {count}", key
+                )
             count, source = len(value), key
 
     def per_client(self) -> dict[str, list[Any]]:

@@ -56,7 +56,8 @@ class ServerStrategy:
             if key not in self.options:
                 has = f"it has {', '.join(self.options)}" if self.options else "it has none"
                 raise BadInput(
-                    f"server.options has {key!r}, which {self.name} does not know; {has}"
+                    f"server.options has {key!r}, which {self.name} does not know; {has}",
+                    "server.options",
                 )
             least, most = self.options[key]
             whole = isinstance(most, int)
@@ -65,7 +66,8 @@ class ServerStrategy:
                 kind = "a whole number" if whole else "a number"
                 raise BadInput(
                     f"server.options.{key} is {shown(value)}; it must be {kind} from {least:g} to "
-                    f"{most:g}"
+                    f"{most:g}",
+                    f"server.options.{key}",
                 )
 
 
@@ -115,6 +117,7 @@ def find_strategy(name: str) -> ServerStrategy:
     if name not in STRATEGIES:
         raise BadInput(
             f"server.strategy is {shown(name)}; expected {' or '.join(STRATEGIES)}"
-            + suggest(name, STRATEGIES)
+            + suggest(name, STRATEGIES),
+            "server.strategy",
         )
     return STRATEGIES[name]

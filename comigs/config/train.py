@@ -35,7 +35,7 @@ class TrainConfig:
         require(ok, "train.betas", self.betas, "two numbers in [0, 1)")
         positive("train.clip", self.clip)
         if self.compile and self.checkpointing:
-            raise BadInput("train.compile must be false with train.checkpointing")
+            raise BadInput("train.compile must be false with train.checkpointing", "train.compile")
 
 
 @dataclass(frozen=True)

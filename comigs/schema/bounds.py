@@ -61,12 +61,12 @@ def check_bound(key: str, value: Any) -> None:
     elif isinstance(value, bool) or not isinstance(value, (int, float)):
         return
     elif isinstance(value, float) and not math.isfinite(value):
-        raise BadInput(f"{key} is {value!r}; it must be finite")
+        raise BadInput(f"{key} is {value!r}; it must be finite", key)
     elif abs(value) > (most := _bound(key, value)):
         lift = "" if abs(value) > WORD and isinstance(value, int) else f" ({LIFT}=1 lifts this)"
         if lift and os.environ.get(LIFT) == "1":
             return
-        raise BadInput(f"{key} is {shown(value)}; it must be at most {_plain(most)}{lift}")
+        raise BadInput(f"{key} is {shown(value)}; it must be at most {_plain(most)}{lift}", key)
 
 
 def shown(value: object) -> str:

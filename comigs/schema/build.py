@@ -64,7 +64,8 @@ def build(cls: type, tree: Any, origin: Origin, prefix: str = "") -> Any:
     if not isinstance(tree, dict):
         if "name" not in hints or not isinstance(tree, str):
             raise BadInput(
-                f"{origin.of(prefix)}: {prefix or 'it'} is {shown(tree)}; expected keys below"
+                f"{origin.of(prefix)}: {prefix or 'it'} is {shown(tree)}; expected keys below",
+                prefix,
             )
         tree = {"name": tree}
     values = {}
@@ -75,7 +76,7 @@ def build(cls: type, tree: Any, origin: Origin, prefix: str = "") -> Any:
             where = f" in {prefix}" if prefix else ""
             hint = suggest(str(key), hints) or _suggest_below(str(key), hints, prefix)
             hint = hint or f"; known{where}: {', '.join(hints)}"
-            raise BadInput(f"{origin.of(dotted)}: unknown key {dotted}{hint}")
+            raise BadInput(f"{origin.of(dotted)}: unknown key {dotted}{hint}", dotted)
         if dataclasses.is_dataclass(hints[key]):
             values[key] = build(hints[key], value, origin, dotted)
         elif (named := section_in(hints[key])) and isinstance(value, dict):
@@ -85,14 +86,14 @@ def build(cls: type, tree: Any, origin: Origin, prefix: str = "") -> Any:
             if not ok:
                 raise BadInput(
                     f"{origin.of(dotted)}: {dotted} is {shown(value)}; expected "
-                    f"{words(hints[key])}" + suggest(shown(value), _options(hints[key]))
+                    f"{words(hints[key])}" + suggest(shown(value), _options(hints[key])),
+                    dotted,
                 )
             _bounded(dotted, values[key], origin)
     try:
         return cls(**values)
     except BadInput as error:
-        key = str(error).split(" ", 1)[0]
-        raise BadInput(f"{origin.of(key)}: {error}") from None
+        raise BadInput(f"{origin.of(error.key)}: {error}", error.key) from None
 
 
 def _bounded(key: str, value: Any, origin: Origin) -> None:
@@ -102,7 +103,7 @@ def _bounded(key: str, value: Any, origin: Origin) -> None:
             if _CONTROL.search(text) or len(text) > LONGEST:
                 raise BadInput(f"{key} is {shown(text)}; it is too long or has control characters")
     except BadInput as error:
-        raise BadInput(f"{origin.of(key)}: {error}") from None
+        raise BadInput(f"{origin.of(key)}: {error}", key) from None
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -30,7 +30,6 @@ def find_in(package: ModuleType, key: str, name: str, house: Collection[str] = (
     """
     known = names_in(package, house)
     if name not in known:
-        raise BadInput(
-            f"{key} is {shown(name)}; expected {' or '.join(known)}" + suggest(name, known)
-        )
+        options = f"expected {' or '.join(known)}{suggest(name, known)}"
+        raise BadInput(f"{key} is {shown(name)}; {options}", key)
     return importlib.import_module(f"{package.__name__}.{name}")

@@ -10,7 +10,7 @@ from comigs.schema.bounds import shown
 def require(ok: bool, key: str, value: object, rule: str) -> None:
     """Raise BadInput that names `key` unless `ok`."""
     if not ok:
-        raise BadInput(f"{key} is {shown(value)}; it must be {rule}")
+        raise BadInput(f"{key} is {shown(value)}; it must be {rule}", key)
 
 
 def at_least(key: str, value: "list[int] | float | None", least: float) -> None:
@@ -45,4 +45,4 @@ def place(key: str, value: str) -> None:
     try:
         Path(value).expanduser()
     except RuntimeError:
-        raise BadInput(f"{key} is {shown(value)}; there is no such user") from None
+        raise BadInput(f"{key} is {shown(value)}; there is no such user", key) from None

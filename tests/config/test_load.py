@@ -205,3 +205,24 @@ def test_any_value_either_loads_or_is_refused_in_one_line(key, value):
         assert "\n" not in str(error)
     else:
         assert load_config(to_dict(config)) == config
+
+
+@pytest.mark.parametrize(
+    ("setting", "key"),
+    [
+        ("experts.rank=0", "experts.rank"),
+        ("experts.top_k=9", "experts.top_k"),
+        ("server.strategy=FedAdm", "server.strategy"),
+        ("devices.profiles=[nophone]", "devices.profiles"),
+        ("rounds=1e99", "rounds"),
+        ("rounds=many", "rounds"),
+        ("engine.fuse=0", "engine.fuse"),
+        ("router.evry=3", "router.evry"),
+        ("devices.define.mine.memory=5", "devices.define.mine"),
+    ],
+)
+def test_an_error_knows_the_setting_it_is_about(setting, key):
+    with pytest.raises(BadInput) as refused:
+        load_config({}, [setting])
+    assert refused.value.key == key
+    assert str(refused.value).startswith(("command line: ", "configuration: devices.define"))
