@@ -90,7 +90,7 @@ def test_a_run_needs_nothing_that_only_unix_has(tree, tmp_path):
     assert done.returncode == 0, done.stderr
     run, ray, timeout, deploy = done.stdout.splitlines()[-4:]
     assert run == "3 1"
-    assert ray == "engine.name is ray, which does not run on Windows; set engine.name=inline"
+    assert ray == "engine.name is ray, which does not run on Windows; use inline"
     assert timeout == "server.round_timeout cannot be kept on Windows; set it to null"
     assert deploy == "comigs deploy needs Linux or macOS; this is win32"
     assert not Path(f"{tmp_path / 'run'}-project").exists()

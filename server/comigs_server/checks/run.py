@@ -89,12 +89,11 @@ def _check_settings(config: RunConfig, count: int, taking_part: int) -> None:
 
 
 def _check_system(config: RunConfig) -> None:
-    if sys.platform != "win32":
-        return
-    if config.engine.name == "ray":
-        raise BadInput("engine.name is ray, which does not run on Windows; set engine.name=inline")
-    if config.server.round_timeout is not None:
-        raise BadInput("server.round_timeout cannot be kept on Windows; set it to null")
+    if sys.platform == "win32":
+        if config.engine.name == "ray":
+            raise BadInput("engine.name is ray, which does not run on Windows; use inline")
+        if config.server.round_timeout is not None:
+            raise BadInput("server.round_timeout cannot be kept on Windows; set it to null")
 
 
 def _check_devices(config: RunConfig) -> None:
