@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 PIECE = 1 << 16  # characters; a piece is a little longer
+AROUND = 1 << 10  # characters on both sides of a cut that may decide its tokens
 TRIES = 8  # ends of lines to look at; a tokenizer that marks where its text begins has no good one
 
 
@@ -37,20 +38,22 @@ def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
 
 def _pieces(tokenizer: PreTrainedTokenizerBase, text: str) -> Iterator[str]:
     begin = 0
-    while (end := _cut(tokenizer, text, begin + PIECE)) is not None:
+    while (end := _cut(tokenizer, text, begin)) is not None:
         yield text[begin:end]
         begin = end
     yield text[begin:]
 
 
-def _cut(tokenizer: PreTrainedTokenizerBase, text: str, place: int) -> int | None:
-    """Where to cut at or after `place`: between two lines that give the same tokens apart."""
+def _cut(tokenizer: PreTrainedTokenizerBase, text: str, begin: int) -> int | None:
+    """Where to end the piece from `begin`: between lines that give the same tokens apart."""
+    place = begin + PIECE
     for _ in range(TRIES):
         end = text.find("\n", place) + 1
         if not 0 < end < len(text):
             return None
-        before = text[text.rfind("\n", 0, end - 1) + 1 : end]
-        after = text[end : text.find("\n", end) + 1 or len(text)]
+        first = text.rfind("\n", begin, max(begin, end - AROUND)) + 1 or begin
+        before = text[first:end]
+        after = text[end : text.find("\n", end + AROUND) + 1 or len(text)]
         if _part(tokenizer, before, after):
             return end
         place = end
@@ -58,8 +61,9 @@ def _cut(tokenizer: PreTrainedTokenizerBase, text: str, place: int) -> int | Non
 
 
 def _part(tokenizer: PreTrainedTokenizerBase, before: str, after: str) -> bool:
-    """Whether two lines have the same tokens apart as together; a run of spaces stays whole."""
-    if before.isspace() or after[0].isspace():
+    """Whether some lines have the same tokens apart as together; a run of spaces stays whole."""
+    line = before[before.rfind("\n", 0, -1) + 1 :]
+    if line.isspace() or after[0].isspace():
         return False
     together = _ids(tokenizer, before + after)
     return together == _ids(tokenizer, before) + _ids(tokenizer, after)

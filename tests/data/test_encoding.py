@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
@@ -50,6 +50,7 @@ def at_once(tokenizer, text):
     text=st.lists(st.sampled_from(WORDS) | st.text(max_size=5), max_size=60).map("".join),
     size=st.integers(1, 40),
 )
+@example(text="\n la\nder ", size=1)
 def test_pieces_have_the_tokens_of_the_whole(tokenizer, text, size):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(encoding, "PIECE", size)

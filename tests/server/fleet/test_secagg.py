@@ -128,7 +128,9 @@ def test_a_round_that_too_few_see_to_its_end_is_abandoned(secure, tmp_path, monk
     monkeypatch.setattr(
         comigs_clients.app,
         "train_round",
-        lambda c, i, n, *rest: breaks() if i and n == 2 else train(c, i, n, *rest),
+        lambda config, order: (
+            breaks() if order.client and order.round == 2 else train(config, order)
+        ),
     )
     comigs.run(secure, out=tmp_path)
     [told] = events(tmp_path, "abandoned")
