@@ -3,7 +3,7 @@
 Reading YAML, overrides and error positions are in `comigs.config.load`.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from comigs.config.devices import DevicesConfig
@@ -121,17 +121,25 @@ class RunConfig:
         }
         return {key: value for key, value in settings.items() if isinstance(value, list)}
 
-    def for_client(self, client: int) -> "RunConfig":
+    def for_client(self, client: int) -> "ClientConfig":
         """The configuration as one client trains by it: its own base, experts and micro-batch."""
-        return replace(
-            self,
-            model=self.model.for_client(client),
-            experts=self.experts.for_client(client),
-            micro_batch_size=own(self.micro_batch_size, client),
-        )
+        values = {field.name: getattr(self, field.name) for field in fields(self)} | {
+            "model": self.model.for_client(client),
+            "experts": self.experts.for_client(client),
+            "micro_batch_size": own(self.micro_batch_size, client),
+        }
+        return ClientConfig(**values)
+
+
+@dataclass(frozen=True)
+class ClientConfig(RunConfig):
+    """A run as one client trains by it: no value is a list with one for each client.
+
+    Made by `RunConfig.for_client` alone; what trains takes this type and no other.
+    """
 
     @property
     def micro_batch(self) -> int:
-        """Sequences per forward pass of one client (call `for_client` first)."""
+        """Sequences of a forward pass."""
         assert not isinstance(self.micro_batch_size, list)
         return self.micro_batch_size or self.batch_size

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from comigs.config.experts import ExpertsConfig
 from comigs.config.profiles import Profile
-from comigs.config.settings import RunConfig
+from comigs.config.settings import ClientConfig, RunConfig
 from comigs.costs.memory import peak_memory
 from comigs.data.tokens import roster, stream
 from comigs.errors import BadInput
@@ -45,8 +45,8 @@ def fit_devices(config: RunConfig, mixed_ranks: bool) -> RunConfig:
     method = find_method(config.method)
     if method.pooled or not method.trains:
         return config
-    fitted: dict[tuple[object, ...], RunConfig] = {}
-    own = []
+    fitted: dict[tuple[object, ...], ClientConfig] = {}
+    own: list[ClientConfig] = []
     for client in range(len(roster(config))):
         wanted, profile = config.for_client(client), cast(Profile, profile_of(config, client))
         kind = (profile.name, wanted.model, wanted.experts, wanted.micro_batch_size)
@@ -61,7 +61,7 @@ def usable(config: RunConfig, profile: Profile) -> int:
     return int(profile.memory * (1 - config.devices.margin))
 
 
-def _fit(wanted: RunConfig, client: int, profile: Profile, mixed_ranks: bool) -> RunConfig:
+def _fit(wanted: ClientConfig, client: int, profile: Profile, mixed_ranks: bool) -> ClientConfig:
     have = usable(wanted, profile)
     choices = [wanted] if wanted.devices.fit == "check" else _choices(wanted, mixed_ranks)
     for choice in choices:
@@ -80,7 +80,7 @@ def _mb(count: int) -> str:
     return f"{count / 1e6:,.1f} MB"
 
 
-def _choices(wanted: RunConfig, mixed_ranks: bool) -> Iterator[RunConfig]:
+def _choices(wanted: ClientConfig, mixed_ranks: bool) -> Iterator[ClientConfig]:
     """What a client could train instead, the configured first, the least last."""
     experts, batch = wanted.experts, wanted.batch_size
     micros = [m for m in range(wanted.micro_batch, 0, -1) if batch % m == 0]
@@ -99,7 +99,7 @@ def _choices(wanted: RunConfig, mixed_ranks: bool) -> Iterator[RunConfig]:
                     )
 
 
-def _specialists(wanted: RunConfig) -> list[int]:
+def _specialists(wanted: ClientConfig) -> list[int]:
     experts, most = wanted.experts, cast(int, wanted.experts.specialists)
     counts = [most]
     for fewer in range(most - 1, -1, -1):
@@ -112,7 +112,7 @@ def _specialists(wanted: RunConfig) -> list[int]:
     return counts[:1] if unequal else counts
 
 
-def _ranks(wanted: RunConfig, mixed_ranks: bool) -> list[int]:
+def _ranks(wanted: ClientConfig, mixed_ranks: bool) -> list[int]:
     ranks = [cast(int, wanted.experts.rank)]
     if mixed_ranks or not experts_of(wanted, 0).generalists:
         while ranks[-1] > 1:
@@ -120,11 +120,11 @@ def _ranks(wanted: RunConfig, mixed_ranks: bool) -> list[int]:
     return ranks
 
 
-def _layout(wanted: RunConfig, specialists: int) -> ExpertsConfig:
+def _layout(wanted: ClientConfig, specialists: int) -> ExpertsConfig:
     return find_method(wanted.method).experts(replace(wanted.experts, specialists=specialists))
 
 
-def _joined(config: RunConfig, own: list[RunConfig]) -> RunConfig:
+def _joined(config: RunConfig, own: list[ClientConfig]) -> RunConfig:
     """`config` with each client's own values in lists."""
     dtypes: Any = [client.model.dtype for client in own]
     specialists: Any = [client.experts.specialists for client in own]

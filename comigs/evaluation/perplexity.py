@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from comigs.backbone.head import chunked_loss
-from comigs.config.settings import RunConfig
+from comigs.config.settings import ClientConfig
 from comigs.data.tokens import consecutive_windows
 
 EVALUATION_BATCH = 16  # sequences at once, or fewer if `micro_batch_size` says so
@@ -33,13 +33,13 @@ def token_loss(
     return F.cross_entropy(logits.flatten(0, 1).float(), targets, reduction=reduction)
 
 
-def evaluation_batch(config: RunConfig) -> int:
+def evaluation_batch(config: ClientConfig) -> int:
     """Sequences that are evaluated at once by a client that trains as its `config` says."""
     whole = config.micro_batch == config.batch_size
     return EVALUATION_BATCH if whole else min(EVALUATION_BATCH, config.micro_batch)
 
 
-def evaluate(model: nn.Module, tokens: Tensor, config: RunConfig) -> float:
+def evaluate(model: nn.Module, tokens: Tensor, config: ClientConfig) -> float:
     """Perplexity on the whole stream, in the memory that a client's `config` trains in."""
     chunked = config.train.loss == "chunked"
     return perplexity(model, tokens, config.data.seq_len, evaluation_batch(config), chunked)

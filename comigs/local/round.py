@@ -11,7 +11,7 @@ from peft import PeftModel
 from torch import Tensor
 
 from comigs.backbone.base import load_base
-from comigs.config.settings import RunConfig
+from comigs.config.settings import ClientConfig, RunConfig
 from comigs.evaluation.perplexity import evaluate
 from comigs.federation.clients import data_of, model_of, steps_per_round
 from comigs.local.outgoing import left_of, outgoing
@@ -82,7 +82,7 @@ class Order:
 class Begun:
     """A client that is ready to train: its state is loaded, what arrived is in its model."""
 
-    config: RunConfig  # its own (`for_client`)
+    config: ClientConfig
     order: Order
     trainee: Trainee
     meta: dict[str, Any]
@@ -105,7 +105,7 @@ def train_round(config: RunConfig, order: Order) -> Trained:
     return end_round(begun, *trained)
 
 
-def begin_round(config: RunConfig, order: Order, slot: int = 0) -> Begun:
+def begin_round(config: ClientConfig, order: Order, slot: int = 0) -> Begun:
     """Load the client's state, take in what the server sent, and evaluate on validation text.
 
     Args:
@@ -197,15 +197,14 @@ def final_evaluation(
     model is saved in `root`/final.
     """
     method = find_method(config.method)
-    data = data_of(config, client)
-    config = config.for_client(client)
-    base = load_base(config.model.name, cast(str, config.model.dtype))
+    data, own = data_of(config, client), config.for_client(client)
+    base = load_base(own.model.name, cast(str, own.model.dtype))
     rows: list[dict[str, Any]] = [
-        {"name": name, "test_tokens": len(test), "pretrained": evaluate(base, test, config)}
+        {"name": name, "test_tokens": len(test), "pretrained": evaluate(base, test, own)}
         for name, test in data.tests.items()
     ]
     if not method.trains:
-        valid = evaluate(base, data.valid, config)
+        valid = evaluate(base, data.valid, own)
         return [
             row
             | {"valid": valid, "before": row["pretrained"], "after": row["pretrained"]}
@@ -215,13 +214,13 @@ def final_evaluation(
     model, moments, meta = restore(config, client, root, state_round)
     trainable = sum(p.numel() for n, p in adapter_parameters(model).items() if method.learns(n))
     for row in rows:
-        row["before"] = evaluate(model, data.tests[row["name"]], config)
-    arrival = Arrival(model, shared, moments, data, config, client, config.rounds + 1)
+        row["before"] = evaluate(model, data.tests[row["name"]], own)
+    arrival = Arrival(model, shared, moments, data, own, client, config.rounds + 1)
     extra = receive(arrival) | finish(arrival)
     write_state(root / "final", state_round, {"tensors": adapter_tensors(model)}, meta)
-    valid = evaluate(model, data.valid, config)
+    valid = evaluate(model, data.valid, own)
     for row in rows:
         same = not shared and not method.finish
-        after = row["before"] if same else evaluate(model, data.tests[row["name"]], config)
+        after = row["before"] if same else evaluate(model, data.tests[row["name"]], own)
         row |= {"after": after, "valid": valid, "trainable": trainable, **extra}
     return rows

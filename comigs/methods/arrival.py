@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from peft import PeftModel
 from torch import Tensor
 
-from comigs.config.settings import RunConfig
+from comigs.config.settings import ClientConfig
 from comigs.data.tokens import ClientData
 
 
@@ -26,6 +26,6 @@ class Arrival:
     shared: Mapping[str, Tensor]
     moments: dict[str, Tensor]
     data: ClientData
-    config: RunConfig
+    config: ClientConfig
     client: int
     round: int

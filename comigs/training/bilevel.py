@@ -14,7 +14,7 @@ import torch
 from peft import PeftModel
 from torch import Tensor, nn
 
-from comigs.config.settings import RunConfig
+from comigs.config.settings import ClientConfig
 from comigs.errors import ComigsError
 from comigs.evaluation.perplexity import token_loss
 from comigs.methods import find_method
@@ -30,7 +30,7 @@ from comigs.training.trainee import Learner, LocalStats, Part, Penalty, Trainee,
 
 def train_locally(
     model: PeftModel,
-    config: RunConfig,
+    config: ClientConfig,
     train: Tensor,
     valid: Tensor,
     moments: dict[str, Tensor],
@@ -48,7 +48,7 @@ def train_locally(
 
 
 def train_group(
-    trainees: Sequence[Trainee], config: RunConfig, *, round_number: int, steps: int
+    trainees: Sequence[Trainee], config: ClientConfig, *, round_number: int, steps: int
 ) -> list[tuple[dict[str, Tensor], LocalStats]]:
     """Run one round's local steps of each client, all of them in the same passes.
 
@@ -95,7 +95,7 @@ def train_group(
 
 
 def _router_step(
-    model: nn.Module, config: RunConfig, learners: list[Learner], on_train: bool
+    model: nn.Module, config: ClientConfig, learners: list[Learner], on_train: bool
 ) -> None:
     """One router step of each of these clients; first-order gradients one client at a time."""
     parts = []
@@ -115,7 +115,7 @@ def _router_step(
         _step(model, config, parts)
 
 
-def _step(model: nn.Module, config: RunConfig, group: list[Part]) -> list[tuple[float, float]]:
+def _step(model: nn.Module, config: ClientConfig, group: list[Part]) -> list[tuple[float, float]]:
     """One step of each client on its own CE + lambda balance + penalty.
 
     The clients' losses are added up for one backward pass: none depends on another's tensors.
@@ -169,14 +169,14 @@ def _step(model: nn.Module, config: RunConfig, group: list[Part]) -> list[tuple[
     return [(ce_sum, balance_sum) for ce_sum, balance_sum in sums]
 
 
-def _loss(model: nn.Module, windows: Tensor, config: RunConfig) -> Tensor:
+def _loss(model: nn.Module, windows: Tensor, config: ClientConfig) -> Tensor:
     """Mean cross-entropy of one client's windows, or of each of n clients' (n x B x L+1)."""
     if windows.ndim == 2:
         return token_loss(model, windows, "mean", config.train.loss == "chunked")
     return token_loss(model, windows.flatten(0, 1), "none").view(len(windows), -1).mean(1)
 
 
-def _first_order_step(learner: Learner, config: RunConfig, train: Tensor, valid: Tensor) -> None:
+def _first_order_step(learner: Learner, config: ClientConfig, train: Tensor, valid: Tensor) -> None:
     """One router step along the first-order gradient of the bilevel objective.
 
     The inner steps are on one train and one validation batch, with the optimiser's present step
@@ -214,7 +214,7 @@ def _first_order_step(learner: Learner, config: RunConfig, train: Tensor, valid:
 
 
 @torch.no_grad()
-def _count_whole_batch(model: nn.Module, parts: tuple[Tensor, ...], config: RunConfig) -> None:
+def _count_whole_batch(model: nn.Module, parts: tuple[Tensor, ...], config: ClientConfig) -> None:
     """Set each block's slot counts to those of the whole batch.
 
     The balance loss is a product of counts and means, so micro-batches add up to the full batch

@@ -9,7 +9,7 @@ import torch
 from peft import PeftModel
 from torch import Tensor, nn
 
-from comigs.config.settings import RunConfig
+from comigs.config.settings import ClientConfig
 from comigs.data.tokens import random_windows
 from comigs.methods import find_method
 from comigs.mixture.adapters import adapter_parameters, is_router
@@ -55,7 +55,7 @@ class Trainee:
 class Learner:
     """A trainee with its optimisers, random streams and statistics."""
 
-    def __init__(self, trainee: Trainee, config: RunConfig, round_number: int) -> None:
+    def __init__(self, trainee: Trainee, config: ClientConfig, round_number: int) -> None:
         method = find_method(config.method)
         self.trainee, self.config = trainee, config
         trainee.model.requires_grad_(False)
@@ -135,7 +135,7 @@ class Part(NamedTuple):
     penalty: Penalty | None = None
 
 
-def penalty_of(config: RunConfig, model: PeftModel, mu: float) -> Penalty | None:
+def penalty_of(config: ClientConfig, model: PeftModel, mu: float) -> Penalty | None:
     """The method's penalty, and mu / 2 ||w - w_now||^2 over the shared tensors (FedProx)."""
     method = find_method(config.method)
     if not mu:

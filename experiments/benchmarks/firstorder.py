@@ -17,7 +17,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from comigs.config.load import load_config
-from comigs.config.settings import RunConfig
+from comigs.config.settings import ClientConfig
 from comigs.data.tokens import client_data
 from comigs.evaluation.perplexity import token_loss
 from comigs.federation.clients import model_of
@@ -25,7 +25,7 @@ from comigs.mixture.adapters import init_adapters
 from comigs.mixture.experts import balance_loss
 from comigs.training.bilevel import train_locally
 from comigs.training.hypergradient import hypergradient
-from comigs.training.optimizers import adam_rates
+from comigs.training.optimizers.adamw import rates as adam_rates
 from comigs.training.trainee import Learner, Trainee
 from experiments.benchmarks.record import RESULTS, prepare, save
 
@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a small part of it")
     parser.add_argument("--out", type=Path, default=RESULTS / "firstorder.json")
     args = parser.parse_args()
-    config = load_config(None, ["batch_size=8", "router.every=30", "router.lr=0.05"])
+    config = load_config(None, ["batch_size=8", "router.every=30", "router.lr=0.05"]).for_client(0)
     errors = measure(
         config,
         steps=4 if args.quick else 60,
@@ -58,7 +58,7 @@ def main() -> None:
 
 
 def measure(
-    config: RunConfig, steps: int, directions: int, nus: tuple[float, ...]
+    config: ClientConfig, steps: int, directions: int, nus: tuple[float, ...]
 ) -> dict[str, dict[float, float]]:
     """Relative errors by inner steps, and by nu; 0 stands for alternation."""
     model, data = model_of(config, 0), client_data(config, 0)
@@ -99,7 +99,7 @@ def measure(
     return errors
 
 
-def _loss(model: nn.Module, windows: Tensor, config: RunConfig) -> Tensor:
+def _loss(model: nn.Module, windows: Tensor, config: ClientConfig) -> Tensor:
     ce = token_loss(model, windows, "mean")
     return ce + config.router.balance * balance_loss(model, config.router.generalist_importance)
 

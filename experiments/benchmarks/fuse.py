@@ -27,7 +27,7 @@ from transformers import AutoModelForCausalLM, GPT2Config, PretrainedConfig, Pre
 from comigs.backbone.attention import prefer_fast_attention
 from comigs.config.experts import ExpertsConfig, RouterConfig
 from comigs.config.model import DataConfig
-from comigs.config.settings import RunConfig
+from comigs.config.settings import ClientConfig, RunConfig
 from comigs.mixture.adapters import (
     adapter_parameters,
     adapter_tensors,
@@ -51,7 +51,7 @@ WAYS = ("serial", "fused", "own base")
 class Clients:
     """n clients with text and adapters of their own, and the models that their way needs."""
 
-    def __init__(self, way: str, base: PreTrainedModel, n: int, config: RunConfig) -> None:
+    def __init__(self, way: str, base: PreTrainedModel, n: int, config: ClientConfig) -> None:
         self.way, self.config = way, config
         bases = [copy.deepcopy(base) for _ in range(n)] if way == "own base" else [base]
         count = 1 if way == "serial" else n
@@ -123,7 +123,7 @@ def measure(shape: str, clients: int, batch: int, steps: int, repeats: int, leng
         router=RouterConfig(every=steps, steps=1),
         local_steps=steps,
         batch_size=batch,
-    )
+    ).for_client(0)
     memory, seconds = {}, {way: [] for way in WAYS}
     ways = {}
     for way in WAYS:

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from comigs.config.load import load_config
-from comigs.config.settings import RunConfig
+from comigs.config.settings import ClientConfig
 from comigs.data.tokens import client_data
 from comigs.federation.clients import model_of
 from comigs.mixture.adapters import init_adapters
@@ -32,7 +32,7 @@ KINDS = {
 }
 
 
-def seconds(model: PeftModel, config: RunConfig) -> float:
+def seconds(model: PeftModel, config: ClientConfig) -> float:
     """Wall time of one round from the start."""
     init_adapters(model, config.seed, 0)
     data = client_data(config, 0)
@@ -59,7 +59,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS / "router.json")
     args = parser.parse_args()
     fixed = [f"local_steps={STEPS}", f"router.every={STEPS}", *FIXED]
-    configs = {kind: load_config(None, [*fixed, *change]) for kind, change in KINDS.items()}
+    configs = {
+        kind: load_config(None, [*fixed, *change]).for_client(0) for kind, change in KINDS.items()
+    }
     model = model_of(next(iter(configs.values())), 0)
     times: dict[str, list[float]] = {kind: [] for kind in KINDS}
     for _ in range(args.rounds + 1):  # the first is a warm-up

@@ -86,7 +86,7 @@ CONFIG = RunConfig(
     router=RouterConfig(every=1, steps=1),
     rounds=2,
     batch_size=4,
-)
+).for_client(0)
 RECOMPUTED = TrainConfig(checkpointing=True)
 CHUNKED = TrainConfig(loss="chunked")
 BOTH = TrainConfig(checkpointing=True, loss="chunked")

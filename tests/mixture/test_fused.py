@@ -33,7 +33,7 @@ CONFIG = RunConfig(
     rounds=4,
     local_steps=4,
     batch_size=4,
-)
+).for_client(0)
 TEXTS = [torch.randint(64, (300,), generator=torch.Generator().manual_seed(i)) for i in range(N)]
 
 

@@ -23,7 +23,7 @@ CONFIG = RunConfig(
     rounds=4,
     local_steps=5,
     batch_size=4,
-)
+).for_client(0)
 TRAIN = torch.randint(32, (400,), generator=torch.Generator().manual_seed(1))
 VALID = torch.randint(32, (300,), generator=torch.Generator().manual_seed(2))
 
