@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from comigs.backbone.base import BUNDLED as MODELS
-from comigs.backbone.base import model_source
+from comigs.backbone.base import load_tokenizer, model_source
 from comigs.config.settings import RunConfig
 from comigs.data.corpus import BUNDLED, ROSTER, client_names, federation_folder
+from comigs.data.encoding import opening
 from comigs.errors import BadInput
 from comigs.store.plain import MIB, read_plain
 from comigs.store.whole import write_whole
 
 NAME = "origin.json"
+OPENING = "opening"  # the token that opens every sequence, where there is one
 TEXT = ".[tT][xX][tT]*"
 WEIGHTS = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja")  # what a base is made of
 
@@ -57,7 +59,9 @@ def fingerprint(config: RunConfig) -> dict[str, Any]:
         for pattern in (f"{glob.escape(name)}{TEXT}", f"{glob.escape(name)}/*{TEXT}")
         for path in sorted(folder.glob(pattern))
     }
-    return {"clients": list(names), "text": texts, "base": _base_of(config.model.name)}
+    begins = opening(load_tokenizer(config.model.name))
+    found = {"clients": list(names), "text": texts, "base": _base_of(config.model.name)}
+    return found | ({} if begins is None else {OPENING: begins})
 
 
 def _base_of(name: str) -> dict[str, str]:
@@ -100,6 +104,11 @@ def check_origin(config: RunConfig, folder: Path) -> None:
         raise BadInput(
             f"the run in {folder} began with its clients in another order; to go on, put the list "
             f'"clients" of {path} into {federation_folder(config.data.name) / ROSTER}'
+        )
+    if before.get(OPENING) != now.get(OPENING):
+        raise BadInput(
+            f"the run in {folder} began without the token that the model's tokenizer puts before "
+            "every text, as earlier versions did; start a new run"
         )
     for part, what in (("clients", "clients"), ("text", "text"), ("base", "base model")):
         if before.get(part) != now.get(part):

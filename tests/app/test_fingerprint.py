@@ -109,6 +109,16 @@ def test_an_edited_configuration_is_refused_by_every_reader(finished, tmp_path, 
         use(run)
 
 
+def test_a_run_whose_sequences_began_without_the_tokenizer_s_bos_does_not_go_on(
+    finished, tmp_path, monkeypatch
+):
+    run = shutil.copytree(finished, tmp_path / "run")
+    resume(run)
+    monkeypatch.setattr("comigs.app.fingerprint.opening", lambda tokenizer: 1)
+    with pytest.raises(BadInput, match="began without the token that the model's tokenizer puts"):
+        resume(run)
+
+
 def test_a_damaged_record_is_one_line(finished, tmp_path):
     run = shutil.copytree(finished, tmp_path / "run")
     for name, words in (("origin.json", "origin.json is damaged"), ("identity.json", "identity")):
