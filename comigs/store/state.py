@@ -106,7 +106,7 @@ def _write_folder(root: Path, round_number: int, fill: Callable[[Path], None]) -
             f"round {round_number} could not be saved in {root}: {error.strerror or error}; "
             "the last saved round is untouched"
         ) from error
-    _clean(root, round_number)
+    clean(root, round_number)
 
 
 def read_state(
@@ -154,7 +154,7 @@ def intact_rounds(root: Path) -> list[int]:
     return good
 
 
-def _clean(root: Path, newest: int) -> None:
+def clean(root: Path, newest: int) -> None:
     """Delete old rounds, those after `newest` (it was redone), and what interrupted writes left."""
     rounds = saved_rounds(root)
     kept = [number for number in rounds if number <= newest][-KEEP:]

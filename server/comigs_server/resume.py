@@ -10,7 +10,7 @@ from comigs.config.load import changed_keys, load_config, to_dict
 from comigs.config.settings import RunConfig
 from comigs.errors import BadInput, ComigsError
 from comigs.store.events import Damaged
-from comigs.store.state import DamagedState, read_state, saved_rounds
+from comigs.store.state import DamagedState, clean, read_state, saved_rounds
 from comigs_server.combine.accountant import EVERYBODY, Draw
 from comigs_server.fleet.registry import Registry
 from comigs_server.journal import Journal
@@ -85,6 +85,8 @@ def resume_point(config: RunConfig, root: Path, clients: Registry, journal: Jour
         ComigsError: when there are checkpoints but none is usable.
     """
     saved = saved_rounds(root)
+    if saved:  # a kill may have come before the last write had cleaned up
+        clean(root, saved[-1])
     damaged: list[tuple[int, str]] = []
     for number in reversed(saved):
         try:

@@ -60,6 +60,15 @@ def test_a_run_killed_again_and_again_ends_bit_identical(yaml_file, tmp_path):
     assert_each_round_once(out, rounds)
 
 
+def test_a_kill_before_the_last_write_has_cleaned_up_leaves_no_old_round(copy, finished):
+    server = copy / "server"
+    for left in (round_folder(server, 0), server / ".round_00003.1.tmp"):
+        shutil.copytree(round_folder(server, 3), left)
+    comigs.app.run.resume(copy)
+    assert_same_numbers(copy, finished)
+    assert not list(server.glob(".*.tmp"))
+
+
 def test_a_run_interrupted_after_every_few_events_ends_bit_identical(tree, tmp_path):
     """In the middle of rounds, between them and in the final evaluation; half of the clients."""
     tree = tree | {"participation": 0.5, "rounds": 5}
