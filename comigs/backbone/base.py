@@ -10,6 +10,7 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrained
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar
 
+from comigs.backbone.activation import prefer_fast_activation
 from comigs.backbone.attention import prefer_fast_attention
 from comigs.backbone.cache import shared_source
 from comigs.backbone.families import family_of, text_model
@@ -120,6 +121,7 @@ def load_base(name: str, dtype: str) -> PreTrainedModel:
         )
     model.requires_grad_(False).eval().to("cuda" if torch.cuda.is_available() else "cpu")
     prefer_fast_attention(model)
+    prefer_fast_activation(model, family_of(model.config.model_type))
     return model
 
 

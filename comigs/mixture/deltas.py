@@ -74,14 +74,6 @@ def add_arrived(model: nn.Module, arrived: Mapping[str, Tensor]) -> None:
     load_deltas(model, own | {name: t for name, t in arrived.items() if is_delta(name)})
 
 
-def correct_output(layer: Any, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-    """Forward hook of a LoRA layer outside the mixture (attention): add its corrections."""
-    if not layer.disable_adapters:
-        for a, b in deltas_of(layer).values():
-            output = output + (inputs[0] @ a.to(output.dtype).t()) @ b.to(output.dtype).t()
-    return output
-
-
 def _layers(model: nn.Module) -> list[tuple[str, Any]]:
     return [
         (name.removeprefix("base_model.model."), module)

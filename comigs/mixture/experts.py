@@ -15,14 +15,16 @@ import torch.nn.functional as F
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 from transformers import PreTrainedModel
-from transformers.activations import NewGELUActivation
+from transformers.pytorch_utils import Conv1D
 
+from comigs.backbone.activation import prefer_fast_activation
 from comigs.backbone.families import Family, decoder_layers, family_of
 from comigs.config.experts import ExpertsConfig
 from comigs.errors import BadInput
 from comigs.mixture import router
 from comigs.mixture.algebra import Expert, linear, mix
-from comigs.mixture.deltas import correct_output, deltas_of
+from comigs.mixture.attention import AttentionLora
+from comigs.mixture.deltas import deltas_of
 
 BLOCK = 16  # rows of bf16 products
 
@@ -53,8 +55,7 @@ class ExpertMLP(nn.Module):
             self.add_module(name, child)
         self.family, self.names, self.top_k = family, names, top_k
         self.training = mlp.training
-        act = getattr(mlp, family.act)
-        self._act = _gelu_tanh if isinstance(act, NewGELUActivation) else act
+        self._act = getattr(mlp, family.act)
         self.router: nn.Module | None = None
         if routed and len(names) > 1:
             weight = self._linear(family.up[0]).get_base_layer().weight
@@ -158,11 +159,6 @@ def _in_blocks(gate: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
     return F.pad(gate, (0, 0, 0, missing)), F.pad(tokens, (0, missing))
 
 
-def _gelu_tanh(x: Tensor) -> Tensor:
-    """The function of `gelu_new`, in one kernel."""
-    return F.gelu(x, approximate="tanh")
-
-
 def _drops(drop: nn.Module) -> bool:
     return isinstance(drop, nn.Dropout) and drop.training
 
@@ -213,6 +209,7 @@ def add_experts(
     if isinstance(config.specialists, list) or isinstance(config.rank, list):
         raise BadInput("add_experts needs the experts of one client: config.for_client(i)")
     family = family_of(model.config.model_type)
+    prefer_fast_activation(model, family)
     layers = decoder_layers(model, family)
     names = expert_names(config)
     mlp = [f"{family.mlp}.{linear}" for linear in (*family.up, family.down)]
@@ -229,6 +226,7 @@ def add_experts(
         )
         for targets in [mlp + attention] + [mlp] * (len(names) - 1)
     ]
+    first._register_custom_module({nn.Linear: AttentionLora, Conv1D: AttentionLora})
     with warnings.catch_warnings():
         peft_model = get_peft_model(model, first, adapter_name=names[0])
         for name, lora in zip(names[1:], rest, strict=True):
@@ -238,8 +236,6 @@ def add_experts(
             layer.get_submodule(family.mlp), family, names, config.top_k, config.routed
         )
         setattr(layer, family.mlp, block)
-        for name in attention:
-            layer.get_submodule(name).register_forward_hook(correct_output)
     peft_model.comigs_settings = {"experts": asdict(config), "attention_lora": attention_lora}
     return peft_model.requires_grad_(False).eval()
 

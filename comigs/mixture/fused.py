@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from comigs.errors import BadInput
 from comigs.mixture.algebra import linear
+from comigs.mixture.attention import add_lora
 from comigs.mixture.deltas import deltas_of
 from comigs.mixture.experts import ExpertMLP, expert_blocks
 from comigs.mixture.models import bare_copy
@@ -64,15 +65,7 @@ class StackedLora(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map the clients' ... x d to ... x out with the LoRA of each."""
-        frozen = self.base_layer(x)
-        x, y = (t.reshape(self.n, -1, t.shape[-1]) for t in (x, frozen))
-        for name, scale in self.scaling.items():
-            x = x.to(torch.float32)  # as PEFT does it: adapters are fp32
-            y = y + self.lora_B[name](self.lora_A[name](x)) * scale
-        y = y.to(frozen.dtype)
-        for a, b in deltas_of(self).values():
-            y = torch.baddbmm(y, x @ a.to(y.dtype).mT, b.to(y.dtype).mT)
-        return y.view(frozen.shape)
+        return add_lora(self, x, self.base_layer(x), (self.n,))
 
 
 def join(models: Sequence[PeftModel]) -> nn.Module:

@@ -1,0 +1,43 @@
+"""LoRA on linears outside the mixture (attention), in one pass over the output.
+
+PEFT takes three. With y = W x of the frozen linear, y + B (s A x): s goes into A, which is small,
+and the sum into the product with B.
+"""
+
+from typing import Any
+
+from peft.tuners.lora import Linear
+from torch import Tensor
+
+from comigs.mixture.algebra import linear
+from comigs.mixture.deltas import deltas_of
+
+
+class AttentionLora(Linear):
+    """PEFT's LoRA layer with the forward pass of `add_lora`."""
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """Map ... x in to ... x out."""
+        if self.disable_adapters or self.merged:
+            return super().forward(x, *args, **kwargs)
+        return add_lora(self, x, self.base_layer(x))
+
+
+def add_lora(layer: Any, x: Tensor, frozen: Tensor, clients: tuple[int, ...] = ()) -> Tensor:
+    """Add the LoRA of `layer`, in fp32 as PEFT does it, and its corrections to `frozen`.
+
+    Args:
+        layer: a PEFT LoRA layer of one expert, or that of n clients (`comigs.mixture.fused`).
+        x, frozen: input and output of the frozen linear, ... x in and ... x out.
+        clients: (n,) where n clients share the pass.
+    """
+    shape, dtype = frozen.shape, frozen.dtype
+    x, y = (t.reshape(*clients, -1, t.shape[-1]) for t in (x, frozen))
+    for name, scale in layer.scaling.items():
+        a, b = layer.lora_A[name].weight, layer.lora_B[name].weight
+        low = linear(layer.lora_dropout[name](x.to(a.dtype)), a * scale)
+        y = linear(low, b, y.to(low.dtype))
+    y = y.to(dtype)
+    for a, b in deltas_of(layer).values():
+        y = linear(linear(x, a.to(dtype)), b.to(dtype), y)
+    return y.view(shape)
