@@ -13,7 +13,7 @@ from transformers.utils.logging import disable_progress_bar
 from comigs.backbone.activation import prefer_fast_activation
 from comigs.backbone.attention import prefer_fast_attention
 from comigs.backbone.cache import shared_source
-from comigs.backbone.families import family_of, text_model
+from comigs.backbone.families import decoder_layers, family_of, text_model
 from comigs.backbone.weights import check_settings, load_whole
 from comigs.errors import BadInput, one_line
 
@@ -121,7 +121,8 @@ def load_base(name: str, dtype: str) -> PreTrainedModel:
         )
     model.requires_grad_(False).eval().to("cuda" if torch.cuda.is_available() else "cpu")
     prefer_fast_attention(model)
-    prefer_fast_activation(model, family_of(model.config.model_type))
+    family = family_of(model.config.model_type)
+    prefer_fast_activation((layer for _, layer in decoder_layers(model, family)), family)
     return model
 
 

@@ -209,8 +209,8 @@ def add_experts(
     if isinstance(config.specialists, list) or isinstance(config.rank, list):
         raise BadInput("add_experts needs the experts of one client: config.for_client(i)")
     family = family_of(model.config.model_type)
-    prefer_fast_activation(model, family)
     layers = decoder_layers(model, family)
+    prefer_fast_activation((layer for _, layer in layers), family)
     names = expert_names(config)
     mlp = [f"{family.mlp}.{linear}" for linear in (*family.up, family.down)]
     attention = list(family.attention) if attention_lora else []

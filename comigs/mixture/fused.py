@@ -65,7 +65,7 @@ class StackedLora(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map the clients' ... x d to ... x out with the LoRA of each."""
-        return add_lora(self, x, self.base_layer(x), (self.n,))
+        return add_lora(self, self.scaling, x, self.base_layer(x), (self.n,))
 
 
 def join(models: Sequence[PeftModel]) -> nn.Module:

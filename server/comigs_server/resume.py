@@ -85,8 +85,6 @@ def resume_point(config: RunConfig, root: Path, clients: Registry, journal: Jour
         ComigsError: when there are checkpoints but none is usable.
     """
     saved = saved_rounds(root)
-    if saved:  # a kill may have come before the last write had cleaned up
-        clean(root, saved[-1])
     damaged: list[tuple[int, str]] = []
     for number in reversed(saved):
         try:
@@ -95,6 +93,7 @@ def resume_point(config: RunConfig, root: Path, clients: Registry, journal: Jour
         except DamagedState as error:
             damaged.append((number, str(error)))
             continue
+        clean(root, saved[-1])  # a kill may have come before the last write had done it
         journal.rewind(number)
         for lost, reason in damaged:
             journal.write(Damaged(lost, reason, number))

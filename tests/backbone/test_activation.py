@@ -13,7 +13,7 @@ def test_the_bare_model_s_outputs_stay_and_no_slow_activation_is_left():
     tokens = torch.arange(24).reshape(2, 12)
     with torch.no_grad():
         before = model(tokens).logits
-        prefer_fast_activation(model, FAMILIES["gpt2"])
+        prefer_fast_activation(model.transformer.h, FAMILIES["gpt2"])
         after = model(tokens).logits
     torch.testing.assert_close(after, before, rtol=1e-5, atol=1e-6)
     assert not any(isinstance(module, NewGELUActivation) for module in model.modules())

@@ -50,6 +50,24 @@ def test_a_disabled_or_merged_layer_adds_nothing():
     torch.testing.assert_close(layer(x), with_lora)
 
 
+def test_only_active_adapters_are_added_and_a_merged_layer_keeps_its_corrections():
+    torch.manual_seed(0)
+    base, x = nn.Linear(6, 10), torch.randn(3, 4, 6)
+    layer = layer_of(base, 1)
+    layer.update_layer("two", r=2, lora_alpha=6, config=LoraConfig(r=2, lora_alpha=6))
+    nn.init.normal_(layer.lora_B["two"].weight)
+    one = layer(x)
+    layer.set_adapter("two")
+    two = layer(x)
+    layer.set_adapter(["one", "two"])
+    torch.testing.assert_close(layer(x), one + two - base(x))
+    layer.set_adapter("one")
+    a, b = torch.randn(3, 6), torch.randn(10, 3)
+    deltas_of(layer)["one"] = (a, b)
+    layer.merge()
+    torch.testing.assert_close(layer(x), one + x @ a.t() @ b.t())
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_clients_that_share_a_pass_get_their_own_lora_and_corrections(dtype):
     torch.manual_seed(0)

@@ -69,6 +69,16 @@ def test_a_kill_before_the_last_write_has_cleaned_up_leaves_no_old_round(copy, f
     assert not list(server.glob(".*.tmp"))
 
 
+def test_an_old_round_that_a_kill_left_is_deleted_only_when_it_is_not_needed(copy):
+    server = copy / "server"
+    for number in (1, 2, 3):
+        damage(round_folder(server, number) / "state.json", "truncate")
+    kept = shutil.copytree(round_folder(server, 1), round_folder(server, 0))
+    with pytest.raises(ComigsError, match="is intact"):
+        comigs.app.run.resume(copy)
+    assert kept.is_dir()
+
+
 def test_a_run_interrupted_after_every_few_events_ends_bit_identical(tree, tmp_path):
     """In the middle of rounds, between them and in the final evaluation; half of the clients."""
     tree = tree | {"participation": 0.5, "rounds": 5}
