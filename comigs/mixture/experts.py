@@ -42,8 +42,8 @@ class ExpertMLP(nn.Module):
     those of plain PEFT; the router is one more, `router.weight` (E x d, fp32, no bias).
 
     Attributes:
-        routing: how the last forward pass routed its T tokens; None without a router.
-        counts: slot counts to use in the balance loss instead of the last forward pass's.
+        routing: how the last forward pass routed its T tokens, for `balance_loss`; None without a
+            router, and once `comigs.mixture.forward.forward_of` is left.
         only: index of the one expert to use with weight 1, or None for the mixture.
         clients: () in one client's model; (n,) where n clients share one pass
             (`comigs.mixture.fused`): then hidden states, LoRA weights and routing have n in front.
@@ -62,7 +62,6 @@ class ExpertMLP(nn.Module):
             width = self._linear(family.up[0]).in_features
             self.router = nn.Linear(width, len(names), bias=False, device=weight.device)
         self.routing: router.Routing | None = None
-        self.counts: Tensor | None = None
         self.only: int | None = None
         self.clients: tuple[int, ...] = ()
 
@@ -245,16 +244,25 @@ def expert_blocks(model: nn.Module) -> list[ExpertMLP]:
     return [module for module in model.modules() if isinstance(module, ExpertMLP)]
 
 
-def balance_loss(model: nn.Module, importance: float = 0.5) -> Tensor:
+def routings(model: nn.Module) -> list[router.Routing]:
+    """How each layer that has a router routed the last forward pass, first layer first."""
+    return [block.routing for block in expert_blocks(model) if block.routing is not None]
+
+
+def balance_loss(
+    model: nn.Module, importance: float = 0.5, counts: Sequence[Tensor] | None = None
+) -> Tensor:
     """Balance loss of the last forward pass, averaged over layers; 0 without routers.
 
     One number, or one for each of n clients that share the pass.
+
+    Args:
+        importance: iota, the share of the load that the first expert should carry.
+        counts: `slot_counts` of the whole batch where the pass was one micro-batch of it.
     """
-    blocks = expert_blocks(model)
     losses = [
-        router.balance_loss(block.routing, importance, block.counts)
-        for block in blocks
-        if block.routing is not None
+        router.balance_loss(routing, importance, counts[i] if counts else None)
+        for i, routing in enumerate(routings(model))
     ]
     return torch.stack(losses).mean(0) if losses else torch.zeros(())
 

@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from comigs.backbone.head import backbone_of
 from comigs.config.train import TrainConfig
 from comigs.errors import BadInput
-from comigs.mixture.experts import ExpertMLP
+from comigs.mixture.experts import ExpertMLP, expert_blocks
 
 
 @contextmanager
@@ -24,6 +24,7 @@ def forward_of(model: nn.Module, config: TrainConfig) -> Iterator[None]:
 
     With `checkpointing` every decoder layer keeps only its input and runs again, with the same
     dropout, in the backward pass. With `compile` all but the head is compiled, once per shape.
+    How the passes were routed is forgotten with the context.
 
     Raises:
         BadInput: to compile for a CPU without a C++ compiler.
@@ -43,6 +44,8 @@ def forward_of(model: nn.Module, config: TrainConfig) -> Iterator[None]:
     finally:
         for module in replaced:
             del module.forward  # the class's own shows again
+        for expert_block in expert_blocks(model):
+            expert_block.routing = None
 
 
 def _check_compiler(device: torch.device) -> None:

@@ -16,7 +16,7 @@ from comigs.errors import BadInput
 from comigs.mixture.algebra import linear
 from comigs.mixture.attention import add_lora
 from comigs.mixture.deltas import deltas_of
-from comigs.mixture.experts import ExpertMLP, expert_blocks
+from comigs.mixture.experts import ExpertMLP
 from comigs.mixture.models import bare_copy
 
 
@@ -80,8 +80,6 @@ def join(models: Sequence[PeftModel]) -> nn.Module:
     if len(models) == 1:
         return models[0]
     trees = [model.get_base_model() for model in models]
-    for block in expert_blocks(trees[0]):
-        block.routing = None  # of an evaluation, or of a step that was broken off
     joined = bare_copy(trees[0])
     for path, module in list(joined.named_modules()):
         twins = [tree.get_submodule(path) for tree in trees] if _is_clients(module) else []

@@ -18,7 +18,7 @@ from comigs.config.settings import ClientConfig
 from comigs.errors import ComigsError
 from comigs.evaluation.perplexity import token_loss
 from comigs.methods import find_method
-from comigs.mixture.experts import balance_loss, expert_blocks, using_expert
+from comigs.mixture.experts import balance_loss, expert_blocks, routings, using_expert
 from comigs.mixture.forward import forward_of
 from comigs.mixture.fused import join
 from comigs.mixture.router import slot_counts
@@ -129,10 +129,7 @@ def _step(model: nn.Module, config: ClientConfig, group: list[Part]) -> list[tup
     weight, importance = config.router.balance, config.router.generalist_importance
     windows = torch.stack([p.windows for p in group]) if len(group) > 1 else group[0].windows
     parts = windows.split(config.micro_batch, -2)
-    for block in expert_blocks(model):
-        block.counts = None  # of a step that was broken off, maybe another client's
-    if len(parts) > 1 and weight:
-        _count_whole_batch(model, parts, config)
+    counts = _slots_of(model, parts, config) if len(parts) > 1 and weight else None
     for client in group:
         for optimizer in client.optimizers:
             optimizer.zero_grad(set_to_none=True)
@@ -141,7 +138,7 @@ def _step(model: nn.Module, config: ClientConfig, group: list[Part]) -> list[tup
         for part in parts:
             share = part.shape[-2] / config.batch_size
             ce = _loss(model, part, config)
-            balance = balance_loss(model, importance)
+            balance = balance_loss(model, importance, counts)
             ((ce + weight * balance) * share).sum().backward()
             values = torch.stack([ce.detach(), balance.detach().to(ce.device).expand_as(ce)])
             seen.append((values.view(2, -1).t(), share))
@@ -153,8 +150,6 @@ def _step(model: nn.Module, config: ClientConfig, group: list[Part]) -> list[tup
     for client in group:
         if client.penalty and (extra := client.penalty(client.parameters)).requires_grad:
             extra.backward()
-    for block in expert_blocks(model):
-        block.routing = block.counts = None
     for ce_sum, balance_sum in sums:
         if not math.isfinite(ce_sum + balance_sum):
             raise ComigsError(
@@ -202,8 +197,6 @@ def _first_order_step(learner: Learner, config: ClientConfig, train: Tensor, val
             nu=router.nu,
             steps=router.inner_steps,
         )
-    for block in expert_blocks(model):
-        block.routing = block.counts = None
     if not all(torch.isfinite(gradient).all() for gradient in gradients):
         raise ComigsError("the router's gradient is not finite; lower train.lr or raise router.nu")
     for parameter, gradient in zip(routers.values(), gradients, strict=True):
@@ -214,18 +207,19 @@ def _first_order_step(learner: Learner, config: ClientConfig, train: Tensor, val
 
 
 @torch.no_grad()
-def _count_whole_batch(model: nn.Module, parts: tuple[Tensor, ...], config: ClientConfig) -> None:
-    """Set each block's slot counts to those of the whole batch.
+def _slots_of(
+    model: nn.Module, parts: tuple[Tensor, ...], config: ClientConfig
+) -> list[Tensor] | None:
+    """The whole batch's slot counts of each layer; None where every token chooses every expert.
 
     The balance loss is a product of counts and means, so micro-batches add up to the full batch
     only if each of them uses the whole batch's counts (cf. arXiv 2501.11873).
     """
-    blocks = [b for b in expert_blocks(model) if b.router and b.top_k < len(b.names)]
-    if not blocks:
-        return
+    if all(block.top_k == len(block.names) for block in expert_blocks(model)):
+        return None
+    total: list[Tensor] = []
     for part in parts:
         _loss(model, part, config)
-        for block in blocks:
-            assert block.routing is not None
-            counts = slot_counts(block.routing)
-            block.counts = counts if block.counts is None else block.counts + counts
+        counts = [slot_counts(routing) for routing in routings(model)]
+        total = [a + b for a, b in zip(total, counts, strict=True)] if total else counts
+    return total
