@@ -180,7 +180,7 @@ def trained_reply(message: Message, config: RunConfig, order: Order, trained: Tr
     arrays = build_payload(tensors, find_method(config.method).shares, config.payload, mask)
     if BUNDLE in _arrays(message):  # it goes back as it came
         arrays = bundle(arrays)
-    return train_reply(message, arrays, metrics, order.round)
+    return train_reply(message, arrays, metrics, order.round, config.log.metrics or ())
 
 
 def _masked(

@@ -11,7 +11,7 @@ from torch import Tensor
 from comigs.config.privacy import PayloadConfig
 from comigs.errors import ComigsError
 from comigs.messages.codecs import Arrays, encode
-from comigs.messages.fields import ABOUT, METRICS, ROW, unknown
+from comigs.messages.fields import ABOUT, ROW, unknown, with_metrics
 
 AS_THEY_ARE = PayloadConfig()
 
@@ -47,14 +47,21 @@ def build_payload(
 
 
 def train_reply(
-    message: Message, arrays: ArrayRecord, metrics: Mapping[str, float], number: int
+    message: Message,
+    arrays: ArrayRecord,
+    metrics: Mapping[str, float],
+    number: int,
+    asked: Iterable[str] = (),
 ) -> Message:
     """The reply to a train message: what `build_payload` made, numbers about training, the round.
+
+    Args:
+        asked: `log.metrics`.
 
     Raises:
         ComigsError: for a number that is not in `comigs.messages.fields`.
     """
-    told = MetricRecord({**_known(metrics, METRICS), "round": number})
+    told = MetricRecord({**_known(metrics, with_metrics(asked)), "round": number})
     return Message(RecordDict({"arrays": arrays, "metrics": told}), reply_to=message)
 
 

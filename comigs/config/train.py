@@ -44,6 +44,8 @@ class LogConfig:
     """Write TensorBoard events to RUN/events."""
     trackers: list[str] | None = None
     """More trackers, e.g. [wandb]; each is a file of comigs/track."""
+    metrics: list[str] | None = None
+    """More of each evaluation, e.g. [generalist_share]; files of comigs/evaluation/metrics."""
     eval_every: int = 1
     """Rounds between evaluations on validation text; 0: never."""
 

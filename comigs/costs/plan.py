@@ -168,7 +168,8 @@ def _evaluated(config: RunConfig, client: int, rounds: int, tested: bool) -> Wor
     data = data_of(config, client)
     tests = 3 if find_method(config.method).trains else 1  # the base, before and after averaging
     test = sum(len(tokens) for tokens in data.tests.values())
-    on_the_way = rounds / every if every else 0
+    measured = 1 + len(config.log.metrics or ())  # each metric is a pass of its own
+    on_the_way = measured * rounds / every if every else 0
     at_the_end = tests * test + len(data.valid) if tested else 0
     return Work(0, 0, on_the_way * len(data.valid) + at_the_end)
 

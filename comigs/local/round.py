@@ -12,10 +12,12 @@ from torch import Tensor
 
 from comigs.backbone.base import load_base
 from comigs.config.settings import ClientConfig, RunConfig
+from comigs.evaluation.metrics import measured
 from comigs.evaluation.perplexity import evaluate
 from comigs.federation.clients import data_of, model_of, steps_per_round
 from comigs.local.outgoing import left_of, outgoing
 from comigs.local.receive import finish, receive
+from comigs.messages.fields import METRIC
 from comigs.methods import find_method
 from comigs.methods.arrival import Arrival
 from comigs.mixture.adapters import (
@@ -120,6 +122,8 @@ def begin_round(config: ClientConfig, order: Order, slot: int = 0) -> Begun:
     penalty = penalty_of(config, model, order.proximal_mu)
     if config.log.eval_every and (order.round - 1) % config.log.eval_every == 0:
         metrics["valid_ppl"] = evaluate(model, data.valid, config)
+        more = measured(config.log.metrics or (), model, data.valid, config)
+        metrics |= {f"{METRIC}{name}": value for name, value in more.items()}
     end = time.perf_counter()
     metrics["eval_seconds"] = end - mark
     steps_done = meta["steps_done"]

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+METRIC = "metric."  # in front of the name of a number that `log.metrics` asks for
 METRICS = frozenset(  # of a training round
     {
         "round", "loss", "balance", "valid_ppl", "tokens", "steps", "router_steps",
@@ -19,6 +20,11 @@ ROW = frozenset(  # of a test stream in the final evaluation
 ABOUT = frozenset(
     {"client", "name", "rounds", "shapes", "num-examples"}
 )  # of a client that introduces itself
+
+
+def with_metrics(names: Iterable[str]) -> frozenset[str]:
+    """METRICS, and the numbers that `log.metrics` asks for."""
+    return METRICS | {f"{METRIC}{name}" for name in names}
 
 
 def unknown(keys: Iterable[str], known: frozenset[str]) -> str | None:

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from comigs.errors import ComigsError
+from comigs.messages.fields import METRIC
 from comigs.messages.order import MOST_CLIENTS, MOST_ROUNDS
 
 MOST_CHARACTERS = 64 * 2**20
@@ -79,6 +80,7 @@ class Reported(_Strict):
     eval_seconds: Seconds
     peer_evaluations: Count | None = None
     peer_evaluation_tokens: Count | None = None
+    metrics: Annotated[dict[Name, float], Field(max_length=100)] | None = None
 
 
 class TestRow(_Strict):
@@ -114,7 +116,10 @@ def read_hello(text: object) -> Hello:
 
 def read_reported(metrics: dict[str, Any]) -> Reported:
     """Raises: Broken."""
-    reported: Reported = _read(Reported.model_validate, metrics)
+    more = {k.removeprefix(METRIC): v for k, v in metrics.items() if k.startswith(METRIC)}
+    plain = {k: v for k, v in metrics.items() if not k.startswith(METRIC)}
+    told = plain | ({"metrics": more} if more else {})
+    reported: Reported = _read(Reported.model_validate, told)
     return reported
 
 

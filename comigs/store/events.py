@@ -37,6 +37,7 @@ class ClientTrained:
         bytes_up, bytes_down: tensors' values as they travelled.
         norm: L2 norm of the update.
         sim_down, sim_compute, sim_up, sim_seconds: simulated seconds, where it has a device.
+        metrics: what `log.metrics` asks for, by name.
     """
 
     kind: ClassVar[str] = "client"
@@ -65,6 +66,7 @@ class ClientTrained:
     sim_up: float | None = None
     sim_seconds: float | None = None
     sim_joules: float | None = None
+    metrics: dict[str, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -150,6 +152,7 @@ class RoundDone:
     late: int | None = None
     dropped: int | None = None
     abandoned: bool | None = None
+    metrics: dict[str, float] | None = None
 
 
 @dataclass(frozen=True)

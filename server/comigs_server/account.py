@@ -66,6 +66,12 @@ def account(
         tokens_per_second=sum(e.tokens for e in events) / wall,
         bytes_up=sum(e.bytes_up for e in events),
         bytes_down=sum(e.bytes_down for e in events),
+        metrics={
+            name: sum(values) / len(values)
+            for name in config.log.metrics or ()
+            if (values := [e.metrics[name] for e in events if e.metrics and name in e.metrics])
+        }
+        or None,
         epsilon=epsilon(config.privacy, progress.draws) if private else Untold.UNTOLD,
     )
     if not is_simulated(config):

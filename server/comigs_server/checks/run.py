@@ -12,6 +12,7 @@ from comigs.config.strategies import find_strategy
 from comigs.data.enough import check_texts
 from comigs.data.tokens import check_length, roster
 from comigs.errors import BadInput
+from comigs.evaluation.metrics import find_metric
 from comigs.federation.clients import data_of, experts_of, training_clients
 from comigs.methods import find_method
 from comigs.training.optimizers import find_optimizer
@@ -107,6 +108,8 @@ def _check_devices(config: RunConfig) -> None:
 
 def _check_training(config: RunConfig) -> None:
     find_schedule(config.train.schedule)
+    for name in config.log.metrics or ():
+        find_metric(name)
     optimizer = find_optimizer(config.train.optimizer)
     if config.router.grad == "first_order" and optimizer.rates is None:
         raise BadInput(

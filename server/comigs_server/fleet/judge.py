@@ -86,6 +86,9 @@ def _accept(
     if isinstance(of := metrics.get("round"), int) and of != number:
         raise Broken(f"is of round {flat(str(of), 12)}; this is round {number}")
     reported = read_reported(metrics)
+    asked = frozenset(config.log.metrics or ())
+    if (stranger := unknown(reported.metrics or (), asked)) is not None:
+        raise Broken(f"has the metric {flat(stranger, 60)!r}, which log.metrics does not name")
     if client.examples is not None and reported.num_examples > client.examples:
         counts = f"{reported.num_examples} examples; it said {client.examples} at first"
         raise Unfit(f"counts {counts}")

@@ -160,3 +160,11 @@ def test_no_bytes_make_the_server_raise(data, where):
     data = {"shape": head[:60] + data, "data": head + data, "dtype": data + tail}[where]
     lie = Array(dtype="float32", shape=(4, 2), stype="numpy.ndarray", data=data)
     judged(ArrayRecord({A: honest[A], B: lie}))
+
+
+def test_a_metric_that_was_not_asked_for_is_refused():
+    told = METRICS | {"metric.router_entropy": 0.5}
+    asked = ["log.metrics=[router_entropy]"]
+    assert judged(GOOD, told, asked)[2].reported.metrics == {"router_entropy": 0.5}
+    found, *_ = judged(GOOD, told)
+    assert found.endswith("has the metric 'router_entropy', which log.metrics does not name")

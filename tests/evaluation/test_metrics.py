@@ -1,0 +1,97 @@
+"""Metrics of a client in a round: their values, and that only what was asked for is told."""
+
+import math
+
+import pytest
+import torch
+
+import comigs
+from comigs.config.load import load_config
+from comigs.evaluation.metrics import find_metric, measured
+from comigs.messages.reply import Broken, read_reported
+from comigs.mixture.adapters import init_adapters
+from comigs.mixture.experts import expert_blocks
+from tests.backbone.test_families import base_of, mixture_of
+from tests.helpers import events
+
+pytest_plugins = ("tests.fixtures",)
+
+TOKENS = torch.randint(1, 64, (61,), generator=torch.Generator().manual_seed(5))
+NAMES = ("generalist_share", "router_entropy")
+
+
+def client_config(**settings):
+    return load_config({"data": {"seq_len": 20}, **settings}).for_client(0)
+
+
+def routed(logits, top_k=2, **layout):
+    """A mixture whose routers give every token these logits times the sign of its first number."""
+    model = mixture_of(base_of("llama"), top_k=top_k, rank=2, **layout)
+    init_adapters(model, 0, 0, lambda name: False)
+    for block in expert_blocks(model):
+        block.router.weight.data.zero_()
+        block.router.register_forward_hook(
+            lambda module, inputs, out: torch.tensor(logits).expand_as(out)
+        )
+    return model
+
+
+def test_share_and_entropy_of_gates_that_are_known():
+    model = routed([math.log(3.0), 0.0], specialists=1)  # gates 3/4 and 1/4
+    found = measured(NAMES, model, TOKENS, client_config())
+    assert found["generalist_share"] == pytest.approx(0.75)
+    entropy = 0.75 * math.log(4 / 3) + 0.25 * math.log(4)
+    assert found["router_entropy"] == pytest.approx(entropy)
+
+
+def test_the_share_is_of_the_gates_that_were_chosen():
+    model = routed([0.0, math.log(4.0), 0.0 - 9], top_k=2, specialists=2)  # 1/5 and 4/5
+    assert measured(NAMES, model, TOKENS, client_config())["generalist_share"] == pytest.approx(0.2)
+
+
+def test_without_a_router_the_share_is_that_of_the_experts():
+    model = mixture_of(base_of("llama"), specialists=3, routed=False, rank=2)
+    found = measured(NAMES, model, TOKENS, client_config())
+    assert found == {"generalist_share": pytest.approx(0.25), "router_entropy": 0.0}
+
+
+def test_a_metric_weighs_every_token_alike_however_long_the_last_window_is():
+    model = mixture_of(base_of("llama"), specialists=1, rank=2)
+    init_adapters(model, 0, 0, lambda name: False)
+    share = find_metric("generalist_share")
+    parts = [share(model, TOKENS[a:b], client_config()) for a, b in ((0, 21), (20, 41), (40, 61))]
+    cut = share(model, TOKENS[:50], client_config())
+    last = share(model, TOKENS[40:50], client_config())
+    assert share(model, TOKENS, client_config()) == pytest.approx(sum(parts) / 3)
+    assert cut == pytest.approx((20 * parts[0] + 20 * parts[1] + 9 * last) / 49)
+
+
+def test_an_unknown_metric_is_refused_with_the_names_there_are(tree):
+    with pytest.raises(comigs.BadInput, match=r"log\.metrics is 'gate'; expected generalist_share"):
+        comigs.run(tree | {"log": {"metrics": ["gate"]}})
+
+
+def test_metrics_are_told_per_client_and_as_a_mean_and_change_no_number(tree, tmp_path):
+    plain = comigs.run(tree, out=tmp_path / "plain").table
+    log = tree.get("log", {}) | {"metrics": list(NAMES), "eval_every": 1}
+    result = comigs.run(tree | {"log": log}, out=tmp_path / "run")
+    told = events(result.folder, "client")
+    assert told and all(set(event["metrics"]) == set(NAMES) for event in told)
+    for done in events(result.folder, "round"):
+        mine = [e["metrics"] for e in told if e["round"] == done["round"]]
+        for name in NAMES:
+            assert done["metrics"][name] == pytest.approx(sum(m[name] for m in mine) / len(mine))
+    key = "after"
+    assert [row[key] for row in result.table] == [row[key] for row in plain]
+    assert "metrics" not in events(tmp_path / "plain", "client")[0]
+
+
+def test_a_metric_that_is_no_number_is_a_broken_reply():
+    good = {
+        "round": 1, "loss": 1.0, "tokens": 1, "router_tokens": 0, "num-examples": 1,
+        "seconds": 1.0, "train_seconds": 1.0, "eval_seconds": 1.0,
+    }  # fmt: skip
+    assert read_reported(good | {"metric.a": 0.5}).metrics == {"a": 0.5}
+    assert read_reported(good).metrics is None
+    with pytest.raises(Broken, match=r"metrics\.a"):
+        read_reported(good | {"metric.a": [0.5]})
