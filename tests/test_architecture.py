@@ -22,6 +22,7 @@ ORDER = (  # of the rooms, lowest first: a file imports from its own room and fr
     ("comigs.config",),
     ("comigs.backbone",),
     ("comigs.data",),
+    ("comigs.mixture.routers",),
     ("comigs.mixture",),
     ("comigs.evaluation",),
     ("comigs.messages",),

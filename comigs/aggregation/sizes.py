@@ -6,10 +6,11 @@ before a run starts.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Protocol
 
 FLOAT = 4  # bytes; only float32 travels down
-Shapes = Mapping[str, tuple[int, int]]
+Shapes = Mapping[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
@@ -50,4 +51,4 @@ class OwnNames:
 
 def bytes_of(shapes: Shapes) -> int:
     """Bytes of float32 tensors."""
-    return FLOAT * sum(a * b for a, b in shapes.values())
+    return FLOAT * sum(map(prod, shapes.values()))

@@ -26,6 +26,8 @@ class ExpertsConfig:
     """Dropout on the input of each LoRA, in training."""
     routed: bool = True
     """Whether there is a router; without one every expert has weight 1/E."""
+    router: str = "linear"
+    """Kind of router: a file of comigs/mixture/routers."""
 
     def __post_init__(self) -> None:
         at_least("experts.generalists", self.generalists, 0)

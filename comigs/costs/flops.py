@@ -21,7 +21,7 @@ class Pass:
         experts: names of the experts that run; the attention LoRA is `attention`'s, if any.
         slots: experts that one token goes through.
         rank: of every LoRA.
-        routed: number of outputs of each router, 0 where none runs.
+        router: weights of a router, by the width of its input; None where none runs.
         seq_len: tokens per sequence.
         recomputes: whether backward computes the experts' pre-activations again.
         checkpoints: whether backward runs each layer again, up to its last product.
@@ -32,7 +32,7 @@ class Pass:
     attention: str | None
     slots: int
     rank: int
-    routed: int
+    router: Callable[[int], int] | None
     seq_len: int
     recomputes: bool = True
     checkpoints: bool = False
@@ -101,7 +101,7 @@ class Pass:
         )
 
     def _route(self, layer: Layer) -> float:
-        return 2 * self.routed * layer.up[0].inputs
+        return 2 * self.router(layer.up[0].inputs) if self.router else 0
 
     def _mix_back(
         self, layer: Layer, learns: Learns, held: Learns, after: bool, before: bool
@@ -115,7 +115,7 @@ class Pass:
         flows = before if self.base.parallel else after  # whether the MLP's input needs one
         up_a, up_b = any_of(learns, "A", *layer.up), any_of(learns, "B", *layer.up)
         down_a, down_b = any_of(learns, "A", layer.down), any_of(learns, "B", layer.down)
-        router = self.routed > 0 and learns(f"{layer.mlp}.router.weight")
+        router = self.router is not None and learns(f"{layer.mlp}.router.weight")
         low_in, low_out, slot_up, slot_down = self._low_rank(layer)
         cost = down_b * low_out + up_a * low_in + router * self._route(layer)
         inside = flows or up_a or up_b or router

@@ -16,6 +16,7 @@ from comigs.config.settings import RunConfig
 from comigs.errors import BadInput, one_line
 from comigs.federation.clients import experts_of
 from comigs.mixture.experts import expert_names
+from comigs.mixture.routers import router_shapes
 
 
 class Linear(NamedTuple):
@@ -97,16 +98,16 @@ def skeleton(model_name: str) -> Skeleton:
     )
 
 
-def adapter_shapes(config: RunConfig, client: int) -> dict[str, tuple[int, int]]:
+def adapter_shapes(config: RunConfig, client: int) -> dict[str, tuple[int, ...]]:
     """Shape of every tensor of `comigs.mixture.adapters.adapter_parameters`, by name."""
     return _shapes(config.model.name, config.model.attention_lora, experts_of(config, client))
 
 
 @lru_cache(maxsize=64)
-def _shapes(model: str, attention_lora: bool, experts: ExpertsConfig) -> dict[str, tuple[int, int]]:
+def _shapes(model: str, attention_lora: bool, experts: ExpertsConfig) -> dict[str, tuple[int, ...]]:
     names, rank = expert_names(experts), experts.rank
     assert isinstance(rank, int)
-    shapes: dict[str, tuple[int, int]] = {}
+    shapes: dict[str, tuple[int, ...]] = {}
 
     def add(linear: Linear, expert: str) -> None:
         shapes[f"{linear.name}.lora_A.{expert}.weight"] = (rank, linear.inputs)
@@ -119,5 +120,6 @@ def _shapes(model: str, attention_lora: bool, experts: ExpertsConfig) -> dict[st
             for name in names:
                 add(linear, name)
         if experts.routed and len(names) > 1:
-            shapes[f"{layer.mlp}.router.weight"] = (len(names), layer.up[0].inputs)
+            own = router_shapes(experts.router, layer.up[0].inputs, len(names))
+            shapes |= {f"{layer.mlp}.router.{name}": shape for name, shape in own.items()}
     return shapes

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from math import prod
 from statistics import mean
 from typing import cast
 
@@ -14,6 +15,7 @@ from comigs.methods import find_method
 from comigs.methods.base import everything
 from comigs.mixture.adapters import is_router
 from comigs.mixture.experts import expert_names
+from comigs.mixture.routers import router_shapes
 
 
 @dataclass(frozen=True)
@@ -72,13 +74,25 @@ def _token_flops(
 ) -> TokenFlops:
     method, base = find_method(method_name), skeleton(model)
     if not method.trains:
-        return TokenFlops(0.0, 0.0, Pass(base, (), None, 0, 0, 0, seq_len).forward())
+        return TokenFlops(0.0, 0.0, Pass(base, (), None, 0, 0, None, seq_len).forward())
     names, rank = expert_names(experts), cast(int, experts.rank)
     routed = experts.routed and len(names) > 1
     slots = experts.top_k if routed else len(names)
-    outputs = len(names) if routed else 0
+
+    def weights(width: int) -> int:
+        return sum(map(prod, router_shapes(experts.router, width, len(names)).values()))
+
     carrier = names[0] if attention_lora else None
-    whole = Pass(base, names, carrier, slots, rank, outputs, seq_len, checkpoints=checkpoints)
+    whole = Pass(
+        base,
+        names,
+        carrier,
+        slots,
+        rank,
+        weights if routed else None,
+        seq_len,
+        checkpoints=checkpoints,
+    )
     forward = whole.forward()
     again = forward if in_parts and router.balance and routed and slots < len(names) else 0.0
 
@@ -90,7 +104,7 @@ def _token_flops(
 
         mixture = whole
         if alone:
-            mixture = replace(whole, experts=[alone], slots=1, routed=0)
+            mixture = replace(whole, experts=[alone], slots=1, router=None)
         mixture = replace(mixture, recomputes=not experts.dropout)
         return mixture.forward() + mixture.backward(learns)
 
@@ -106,7 +120,7 @@ def _token_flops(
 
 def parameter_counts(config: RunConfig, client: int) -> Parameters:
     """Exact numbers of parameters of one client's model in the method's layout."""
-    sizes = {name: a * b for name, (a, b) in adapter_shapes(config, client).items()}
+    sizes = {name: prod(shape) for name, shape in adapter_shapes(config, client).items()}
     base = skeleton(config.model.name).parameters
     if not find_method(config.method).trains:
         return Parameters(base, 0, 0, 0)

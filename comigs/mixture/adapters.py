@@ -72,7 +72,7 @@ def init_adapters(
     shares: Callable[[str], bool] = lambda name: False,
     round_number: int = 0,
 ) -> None:
-    """Set the start: A ~ Kaiming-uniform(a = sqrt 5), B = 0, router as a linear layer.
+    """Set the start: A ~ Kaiming-uniform(a = sqrt 5), B = 0, routers as linear layers.
 
     Generalists and whatever else `shares` names start equal on every client; the others differ.
     """
@@ -105,7 +105,7 @@ def start_tensor(
     if ".lora_B." in name:
         return torch.zeros(shape)
     rng = generator(seed, owner, number, f"init {name}")
-    return (torch.rand(shape, generator=rng) * 2 - 1) * (1 / math.sqrt(shape[1]))
+    return (torch.rand(shape, generator=rng) * 2 - 1) * (1 / math.sqrt(shape[-1]))
 
 
 @contextmanager

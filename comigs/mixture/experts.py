@@ -25,6 +25,7 @@ from comigs.mixture import router
 from comigs.mixture.algebra import Expert, linear, mix
 from comigs.mixture.attention import AttentionLora
 from comigs.mixture.deltas import deltas_of
+from comigs.mixture.routers import make_router
 
 BLOCK = 16  # rows of bf16 products
 
@@ -39,7 +40,8 @@ class ExpertMLP(nn.Module):
     """An MLP whose linears carry one LoRA per expert, mixed per token.
 
     It takes over the submodules of the MLP under their own names, so that parameter names stay
-    those of plain PEFT; the router is one more, `router.weight` (E x d, fp32, no bias).
+    those of plain PEFT; the router is one more, fp32 (`comigs.mixture.routers`; linear:
+    `router.weight`, E x d).
 
     Attributes:
         routing: how the last forward pass routed its T tokens, for `balance_loss`; None without a
@@ -49,18 +51,18 @@ class ExpertMLP(nn.Module):
             (`comigs.mixture.fused`): then hidden states, LoRA weights and routing have n in front.
     """
 
-    def __init__(self, mlp: nn.Module, family: Family, names: list[str], top_k: int, routed: bool):
+    def __init__(self, mlp: nn.Module, family: Family, config: ExpertsConfig) -> None:
         super().__init__()
         for name, child in mlp.named_children():
             self.add_module(name, child)
-        self.family, self.names, self.top_k = family, names, top_k
+        self.family, self.names, self.top_k = family, expert_names(config), config.top_k
         self.training = mlp.training
         self._act = getattr(mlp, family.act)
         self.router: nn.Module | None = None
-        if routed and len(names) > 1:
-            weight = self._linear(family.up[0]).get_base_layer().weight
-            width = self._linear(family.up[0]).in_features
-            self.router = nn.Linear(width, len(names), bias=False, device=weight.device)
+        if config.routed and len(self.names) > 1:
+            first = self._linear(family.up[0])
+            with torch.device(first.get_base_layer().weight.device):
+                self.router = make_router(config.router, first.in_features, len(self.names))
         self.routing: router.Routing | None = None
         self.only: int | None = None
         self.clients: tuple[int, ...] = ()
@@ -203,7 +205,8 @@ def add_experts(
         attention_lora: also give the attention linears the first expert's LoRA.
 
     Raises:
-        BadInput: for an unknown family or a config that still has one value per client.
+        BadInput: for an unknown family or kind of router, or a config that still has one value per
+            client.
     """
     if isinstance(config.specialists, list) or isinstance(config.rank, list):
         raise BadInput("add_experts needs the experts of one client: config.for_client(i)")
@@ -231,10 +234,7 @@ def add_experts(
         for name, lora in zip(names[1:], rest, strict=True):
             peft_model.add_adapter(name, lora)
     for _, layer in layers:
-        block = ExpertMLP(
-            layer.get_submodule(family.mlp), family, names, config.top_k, config.routed
-        )
-        setattr(layer, family.mlp, block)
+        setattr(layer, family.mlp, ExpertMLP(layer.get_submodule(family.mlp), family, config))
     peft_model.comigs_settings = {"experts": asdict(config), "attention_lora": attention_lora}
     return peft_model.requires_grad_(False).eval()
 

@@ -35,6 +35,17 @@ class StackedLinear(nn.Module):
         return linear(x, self.weight)
 
 
+class StackedRouters(nn.Module):
+    """The routers of n models, each for its own client's tokens: n x T x d to n x T x E."""
+
+    def __init__(self, routers: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.routers = tuple(routers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.stack([router(own) for router, own in zip(self.routers, x, strict=True)])
+
+
 class StackedLora(nn.Module):
     """The same LoRA layer of n models: the frozen linear applied once, the LoRA batched.
 
@@ -86,7 +97,9 @@ def join(models: Sequence[PeftModel]) -> nn.Module:
         if isinstance(module, ExpertMLP):
             module.clients = (len(models),)
             if module.router is not None:
-                module.router = StackedLinear([twin.router for twin in twins])
+                routers = [twin.router for twin in twins]
+                plain = all(type(router) is nn.Linear and router.bias is None for router in routers)
+                module.router = StackedLinear(routers) if plain else StackedRouters(routers)
         elif twins:
             joined.set_submodule(path, StackedLora(twins))
     return joined

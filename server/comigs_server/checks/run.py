@@ -15,6 +15,7 @@ from comigs.errors import BadInput
 from comigs.evaluation.metrics import find_metric
 from comigs.federation.clients import data_of, experts_of, training_clients
 from comigs.methods import find_method
+from comigs.mixture.routers import router_shapes
 from comigs.training.optimizers import find_optimizer
 from comigs.training.schedules import find_schedule
 from comigs_server.checks.privacy import check_privacy
@@ -107,6 +108,7 @@ def _check_devices(config: RunConfig) -> None:
 
 
 def _check_training(config: RunConfig) -> None:
+    router_shapes(config.experts.router, width=1, experts=2)
     find_schedule(config.train.schedule)
     for name in config.log.metrics or ():
         find_metric(name)
