@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from comigs.backbone.base import BUNDLED, load_base, load_tokenizer
+from comigs.backbone.base import BUNDLED, base_on, load_base, load_tokenizer
 
 SIZES = {
     "vocab_size": 2048,
@@ -45,7 +45,7 @@ def set_config(folder, **changed):
 
 def loaded(folder, dtype="float32"):
     """The base of a folder as a process of its own would load it."""
-    load_base.cache_clear()
+    base_on.cache_clear()
     load_tokenizer.cache_clear()
     return load_base(str(folder), dtype)
 

@@ -1,6 +1,5 @@
 """Run a federation from Python, and what a finished run offers."""
 
-import contextlib
 import json
 import logging
 import os
@@ -16,6 +15,7 @@ from comigs.config.load import changed_keys, load_config, read_config, write_con
 from comigs.config.settings import RunConfig
 from comigs.cores import cores
 from comigs.errors import BadInput
+from comigs.hardware import device_name, processor, resolve_device, use_device
 from comigs.methods import find_method
 from comigs.store.plain import from_home
 from comigs.store.runfolder import held, taken, taken_anew
@@ -282,12 +282,3 @@ def _environment() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "packages": {name: version(name) for name in packages},
     }
-
-
-def processor() -> str:
-    """The CPU's name, as far as the system tells."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor()

@@ -24,8 +24,8 @@ AttentionInterface.register(NAME, _forward)
 AttentionMaskInterface.register(NAME, sdpa_mask)
 
 
-def prefer_fast_attention(model: PreTrainedModel) -> None:
-    """Switch a bf16 CPU model that uses SDPA to SDPA in fp32."""
-    on_cpu = model.device.type == "cpu" and model.dtype == torch.bfloat16
+def prefer_fast_attention(model: PreTrainedModel, compute: str) -> None:
+    """Switch a CPU model that computes in bf16 and uses SDPA to SDPA in fp32."""
+    on_cpu = model.device.type == "cpu" and compute == "bfloat16"
     if on_cpu and model.config._attn_implementation == "sdpa":
         model.set_attn_implementation(NAME)

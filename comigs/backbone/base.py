@@ -11,11 +11,15 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar
 
 from comigs.backbone.activation import prefer_fast_activation
+from comigs.backbone.arithmetic import NATIVE
 from comigs.backbone.attention import prefer_fast_attention
 from comigs.backbone.cache import shared_source
 from comigs.backbone.families import decoder_layers, family_of, text_model
+from comigs.backbone.quantised import load_quantised
+from comigs.backbone.stored import PER_BYTE, settle, store
 from comigs.backbone.weights import check_settings, load_whole
 from comigs.errors import BadInput, one_line
+from comigs.hardware import device
 
 BUNDLED = Path(__file__).parents[1] / "models"
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "tekken.json")  # one of them
@@ -89,25 +93,37 @@ def load_settings(name: str) -> PreTrainedConfig:
     return settings
 
 
-@lru_cache(maxsize=2)
-def load_base(name: str, dtype: str) -> PreTrainedModel:
-    """Load a causal LM, frozen and in evaluation mode, on the GPU if there is one.
+def load_base(name: str, dtype: str, compute: str = "auto") -> PreTrainedModel:
+    """Load a causal LM, frozen and in evaluation mode, on the device of `comigs.hardware`.
 
     Args:
         name: a bundled model, a local folder or a hub id.
-        dtype: "float32" or "bfloat16". Weights are mapped from a file that stores
-            them in this dtype, so that processes share them; see `comigs.backbone.cache`.
+        dtype: how it is stored: float32, bfloat16, int8 or nf4. Weights are mapped from a file
+            that stores them so, for processes to share; see `comigs.backbone.cache`.
+        compute: the type of its products; auto: as it is stored, or bfloat16.
 
     Raises:
         BadInput: when it cannot be loaded, its family is unknown, or its vocabulary is smaller
             than its tokenizer's.
     """
+    return base_on(device(), name, dtype, NATIVE[dtype] if compute == "auto" else compute)
+
+
+@lru_cache(maxsize=2)
+def base_on(place: torch.device, name: str, dtype: str, compute: str) -> PreTrainedModel:
+    """`load_base` with all of it decided; kept for the process."""
     source = model_source(name)
     load_settings(name)
     disable_progress_bar()
     try:
-        load = partial(load_whole, name=name, dtype=getattr(torch, dtype))
-        model = load(shared_source(source, dtype, load))
+        if dtype in PER_BYTE:
+            model = load_quantised(source, name, dtype, compute)
+        else:
+            load = partial(load_whole, name=name, dtype=getattr(torch, dtype))
+            model = load(shared_source(source, dtype, load))
+            if compute != dtype:
+                store(model, dtype, compute)
+                settle(model, compute)
     except BadInput:
         raise
     except Exception as error:  # of whatever kind: it is about what is in the folder
@@ -119,8 +135,8 @@ def load_base(name: str, dtype: str) -> PreTrainedModel:
             f"model.name {name!r}: its tokenizer knows {words} tokens, the model only {rows}; "
             "give a folder whose tokenizer and model belong together"
         )
-    model.requires_grad_(False).eval().to("cuda" if torch.cuda.is_available() else "cpu")
-    prefer_fast_attention(model)
+    model.requires_grad_(False).eval().to(place)
+    prefer_fast_attention(model, compute)
     family = family_of(model.config.model_type)
     prefer_fast_activation((layer for _, layer in decoder_layers(model, family)), family)
     return model

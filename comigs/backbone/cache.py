@@ -40,17 +40,33 @@ def shared_source(source: str, dtype: str, load: Callable[[str], PreTrainedModel
     if not weights:
         load(source)  # fetches them
         weights = _weights(source)
-    size = sum(path.stat().st_size for path in weights)
-    if size < WORTH_SHARING or all(_fits(path, dtype) for path in weights):
+    if all(_fits(path, dtype) for path in weights):
         return source
+    copy = kept_copy(source, dtype, lambda to: load(source).save_pretrained(to))
+    return source if copy is None else str(copy)
+
+
+def kept_copy(source: str, dtype: str, write: Callable[[Path], object]) -> Path | None:
+    """A folder that holds the weights at `source` in another form, made when needed.
+
+    None where the weights are too small to share, or, with a warning, where no copy can be kept.
+
+    Args:
+        source: a folder, or a hub id.
+        dtype: the form.
+        write: writes the files into a folder that is there.
+    """
+    weights = _weights(source)
+    if sum(path.stat().st_size for path in weights) < WORTH_SHARING:
+        return None
     try:
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "comigs"
+        cache = cache_folder()
         target = cache / f"{weights[0].parent.name}-{dtype}-{_fingerprint(weights)}"
         cache.mkdir(parents=True, exist_ok=True)
         with open(f"{target}.lock", "w") as file:
             lock(file.fileno())
             if not _intact(target):
-                _store(target, load(source))
+                _store(target, write)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:  # no home, a full disk
         logging.getLogger("comigs").warning(
             "no %s copy of %s could be stored (%s): each process keeps its own",
@@ -58,15 +74,21 @@ def shared_source(source: str, dtype: str, load: Callable[[str], PreTrainedModel
             source,
             error,
         )
-        return source
-    return str(target)
+        return None
+    return target
 
 
-def _store(target: Path, model: PreTrainedModel) -> None:
+def cache_folder() -> Path:
+    """Where copies and notes of this machine are kept; RuntimeError without a home."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "comigs"
+
+
+def _store(target: Path, write: Callable[[Path], object]) -> None:
     temporary = Path(f"{target}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
-        model.save_pretrained(temporary)
+        temporary.mkdir()
+        write(temporary)
         (temporary / CHECKSUMS).write_text(json.dumps(_checksums(temporary)))
         shutil.rmtree(target, ignore_errors=True)
         temporary.rename(target)

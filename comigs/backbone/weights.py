@@ -39,8 +39,8 @@ def check_settings(name: str, settings: Any) -> None:
             raise BadInput(f"model.name {name!r}: its config.json has {key} = {value:.3g}")
 
 
-def load_whole(source: str, name: str, dtype: torch.dtype) -> PreTrainedModel:
-    """A causal LM with every weight read from safetensors.
+def load_whole(source: str, name: str, dtype: torch.dtype | str) -> PreTrainedModel:
+    """A causal LM with every weight read from safetensors, in `dtype`, or "auto": as stored.
 
     What lies beside the model in its file (a value head, a vision tower) is left out; what the
     model has a place for, by its name, and no use, is refused: a layer or a bias too many.

@@ -160,6 +160,10 @@ def identity(config: RunConfig) -> dict[str, Any]:
     unread: tuple[str, ...] = _NOT_IDENTITY
     if config.router.grad == "alternating":
         unread += _OF_FIRST_ORDER
+    if config.device in ("auto", "cpu"):
+        unread += ("device",)
+    if computes_as_stored(config.model):
+        unread += ("model.compute",)
     flat = _flat(to_dict(config)).items()
     return {k: v for k, v in flat if k in _IDENTITY or not k.startswith(unread)}
 

@@ -6,7 +6,8 @@ from typing import Any, Literal
 from comigs.schema.rules import at_least, place
 
 PerClient = int | list[int]  # one value for all clients, or one for each
-Dtype = Literal["float32", "bfloat16"]
+Dtype = Literal["float32", "bfloat16", "int8", "nf4"]
+Compute = Literal["auto", "float32", "bfloat16", "float16"]
 
 
 def own(value: Any, client: int) -> Any:
@@ -20,6 +21,8 @@ class ModelConfig:
     """Bundled model, local folder, or id on the hub."""
     dtype: Dtype | list[Dtype] = "float32"
     """How the frozen base is stored; adapters are float32. One value, or one for each client."""
+    compute: Compute | list[Compute] = "auto"
+    """How its products are done; auto: what this machine is fast at. One value, or one each."""
     attention_lora: bool = True
     """Whether a LoRA on the attention linears belongs to the first expert."""
 
@@ -27,8 +30,8 @@ class ModelConfig:
         place("model.name", self.name)
 
     def for_client(self, client: int) -> "ModelConfig":
-        """The base of one client, with a plain dtype."""
-        return replace(self, dtype=own(self.dtype, client))
+        """The base of one client, with plain types."""
+        return replace(self, dtype=own(self.dtype, client), compute=own(self.compute, client))
 
 
 @dataclass(frozen=True)

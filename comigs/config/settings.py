@@ -3,6 +3,7 @@
 Reading YAML, overrides and error positions are in `comigs.config.load`.
 """
 
+import re
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -44,6 +45,8 @@ class RunConfig:
     """Sequences of a forward pass; null: batch_size. One value, or one for each client."""
     threads: int | None = None
     """Threads of torch for each client; null: what the engine uses best."""
+    device: str = "auto"
+    """Where clients train: cpu, cuda, cuda:1 or mps; auto: cuda where it is there, else cpu."""
     train: TrainConfig = field(default_factory=TrainConfig)
     server: ServerConfig = field(default_factory=ServerConfig)
     payload: PayloadConfig = field(default_factory=PayloadConfig)
@@ -67,6 +70,8 @@ class RunConfig:
             at_least(key, getattr(self, key), 1)
         at_least("seed", self.seed, 0)
         folder_name("name", self.name)
+        known = re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,3})?", self.device)
+        require(bool(known), "device", self.device, "auto, cpu, cuda, cuda:1 or mps")
         require(0 < self.participation <= 1, "participation", self.participation, "in (0, 1]")
         size = self.micro_batch_size
         for micro in size if isinstance(size, list) else [size]:
@@ -111,6 +116,7 @@ class RunConfig:
         """By dotted key, the settings that hold one value for each client."""
         settings = {
             "model.dtype": self.model.dtype,
+            "model.compute": self.model.compute,
             "experts.specialists": self.experts.specialists,
             "experts.rank": self.experts.rank,
             "micro_batch_size": self.micro_batch_size,

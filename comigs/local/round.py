@@ -202,7 +202,7 @@ def final_evaluation(
     """
     method = find_method(config.method)
     data, own = data_of(config, client), config.for_client(client)
-    base = load_base(own.model.name, cast(str, own.model.dtype))
+    base = load_base(own.model.name, cast(str, own.model.dtype), cast(str, own.model.compute))
     rows: list[dict[str, Any]] = [
         {"name": name, "test_tokens": len(test), "pretrained": evaluate(base, test, own)}
         for name, test in data.tests.items()

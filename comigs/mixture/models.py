@@ -25,7 +25,7 @@ def new_model(model: ModelConfig, experts: ExpertsConfig) -> PeftModel:
     Args:
         model, experts: of one client (`for_client`).
     """
-    base = load_base(model.name, cast(str, model.dtype))
+    base = load_base(model.name, cast(str, model.dtype), cast(str, model.compute))
     return add_experts(bare_copy(base), experts, model.attention_lora)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from comigs.app.run import processor
+from comigs.hardware import processor
 from comigs.heap import keep_freed_memory
 
 RESULTS = Path("experiments/benchmarks/results")

@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
 from comigs.backbone import cache as basecache
-from comigs.backbone.base import BUNDLED, load_base
+from comigs.backbone.base import BUNDLED, base_on, load_base
 from tests.helpers import QUIET, damage
 
 pytest_plugins = ("tests.fixtures",)
@@ -53,9 +53,9 @@ def large_model(tmp_path_factory):
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    load_base.cache_clear()
+    base_on.cache_clear()
     yield tmp_path / "comigs"
-    load_base.cache_clear()
+    base_on.cache_clear()
 
 
 def start(*arguments):
@@ -85,7 +85,7 @@ def test_the_stored_copy_holds_the_same_numbers_and_is_made_once(large_model, ca
         assert torch.equal(one, two), name
     [made] = [path for path in cache.iterdir() if path.is_dir()]
     before = made.stat()
-    load_base.cache_clear()
+    base_on.cache_clear()
     load_base(str(large_model), "bfloat16")
     assert [path for path in cache.iterdir() if path.is_dir()] == [made]
     assert (made.stat().st_ino, made.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
@@ -102,7 +102,7 @@ def test_other_weights_under_the_same_name_get_a_copy_of_their_own(large_model, 
     weights = large_model / "model.safetensors"
     stat = weights.stat()
     os.utime(weights, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
-    load_base.cache_clear()
+    base_on.cache_clear()
     load_base(str(large_model), "bfloat16")
     assert len([path for path in cache.iterdir() if path.is_dir()]) == 2
 
@@ -121,7 +121,7 @@ def test_a_damaged_copy_is_made_again(large_model, cache, how, name):
     load_base(str(large_model), "bfloat16")
     [made] = [path for path in cache.iterdir() if path.is_dir()]
     damage(made / name, how)
-    load_base.cache_clear()
+    base_on.cache_clear()
     basecache._intact.cache_clear()  # as in a new process
     base = load_base(str(large_model), "bfloat16")
     for (name, one), two in zip(base.named_parameters(), plain.parameters(), strict=True):

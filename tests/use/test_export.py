@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM
 
 import comigs
 from comigs.backbone import cache
-from comigs.backbone.base import BUNDLED, load_base
+from comigs.backbone.base import BUNDLED, base_on, load_base
 from comigs.use.generate import export_experts
 from tests.folders import llama, save
 from tests.helpers import ROOT
@@ -24,7 +24,7 @@ def test_an_adapter_of_an_fp16_base_names_the_users_model(
 ):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(cache, "WORTH_SHARING", 1)
-    load_base.cache_clear()
+    base_on.cache_clear()
     model = save(llama().half(), tmp_path / "mine")
     config = tree | {"model": {"name": str(model)}, "rounds": 1, "local_steps": 1}
     comigs.run(config, out=tmp_path / "run")

@@ -1,11 +1,11 @@
 """Whether a configuration can run: what no single section of it can tell."""
 
 import sys
+from typing import cast
 
 from comigs.aggregation import find_aggregator
 from comigs.backbone.base import load_base
 from comigs.config.experts import ExpertsConfig
-from comigs.config.model import own
 from comigs.config.server import ServerConfig
 from comigs.config.settings import RunConfig
 from comigs.config.strategies import find_strategy
@@ -45,8 +45,9 @@ def check(config: RunConfig) -> None:
         )
     _check_settings(config, count, taking_part)
     check_length(config)
-    for dtype in sorted({own(config.model.dtype, client) for client in range(count)}):
-        load_base(config.model.name, dtype)
+    models = dict.fromkeys(config.model.for_client(client) for client in range(count))
+    for model in models:
+        load_base(model.name, cast(str, model.dtype), cast(str, model.compute))
     clients = range(len(training_clients(config)))
     if len(clients) <= READ_AT_START or config.data.target == "mixture":
         for client in clients:

@@ -1,0 +1,180 @@
+"""Frozen weights that are stored in one type and multiplied in another.
+
+A weight is unpacked for each product that it is in, those of the backward pass too, and no unpacked
+copy outlives its product: a base takes the memory of its storage and of one linear. int8 and nf4
+are bitsandbytes' (8-bit blocks, arXiv 2110.02861; 4-bit NormalFloat, QLoRA, arXiv 2305.14314).
+"""
+
+import logging
+from collections.abc import Iterator
+from functools import cache
+from types import ModuleType
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from comigs.errors import BadInput
+
+BLOCK = 64  # weights that share one scale
+PER_BYTE = {"int8": 1, "nf4": 2}
+
+
+class StoredLinear(nn.Linear):
+    """A frozen linear, of a Linear or a Conv1D, whose weight is unpacked for every product.
+
+    Attributes:
+        kind: "int8" or "nf4"; None where the weight is only of another floating-point type.
+        compute: type of its products, input and output.
+        shape: of the unpacked weight, as it was: out x in, or in x out with `turned`.
+    """
+
+    absmax: Tensor | None
+
+    def __init__(self, linear: nn.Module, kind: str | None, compute: torch.dtype) -> None:
+        nn.Module.__init__(self)
+        weight, bias = linear.weight, linear.bias
+        assert isinstance(weight, nn.Parameter)
+        self.kind, self.compute, self.shape = kind, compute, tuple(weight.shape)
+        self.turned = isinstance(linear, Conv1D)
+        outputs, inputs = reversed(self.shape) if self.turned else self.shape
+        self.in_features, self.out_features = inputs, outputs
+        self.absmax = None
+        if kind:
+            count, place = weight.numel(), weight.device
+            packed = torch.empty(-(-count // PER_BYTE[kind]), 1, dtype=torch.uint8, device=place)
+            weight = nn.Parameter(packed, requires_grad=False)
+            blocks = torch.empty(-(-count // BLOCK), dtype=torch.float32, device=place)
+            self.register_buffer("absmax", blocks)
+        self.weight, self.bias = weight, bias
+
+    def pack(self, weight: Tensor) -> None:
+        """Store `weight`, of the linear that this one stands for."""
+        library, flat = _bitsandbytes(), weight.detach().float().contiguous()
+        if self.kind == "nf4":
+            packed, state = library.quantize_4bit(flat, blocksize=BLOCK, quant_type="nf4")
+        else:
+            packed, state = library.quantize_blockwise(flat, blocksize=BLOCK)
+        self.weight = nn.Parameter(packed.view(-1, 1), requires_grad=False)
+        self.absmax = state.absmax
+
+    def dense(self) -> Tensor:
+        """The weight, out x in, in the type that it is multiplied in."""
+        weight: Tensor = self.weight
+        if self.kind:
+            library = _bitsandbytes()
+            state = library.QuantState(
+                absmax=self.absmax,
+                shape=torch.Size(self.shape),
+                code=_map_of(self.kind, str(weight.device)),
+                blocksize=BLOCK,
+                quant_type=self.kind,
+                dtype=self.compute,
+            )
+            unpack = library.dequantize_4bit if self.kind == "nf4" else library.dequantize_blockwise
+            weight = unpack(weight, state).view(self.shape)
+        weight = weight.to(self.compute)
+        return weight.t() if self.turned else weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ... x in to ... x out."""
+        out: Tensor = _Product.apply(x, self)
+        return out
+
+
+class _Product(torch.autograd.Function):
+    """x W^T + b; backward unpacks W again instead of keeping it."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, layer: StoredLinear) -> Tensor:
+        ctx.layer = layer
+        return F.linear(x, layer.dense(), layer.bias)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return grads[0] @ ctx.layer.dense(), None
+
+
+def store(model: PreTrainedModel, dtype: str, compute: str) -> None:
+    """Make every linear of `model` a `StoredLinear`, and have all else computed in `compute`.
+
+    Where `dtype` is int8 or nf4, so are the linears of the decoder from now on; on the meta device
+    they are laid out only. Embeddings and head stay of 16 bits, or as they are.
+
+    Args:
+        model: whose weights are of a floating-point type.
+    """
+    kind, product = dtype if dtype in PER_BYTE else None, getattr(torch, compute)
+    head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
+    if kind and embedding.weight.dtype == torch.float32:
+        tied = head.weight is embedding.weight
+        for module in (embedding, head):
+            module.weight = nn.Parameter(module.weight.to(torch.bfloat16), requires_grad=False)
+        if tied:
+            head.weight = embedding.weight
+    for name, linear in list(_linears(model)):
+        stored = StoredLinear(linear, None if linear is head else kind, product)
+        if stored.kind and not linear.weight.is_meta:
+            stored.pack(linear.weight)
+        model.set_submodule(name, stored)
+    for module in model.modules():
+        if isinstance(module, nn.Embedding):
+            module.register_forward_hook(_Cast(product))
+
+
+def settle(model: PreTrainedModel, compute: str) -> None:
+    """Put what is small, norms and biases, into the type that `store` was told."""
+    for module in model.modules():
+        if isinstance(module, nn.Embedding):
+            continue
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            if name != "weight" or not isinstance(module, StoredLinear):
+                cast = parameter.to(getattr(torch, compute))
+                setattr(module, name, nn.Parameter(cast, requires_grad=False))
+
+
+class _Cast:
+    """A forward hook that puts what a module returns into a type."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        self.dtype = dtype
+
+    def __call__(self, module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+        return output.to(self.dtype)
+
+
+def _linears(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear | Conv1D):
+            yield name, module
+
+
+@cache
+def _bitsandbytes() -> ModuleType:
+    """The library's functions.
+
+    Raises:
+        BadInput: it is not installed.
+    """
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # kernels that are not needed
+    try:
+        import bitsandbytes.functional
+    except ImportError as error:
+        raise BadInput(
+            f"model.dtype int8 and nf4 need bitsandbytes ({error}): pip install 'comigs[quant]'",
+            "model.dtype",
+        ) from None
+    library: ModuleType = bitsandbytes.functional
+    return library
+
+
+@cache
+def _map_of(kind: str, device: str) -> Tensor | None:
+    """The 256 values of int8; nf4's are the library's own."""
+    if kind == "nf4":
+        return None
+    code: Tensor = _bitsandbytes().create_dynamic_map()
+    return code.to(device)
