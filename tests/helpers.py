@@ -25,6 +25,13 @@ def _hear_ctrl_c():
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
+def client_of(config, number=0):
+    """One client of the run that a configuration describes."""
+    from comigs.federation.run import resolve
+
+    return resolve(config).client(number)
+
+
 def start_cli(*arguments, **options):
     """`python -m comigs ...` as a process in a session of its own."""
     return subprocess.Popen(

@@ -6,7 +6,7 @@ folder (`state-dir` in its node config).
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -15,10 +15,10 @@ from flwr.clientapp import ClientApp
 from torch import Tensor
 
 from comigs.config.load import write_config
-from comigs.config.settings import RunConfig
 from comigs.errors import Refusal
-from comigs.federation.clients import data_of, model_of, training_clients
+from comigs.federation.clients import data_of, model_of
 from comigs.federation.policy import Policy
+from comigs.federation.run import Run, resolve
 from comigs.local.round import Order, Trained, final_evaluation, train_round
 from comigs.messages.codecs import Arrays
 from comigs.messages.masking import MASKED
@@ -33,7 +33,7 @@ from comigs.messages.order import (
     read,
     read_config,
 )
-from comigs.methods import all_methods, find_method
+from comigs.methods import all_methods
 from comigs.mixture.adapters import adapter_parameters
 from comigs.store.state import intact_rounds, round_folder, state_root
 from comigs.threads import use_threads
@@ -74,13 +74,23 @@ app = ClientApp(mods=[_in_codes])
 
 @dataclass(frozen=True)
 class Task(Generic[M]):
-    """What a message asks of this device, checked."""
+    """What a message asks of this device, checked.
 
-    config: RunConfig
-    client: int
+    Attributes:
+        number: of the client that the device is; behind a SuperLink it may be none of the run's.
+    """
+
+    run: Run
+    number: int
     root: Path
     order: M
     policy: Policy
+
+
+@lru_cache(maxsize=4)
+def run_of(text: str) -> Run:
+    """The run that messages with this configuration are about."""
+    return resolve(read_config(text))
 
 
 def unwrap(message: Message, context: Context, kind: type[M]) -> Task[M]:
@@ -99,11 +109,9 @@ def unwrap(message: Message, context: Context, kind: type[M]) -> Task[M]:
         check_allowed(policy, config)
     if (method := config.method) not in all_methods():
         raise Refusal("bad-config", f"method {method!r} is unknown", "method")
-    client, folder = (
-        int(node["partition-id"]),
-        run_folder(str(node["state-dir"]), config.flower.run),
-    )
-    root = state_root(folder, client)
+    run, number = run_of(order.config), int(node["partition-id"])
+    folder = run_folder(str(node["state-dir"]), config.flower.run)
+    root = state_root(folder, number)
     state = getattr(order, "state_round", 0)
     if state and not (place := round_folder(root, state)).is_dir():
         raise Refusal("no-state", f"{place} is damaged (FileNotFoundError)", "state-round")
@@ -114,7 +122,7 @@ def unwrap(message: Message, context: Context, kind: type[M]) -> Task[M]:
         use_threads(config.threads or 1)
         if not (folder / "config.yaml").exists():
             write_config(config, folder)
-    return Task(config, client, root, order, policy)
+    return Task(run, number, root, order, policy)
 
 
 def _arrays(message: Message) -> ArrayRecord:
@@ -137,58 +145,53 @@ def _shared(message: Message) -> dict[str, Tensor]:
 def hello(message: Message, context: Context) -> Message:
     """Say who this device is, which rounds it has saved, and what it would share."""
     task = unwrap(message, context, Asked)
-    config, client = task.config, task.client
-    if not 0 <= client < len(names := training_clients(config)):
-        raise Refusal("no-client", f"partition-id is {client}; there are {len(names)} clients")
-    method = find_method(config.method)
-    named = adapter_parameters(model_of(config, client)) if method.trains else {}
+    run, number = task.run, task.number
+    if not 0 <= number < len(run.names):
+        raise Refusal("no-client", f"partition-id is {number}; there are {len(run.names)} clients")
+    client, method = run.client(number), run.method
+    named = adapter_parameters(model_of(client)) if method.trains else {}
     about = {
-        "client": client,
-        "name": names[client],
+        "client": number,
+        "name": run.names[number],
         "rounds": intact_rounds(task.root),
         "shapes": {n: list(p.shape) for n, p in named.items() if method.shares(n)},
     }
-    if task.config.server.weighting == "samples":
-        about["num-examples"] = len(data_of(task.config, client).train)
+    if run.config.server.weighting == "samples":
+        about["num-examples"] = len(data_of(client).train)
     return hello_reply(message, about)
 
 
 @app.train()
 def train(message: Message, context: Context) -> Message:
     """Train one round and send back the shared tensors."""
-    config, order = unwrap_order(message, context)
-    return trained_reply(message, config, order, train_round(config, order))
+    order = unwrap_order(message, context)
+    return trained_reply(message, order, train_round(order))
 
 
-def unwrap_order(message: Message, context: Context) -> tuple[RunConfig, Order]:
+def unwrap_order(message: Message, context: Context) -> Order:
     """What a train message asks for."""
     task = unwrap(message, context, TrainAsked)
-    said, secure = task.order, task.config.privacy.secure != "none"
-    if secure:
+    said = task.order
+    if task.run.config.privacy.secure != "none":
         read(BoxesTold, message.content.config_records.get("secagg"))
-    shared = _shared(message)
-    order = Order(
-        task.client, said.server_round, said.state_round, shared, task.root, said.proximal_mu
-    )
-    return task.config, order
+    shared, client = _shared(message), task.run.client(task.number)
+    return Order(client, said.server_round, said.state_round, shared, task.root, said.proximal_mu)
 
 
-def trained_reply(message: Message, config: RunConfig, order: Order, trained: Trained) -> Message:
+def trained_reply(message: Message, order: Order, trained: Trained) -> Message:
     """The reply to a train message."""
-    tensors, metrics = trained
-    mask = partial(_masked, message, config, order) if config.privacy.secure != "none" else None
-    arrays = build_payload(tensors, find_method(config.method).shares, config.payload, mask)
+    (tensors, metrics), config = trained, order.client.config
+    mask = partial(_masked, message, order) if config.privacy.secure != "none" else None
+    arrays = build_payload(tensors, order.client.method.shares, config.payload, mask)
     if BUNDLE in _arrays(message):  # it goes back as it came
         arrays = bundle(arrays)
     return train_reply(message, arrays, metrics, order.round, config.log.metrics or ())
 
 
-def _masked(
-    message: Message, config: RunConfig, order: Order, update: Mapping[str, Tensor]
-) -> Arrays:
+def _masked(message: Message, order: Order, update: Mapping[str, Tensor]) -> Arrays:
     """The update as one array under masks."""
     told = read(BoxesTold, message.content.config_records.get("secagg"))
-    number, client, limit = order.round, order.client, config.privacy.range
+    number, client, limit = order.round, order.client.number, order.client.config.privacy.range
     return {MASKED: masked(order.root, number, client, update, told.inbox, limit, told.count)}
 
 
@@ -196,7 +199,7 @@ def _masked(
 def keys(message: Message, context: Context) -> Message:
     """Secure aggregation: make keys for a round."""
     task = _secure(message, context)
-    return secagg_reply(message, [task.client], make_keys(task.root, task.order.server_round))
+    return secagg_reply(message, [task.number], make_keys(task.root, task.order.server_round))
 
 
 @app.train("shares")
@@ -204,11 +207,11 @@ def shares(message: Message, context: Context) -> Message:
     """Secure aggregation: split the secrets among the clients whose keys have come."""
     task = _secure(message, context)
     told = read(KeysTold, message.content.config_records.get("secagg"))
-    if told.threshold < max(task.policy.threshold, task.config.privacy.threshold or 2):
+    if told.threshold < max(task.policy.threshold, task.run.config.privacy.threshold or 2):
         raise Refusal("secagg", f"threshold is {told.threshold}; it must be greater", "threshold")
-    number = task.order.server_round
-    boxes = make_shares(task.root, number, task.client, told.public, told.threshold)
-    told_all = boxes | {task.client: commitment(task.root, number)}
+    number, client = task.order.server_round, task.number
+    boxes = make_shares(task.root, number, client, told.public, told.threshold)
+    told_all = boxes | {client: commitment(task.root, number)}
     return secagg_reply(message, list(told_all), list(told_all.values()))
 
 
@@ -223,7 +226,7 @@ def unmask(message: Message, context: Context) -> Message:
 
 def _secure(message: Message, context: Context) -> Task[RoundAsked]:
     task = unwrap(message, context, RoundAsked)
-    if task.config.privacy.secure == "none":
+    if task.run.config.privacy.secure == "none":
         raise Refusal("secagg", "privacy.secure is none in this run", "privacy.secure")
     return task
 
@@ -232,6 +235,6 @@ def _secure(message: Message, context: Context) -> Task[RoundAsked]:
 def evaluate(message: Message, context: Context) -> Message:
     """Evaluate the final model on the test split."""
     task = unwrap(message, context, FinalAsked)
-    config, client, number = task.config, task.client, task.order.state_round
-    rows = final_evaluation(config, client, number, _shared(message), task.root)
+    client, number = task.run.client(task.number), task.order.state_round
+    rows = final_evaluation(client, number, _shared(message), task.root)
     return final_reply(message, rows)

@@ -6,7 +6,6 @@ from flwr.app import Context, Message
 from flwr.app.message_type import MessageType
 
 from comigs.errors import Refusal
-from comigs.federation.clients import experts_of
 from comigs.local.group import train_together
 from comigs.messages.order import TrainAsked
 from comigs_clients.app import trained_reply, unwrap, unwrap_order
@@ -20,24 +19,23 @@ def alike(message: Message, context: Context) -> Hashable:
         task = unwrap(message, context, TrainAsked)
     except Refusal:  # it is answered by itself
         return None
-    own = task.config.for_client(task.client)
-    experts = experts_of(task.config, task.client)
-    return experts, own.model, own.micro_batch, task.order.server_round
+    client = task.run.client(task.number)
+    own = client.config
+    return client.experts, own.model, own.micro_batch, task.order.server_round
 
 
 def train_fused(
     messages: Sequence[Message], contexts: Sequence[Context]
 ) -> list[Message | Exception]:
     """Train the clients in the same passes. Returns per message a reply, or what was raised."""
-    asked = [unwrap_order(*each) for each in zip(messages, contexts, strict=True)]
-    config = asked[0][0]
+    orders = [unwrap_order(*each) for each in zip(messages, contexts, strict=True)]
     answers: list[Message | Exception] = []
-    results = train_together(config, [order for _, order in asked])
-    for message, (_, order), result in zip(messages, asked, results, strict=True):
+    results = train_together(orders)
+    for message, order, result in zip(messages, orders, results, strict=True):
         try:
             if isinstance(result, Exception):
                 raise result
-            answers.append(trained_reply(message, config, order, result))
+            answers.append(trained_reply(message, order, result))
         except Exception as error:
             answers.append(error)
     return answers

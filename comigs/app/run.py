@@ -16,7 +16,6 @@ from comigs.config.settings import RunConfig
 from comigs.cores import cores
 from comigs.errors import BadInput
 from comigs.hardware import device_name, processor, resolve_device, use_device
-from comigs.methods import find_method
 from comigs.store.plain import from_home
 from comigs.store.runfolder import held, taken, taken_anew
 from comigs.store.whole import write_whole
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from peft import PeftModel
 
     from comigs.costs.plan import Plan
+    from comigs.federation.run import Run
     from comigs.track.tracker import Tracker
     from comigs_server.journal import Watcher
 
@@ -45,9 +45,10 @@ class RunClient:
 
         Every call gives a model of its own; the frozen base is shared by all of this process.
         """
+        from comigs.federation.run import resolve
         from comigs.use.final import final_model
 
-        return final_model(self.config, self.folder, self.id)
+        return final_model(resolve(self.config).client(self.id), self.folder)
 
 
 @dataclass(frozen=True)
@@ -68,9 +69,9 @@ class RunResult:
 
     def client(self, number: int) -> RunClient:
         """Client `number` (0-based)."""
-        from comigs.federation.clients import training_clients
+        from comigs.federation.run import resolve
 
-        count = len(training_clients(self.config))
+        count = len(resolve(self.config).names)
         if not 0 <= number < count:
             raise BadInput(f"client {number} does not exist; there are 0..{count - 1}")
         return RunClient(self.folder, self.config, number)
@@ -101,17 +102,20 @@ def run(
         Stopped: when a tracker ends it; `resume` goes on.
     """
     from comigs.app.fingerprint import at_home, write_origin
+    from comigs.costs.fit import fit_devices
+    from comigs.federation.run import resolve
 
     extra = [f"{key}={json.dumps(value)}" for key, value in settings.items()]
-    config = resolve_devices(with_threads(load_config(source, [*overrides, *extra])))
-    _check(config)
-    config = at_home(config)
+    run = fit_devices(resolve(with_threads(load_config(source, [*overrides, *extra]))))
+    _check(run)
+    config = at_home(run.config)
     with taken(from_home(out)) if out else taken_anew(config.name) as folder:
         if config.engine.name == "flower":
             config = _named(config, folder)
         write_origin(config, folder)
         write_config(config, folder)
-        return _launch(config, folder, watch, trackers)
+        run = resolve(config)  # the same, with places and a name that hold everywhere
+        return _launch(run, folder, watch, trackers)
 
 
 def plan(
@@ -125,28 +129,28 @@ def plan(
         BadInput: when the configuration, the data or the model is unusable.
     """
     from comigs.costs.calibrate import calibrate, kind_of
-    from comigs.costs.fit import place_devices
+    from comigs.costs.fit import fit_devices, place_devices
     from comigs.costs.footprint import peak_resident
     from comigs.costs.memory import peak_memory
     from comigs.costs.plan import make_plan
     from comigs.costs.work import token_flops
-    from comigs.federation.clients import training_clients
+    from comigs.federation.run import resolve
     from comigs.report import page  # noqa: F401 - a run holds it
 
-    config = with_threads(load_config(source, overrides))
-    derive = config.devices.fit == "derive"
-    config = resolve_devices(config) if derive else place_devices(config)
-    _check(config)
-    clients = range(len(training_clients(config)))
-    flops = [token_flops(config, i) for i in clients]
-    order = sorted(clients, key=lambda i: (flops[i].router, flops[i].expert), reverse=True)
-    workers = config.engine.workers if config.engine.name == "ray" else None
+    run = resolve(with_threads(load_config(source, overrides)))
+    run = fit_devices(run) if run.config.devices.fit == "derive" else place_devices(run)
+    _check(run)
+    flops = [token_flops(client) for client in run.clients()]
+    order = sorted(
+        range(len(flops)), key=lambda i: (flops[i].router, flops[i].expert), reverse=True
+    )
+    workers = run.config.engine.workers if run.config.engine.name == "ray" else None
     speeds, process = {}, 0
-    for i in order:  # the heaviest of each kind, and of all of them first
-        if (kind := kind_of(config, i)) not in speeds:
-            speeds[kind] = calibrate(config, i)
-            process = process or peak_resident() - peak_memory(config, i).total
-    return config, make_plan(config, speeds, process, workers or cores())
+    for client in map(run.client, order):  # the heaviest of each kind, and of all of them first
+        if (kind := kind_of(client)) not in speeds:
+            speeds[kind] = calibrate(client)
+            process = process or peak_resident() - peak_memory(client).total
+    return run.config, make_plan(run, speeds, process, workers or cores())
 
 
 def resume(
@@ -165,6 +169,7 @@ def resume(
         BadInput: when the folder is not a run, or a setting that matters differs.
     """
     from comigs.app.fingerprint import check_origin
+    from comigs.federation.run import resolve
 
     folder = from_home(folder)
     before, config = read_config(folder), read_config(folder, overrides)
@@ -173,9 +178,10 @@ def resume(
             f"{changed[0]} differs from the run in {folder}; start a new run to change it"
         )
     check_origin(config, folder)
-    _check(config)
+    run = resolve(config)
+    _check(run)
     with held(folder):
-        return _launch(config, folder, watch, trackers)
+        return _launch(run, folder, watch, trackers)
 
 
 def with_threads(config: RunConfig) -> RunConfig:
@@ -186,38 +192,21 @@ def with_threads(config: RunConfig) -> RunConfig:
     return replace(config, threads=threads, engine=replace(config.engine, workers=workers))
 
 
-def resolve_devices(config: RunConfig) -> RunConfig:
-    """Give each client its device, and what the device can hold (see `comigs.costs.fit`).
-
-    Raises:
-        BadInput: what does not fit, or a mistake in the configuration.
-    """
-    if config.devices.profiles is None:
-        return config
-    from comigs.aggregation import find_aggregator
-    from comigs.costs.fit import fit_devices
-
-    method = find_method(config.method)
-    return fit_devices(config, find_aggregator(method.aggregator).mixed_ranks)
-
-
 def _named(config: RunConfig, folder: Path) -> RunConfig:
     """Give the run a name of its own on the server and the devices."""
     name = config.flower.run or f"{re.sub(r'[^A-Za-z0-9-]', '-', folder.name)}-{token_hex(4)}"
     return replace(config, flower=replace(config.flower, run=name.lstrip("-")))
 
 
-def _check(config: RunConfig) -> None:
+def _check(run: "Run") -> None:
     from comigs.track.tracker import find_trackers
     from comigs_server.checks.run import check, check_without_data
 
-    find_trackers(config)
-    (check_without_data if config.engine.name == "flower" else check)(config)
+    find_trackers(run.config)
+    (check_without_data if run.config.engine.name == "flower" else check)(run)
 
 
-def _launch(
-    config: RunConfig, folder: Path, watch: Watch, trackers: "Sequence[Tracker]"
-) -> RunResult:
+def _launch(run: "Run", folder: Path, watch: Watch, trackers: "Sequence[Tracker]") -> RunResult:
     from comigs.report.page import write_report
     from comigs.store.eventjson import to_object
     from comigs.store.events import Event, FolderMade
@@ -225,23 +214,23 @@ def _launch(
     from comigs.track.tracker import Trackers, find_trackers
 
     logging.getLogger("flwr").setLevel(logging.WARNING)
-    following = Trackers([*trackers, *find_trackers(config)])
+    following = Trackers([*trackers, *find_trackers(run.config)])
 
     def tell(event: Event) -> str | None:
         watch(to_object(event))
         return following.event(event)
 
     finished = False
-    following.start(config, folder)
+    following.start(run.config, folder)
     try:
         tell(FolderMade(str(folder)))
         write_whole(folder / "environment.json", json.dumps(_environment(), indent=2) + "\n")
-        if config.engine.name == "flower":
+        if run.config.engine.name == "flower":
             from comigs.app.submission import run_on_superlink
 
-            run_on_superlink(config, folder, tell)
+            run_on_superlink(run, folder, tell)
         else:
-            _run_here(config, folder, tell)
+            _run_here(run, folder, tell)
         finished = True
     finally:
         following.end(finished)
@@ -249,25 +238,24 @@ def _launch(
     return RunResult(folder, final_rows(folder))
 
 
-def _run_here(config: RunConfig, folder: Path, watch: "Watcher") -> None:
-    from comigs.federation.clients import training_clients
-    from comigs.federation.devices import device_classes
+def _run_here(run: "Run", folder: Path, watch: "Watcher") -> None:
     from comigs_server.grids import make_grid
     from comigs_server.journal import Journal
     from comigs_server.loop import run_rounds
 
+    config = run.config
     with make_grid(
         config.engine.name,
-        num_clients=len(training_clients(config)),
+        num_clients=len(run.names),
         state_dir=str(folder.resolve()),
         threads=config.threads or 1,
         workers=config.engine.workers or 1,
         timeout=config.server.round_timeout,
         fuse=config.engine.fuse,
         ray=config.ray,
-        classes=device_classes(config),
+        classes=run.devices,
     ) as grid:
-        run_rounds(grid, config, folder, Journal(folder, watch))
+        run_rounds(grid, run, folder, Journal(folder, watch))
 
 
 def _environment() -> dict[str, Any]:

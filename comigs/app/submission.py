@@ -10,11 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from comigs.config.load import to_dict
-from comigs.config.settings import RunConfig
 from comigs.deploy.flowerapp import BUNDLE
 from comigs.deploy.flowercli import QUIET, ask_flwr, program
 from comigs.errors import ComigsError, Stopped
+from comigs.federation.run import Run
 from comigs.store.eventjson import from_line
 from comigs.store.events import Away, Broke, Event, Kept, Opened, Started, Submitted
 from comigs_server.app import EVENT
@@ -25,26 +24,26 @@ LOOK_SECONDS = 3.0  # between looks at a SuperLink that is away, or a run that h
 AWAY_SECONDS = 600.0  # a SuperLink may be away for so long
 
 
-def run_on_superlink(config: RunConfig, folder: Path, watch: Watcher) -> None:
-    """Submit `config`, and write its events to `folder` until it ends; Ctrl-C stops the run.
+def run_on_superlink(run: Run, folder: Path, watch: Watcher) -> None:
+    """Submit the run, and write its events to `folder` until it ends; Ctrl-C stops the run.
 
     Raises:
         Stopped: a watcher asked for it.
         ComigsError: the SuperLink does not take the run, is away for long, or the run failed.
     """
-    link = connection(config.flower.superlink)
-    run = submit(config, link)
+    link = connection(run.config.flower.superlink)
+    number = submit(run, link)
     journal = Journal(folder, watch)
-    journal.tell(Submitted(run))
+    journal.tell(Submitted(number))
     try:
-        _follow(run, link, journal)
+        _follow(number, link, journal)
     except (KeyboardInterrupt, Stopped):
         with contextlib.suppress(ComigsError):
-            _flwr("stop", run, link)
+            _flwr("stop", number, link)
         raise
 
 
-def submit(config: RunConfig, link: str) -> str:
+def submit(run: Run, link: str) -> str:
     """Hand the run to the SuperLink; return Flower's id of it.
 
     Args:
@@ -57,7 +56,7 @@ def submit(config: RunConfig, link: str) -> str:
         bundle, settings = Path(folder) / "app", Path(folder) / "run.toml"
         bundle.mkdir()
         (bundle / "pyproject.toml").write_text(BUNDLE, encoding="utf-8")
-        text = json.dumps(json.dumps(to_dict(config)))  # a JSON string is a TOML string
+        text = json.dumps(run.text)  # a JSON string is a TOML string
         settings.write_text(f"config = {text}\n", encoding="utf-8")
         answer = _flwr("run", str(bundle), link, "--run-config", str(settings))
     return str(answer["run-id"])

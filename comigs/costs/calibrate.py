@@ -9,12 +9,11 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from comigs.config.settings import RunConfig
 from comigs.costs.shapes import skeleton
 from comigs.costs.work import token_flops
 from comigs.evaluation.perplexity import perplexity
 from comigs.federation.clients import model_of
-from comigs.methods import find_method
+from comigs.federation.run import Client
 from comigs.seeds import generator
 from comigs.threads import threads
 from comigs.training.bilevel import train_locally
@@ -34,31 +33,28 @@ class Speed:
 Kind = tuple[str, int]  # dtype of the base, sequences per forward pass
 
 
-def kind_of(config: RunConfig, client: int) -> Kind:
+def kind_of(client: Client) -> Kind:
     """What decides how fast a client's FLOPs are done on one machine."""
-    own = config.for_client(client)
-    return str(own.model.dtype), own.micro_batch
+    return client.dtype, client.config.micro_batch
 
 
-def calibrate(config: RunConfig, client: int) -> Speed:
+def calibrate(client: Client) -> Speed:
     """Measure steps of `client` on random tokens with the run's threads, uncompiled."""
-    own, flops = config.for_client(client), token_flops(config, client)
+    flops, own = token_flops(client), client.config
     own = replace(own, train=replace(own.train, compile=False))
-    with threads(config.threads or torch.get_num_threads()):
-        model = model_of(config, client)
-        batch = config.batch_size * config.data.seq_len
-        vocabulary = skeleton(config.model.name).vocabulary
+    with threads(own.threads or torch.get_num_threads()):
+        model = model_of(client)
+        batch = own.batch_size * own.data.seq_len
+        vocabulary = skeleton(own.model.name).vocabulary
         stream = torch.randint(vocabulary, (batch + 1,), generator=generator("calibration"))
 
         def train(every: int) -> None:
             router = replace(own.router, every=every, steps=1)
-            train_locally(
-                model, replace(own, router=router), stream, stream, {},
-                client=client, round_number=1, steps=1, steps_done=0,
-            )  # fmt: skip
+            tried = replace(client, config=replace(own, router=router))
+            train_locally(tried, model, stream, stream, {}, round_number=1, steps=1, steps_done=0)
 
-        forward = _seconds(lambda: perplexity(model, stream, config.data.seq_len))
-        if not find_method(config.method).trains:
+        forward = _seconds(lambda: perplexity(model, stream, own.data.seq_len))
+        if not client.method.trains:
             return Speed(0.0, 0.0, flops.forward * batch / forward)
         expert = _seconds(lambda: train(every=2))
         both = _seconds(lambda: train(every=1)) if flops.router else 0.0

@@ -2,58 +2,53 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any, cast
 
-from comigs.config.experts import ExpertsConfig
 from comigs.config.profiles import Profile
 from comigs.config.settings import ClientConfig, RunConfig
 from comigs.costs.memory import peak_memory
 from comigs.data.tokens import roster, stream
 from comigs.errors import BadInput
-from comigs.federation.clients import experts_of
-from comigs.federation.devices import assign_devices, profile_of
-from comigs.methods import find_method
+from comigs.federation.devices import assign_devices
+from comigs.federation.run import Client, Run, resolve
 
 
-def place_devices(config: RunConfig) -> RunConfig:
-    """Return `config` with one device for each client, tied to its tokens if that is asked for."""
+def place_devices(run: Run) -> Run:
+    """Return `run` with one device for each client, tied to its tokens if that is asked for."""
+    config = run.config
     if config.devices.profiles is None:
-        return config
+        return run
     tied = config.devices.order != "independent"
     clients = range(len(roster(config)))
-    return assign_devices(config, [len(stream(config, i, "train")) if tied else 1 for i in clients])
+    sizes = [len(stream(config, i, "train")) if tied else 1 for i in clients]
+    return resolve(assign_devices(config, sizes))
 
 
-def fit_devices(config: RunConfig, mixed_ranks: bool) -> RunConfig:
-    """Return `config` with one device for each client, and with what each device can hold.
+def fit_devices(run: Run) -> Run:
+    """Return `run` with one device for each client, and with what each device can hold.
 
     What fits is at most `1 - devices.margin` of a device's memory. With `devices.fit: derive` the
     configured numbers are the upper limits. Given up first is what costs least: the size of the
     micro-batch (no number changes), then float32 for the frozen base, then specialists, last the
     rank, by halves. The number of specialists is kept where the method needs it equal everywhere.
-    A resolved configuration resolves to itself.
-
-    Args:
-        mixed_ranks: whether the method can average LoRA matrices of different ranks.
+    What fits stays as it is.
 
     Raises:
         BadInput: a client that what is asked for, or the least there is, does not fit on.
     """
-    config = place_devices(config)
-    if config.devices.profiles is None:
-        return config
-    method = find_method(config.method)
-    if method.pooled or not method.trains:
-        return config
+    run = place_devices(run)
+    if run.devices is None or not run.method.trains:
+        return run
     fitted: dict[tuple[object, ...], ClientConfig] = {}
     own: list[ClientConfig] = []
-    for client in range(len(roster(config))):
-        wanted, profile = config.for_client(client), cast(Profile, profile_of(config, client))
+    for client in run.clients():
+        wanted, profile = client.config, cast(Profile, client.profile)
         kind = (profile.name, wanted.model, wanted.experts, wanted.micro_batch_size)
         if kind not in fitted:
-            fitted[kind] = _fit(wanted, client, profile, mixed_ranks)
+            fitted[kind] = _fit(client, profile)
         own.append(fitted[kind])
-    return config if config.devices.fit == "check" else _joined(config, own)
+    return run if run.config.devices.fit == "check" else resolve(_joined(run.config, own))
 
 
 def usable(config: RunConfig, profile: Profile) -> int:
@@ -61,17 +56,17 @@ def usable(config: RunConfig, profile: Profile) -> int:
     return int(profile.memory * (1 - config.devices.margin))
 
 
-def _fit(wanted: ClientConfig, client: int, profile: Profile, mixed_ranks: bool) -> ClientConfig:
-    have = usable(wanted, profile)
-    choices = [wanted] if wanted.devices.fit == "check" else _choices(wanted, mixed_ranks)
+def _fit(client: Client, profile: Profile) -> ClientConfig:
+    wanted, have = client.config, usable(client.config, profile)
+    choices = [wanted] if wanted.devices.fit == "check" else _choices(client)
     for choice in choices:
-        need = peak_memory(choice, client).total
+        need = peak_memory(replace(client, config=choice)).total
         if need <= have:
             return choice
-    name = roster(wanted)[client]
+    name = client.run.names[client.number]
     least = "at the very least " if wanted.devices.fit == "derive" else ""
     raise BadInput(
-        f"client {client} ({name}) on {profile.name} needs {least}{_mb(need)}; "
+        f"client {client.number} ({name}) on {profile.name} needs {least}{_mb(need)}; "
         f"its {_mb(profile.memory)} less devices.margin are {_mb(have)}"
     )
 
@@ -80,15 +75,16 @@ def _mb(count: int) -> str:
     return f"{count / 1e6:,.1f} MB"
 
 
-def _choices(wanted: ClientConfig, mixed_ranks: bool) -> Iterator[ClientConfig]:
+def _choices(client: Client) -> Iterator[ClientConfig]:
     """What a client could train instead, the configured first, the least last."""
+    wanted = client.config
     experts, batch = wanted.experts, wanted.batch_size
     micros = [m for m in range(wanted.micro_batch, 0, -1) if batch % m == 0]
     if wanted.router.grad == "first_order":
         micros = [batch]
     dtypes = dict.fromkeys([wanted.model.dtype, "bfloat16"])
-    for rank in _ranks(wanted, mixed_ranks):
-        for specialists in _specialists(wanted):
+    for rank in _ranks(client):
+        for specialists in _specialists(client):
             for dtype in dtypes:
                 for micro in micros:
                     yield replace(
@@ -99,29 +95,26 @@ def _choices(wanted: ClientConfig, mixed_ranks: bool) -> Iterator[ClientConfig]:
                     )
 
 
-def _specialists(wanted: ClientConfig) -> list[int]:
-    experts, most = wanted.experts, cast(int, wanted.experts.specialists)
+def _specialists(client: Client) -> list[int]:
+    experts, method = client.config.experts, client.method
+    most = cast(int, experts.specialists)
     counts = [most]
     for fewer in range(most - 1, -1, -1):
         total = experts.generalists + fewer
         if total == 1 or total >= max(2, experts.top_k):
             counts.append(fewer)
-    both = [_layout(wanted, n) for n in counts[:2]]
-    accepts = find_method(wanted.method).accepts
-    unequal = len(counts) == 1 or accepts(wanted, both) or accepts(wanted, both[1:])
+    both = [method.experts(replace(experts, specialists=n)) for n in counts[:2]]
+    refuses = partial(method.accepts, client.run.config)
+    unequal = len(counts) == 1 or refuses(both) or refuses(both[1:])
     return counts[:1] if unequal else counts
 
 
-def _ranks(wanted: ClientConfig, mixed_ranks: bool) -> list[int]:
-    ranks = [cast(int, wanted.experts.rank)]
-    if mixed_ranks or not experts_of(wanted, 0).generalists:
+def _ranks(client: Client) -> list[int]:
+    ranks = [cast(int, client.config.experts.rank)]
+    if client.run.aggregator.mixed_ranks or not client.experts.generalists:
         while ranks[-1] > 1:
             ranks.append(ranks[-1] // 2)
     return ranks
-
-
-def _layout(wanted: ClientConfig, specialists: int) -> ExpertsConfig:
-    return find_method(wanted.method).experts(replace(wanted.experts, specialists=specialists))
 
 
 def _joined(config: RunConfig, own: list[ClientConfig]) -> RunConfig:

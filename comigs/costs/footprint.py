@@ -12,15 +12,16 @@ from pathlib import Path
 from comigs.config.model import DataConfig
 from comigs.config.settings import RunConfig
 from comigs.costs.memory import Memory, peak_memory
+from comigs.federation.run import Client, resolve
 
 
-def process_memory(config: RunConfig, client: int) -> int:
+def process_memory(client: Client) -> int:
     """Predict the peak resident bytes of a process that trains `client` alone.
 
     Raises:
         BadInput: as `comigs.costs.memory.peak_memory`.
     """
-    memory = peak_memory(config, client)
+    memory = peak_memory(client)
     return library_memory() + resident(memory)
 
 
@@ -64,8 +65,9 @@ def _probe() -> int:
         config = RunConfig(
             data=DataConfig(name=folder, seq_len=8), rounds=1, local_steps=1, batch_size=1
         )
-        train_round(config, Order(0, 1, 0, {}, Path(folder, "state")))
-        return peak_resident() - peak_memory(config, 0).total
+        client = resolve(config).client(0)
+        train_round(Order(client, 1, 0, {}, Path(folder, "state")))
+        return peak_resident() - peak_memory(client).total
 
 
 if __name__ == "__main__":

@@ -11,12 +11,11 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from comigs.config.experts import ExpertsConfig
 from comigs.config.model import ModelConfig
-from comigs.config.settings import RunConfig
 from comigs.config.train import TrainConfig
 from comigs.costs.shadow import LiveBytes, depth, shadow_model
 from comigs.evaluation.perplexity import evaluation_batch, token_loss
-from comigs.federation.clients import experts_of
-from comigs.methods import find_method
+from comigs.federation.run import Client
+from comigs.methods.base import Method
 from comigs.mixture.adapters import adapter_parameters, is_router, training_experts
 from comigs.mixture.experts import balance_loss
 from comigs.mixture.forward import forward_of
@@ -48,7 +47,7 @@ class Memory:
         return self.base + self.adapters + self.gradients + self.moments + self.activations
 
 
-def peak_memory(config: RunConfig, client: int) -> Memory:
+def peak_memory(client: Client) -> Memory:
     """Predict the peak of live tensor bytes while `client` trains on the CPU.
 
     No weights are loaded: an expert step runs on tensors without storage (`comigs.costs.shadow`).
@@ -56,7 +55,7 @@ def peak_memory(config: RunConfig, client: int) -> Memory:
     Raises:
         BadInput: when the model's config cannot be found or its family is unknown.
     """
-    return _predict(_step_of(config, client))
+    return _predict(_step_of(client))
 
 
 class _Step(NamedTuple):
@@ -64,7 +63,7 @@ class _Step(NamedTuple):
 
     model: ModelConfig
     experts: ExpertsConfig
-    method: str
+    method: Method
     routers: bool  # whether routers learn
     optimizer: str
     checkpointing: bool
@@ -75,19 +74,19 @@ class _Step(NamedTuple):
     seq_len: int
 
 
-def _step_of(config: RunConfig, client: int) -> _Step:
-    mine = config.for_client(client)
+def _step_of(client: Client) -> _Step:
+    config = client.config
     return _Step(
-        model=mine.model,
-        experts=experts_of(config, client),
-        method=config.method,
+        model=config.model,
+        experts=client.experts,
+        method=client.method,
         routers=config.router.trainable,
         optimizer=config.train.optimizer,
         checkpointing=config.train.checkpointing,
         chunked=config.train.loss == "chunked",
-        accumulates=mine.micro_batch < config.batch_size,
-        sequences=mine.micro_batch,
-        evaluated=evaluation_batch(mine),
+        accumulates=config.micro_batch < config.batch_size,
+        sequences=config.micro_batch,
+        evaluated=evaluation_batch(config),
         seq_len=config.data.seq_len,
     )
 
@@ -107,13 +106,12 @@ def _trace(step: _Step, layers: int) -> tuple[int, ...]:
 
     An evaluation of no more sequences than a micro-batch needs less than a step, and counts as 0.
     """
-    method = find_method(step.method)
     mode = FakeTensorMode()
     model = shadow_model(step.model, step.experts, layers, mode)
     named = adapter_parameters(model)
-    experts = {n: p for n, p in named.items() if not is_router(n) and method.learns(n)}
+    experts = {n: p for n, p in named.items() if not is_router(n) and step.method.learns(n)}
     routers = {n: p for n, p in named.items() if is_router(n) and step.routers}
-    mine = experts | (routers if method.router == "joint" else {})
+    mine = experts | (routers if step.method.router == "joint" else {})
     held = [*model.parameters(), *model.buffers()]
     with mode:
         windows = torch.zeros(step.sequences, step.seq_len + 1, dtype=torch.long)

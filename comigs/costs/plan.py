@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import cast
 
-from comigs.config.settings import RunConfig
 from comigs.costs.calibrate import Kind, Speed, kind_of
 from comigs.costs.fit import usable
 from comigs.costs.footprint import resident
@@ -16,10 +15,9 @@ from comigs.costs.memory import Memory, peak_memory
 from comigs.costs.traffic import traffic
 from comigs.costs.trip import trip
 from comigs.costs.work import Parameters, TokenFlops, parameter_counts, token_flops
-from comigs.federation.clients import data_of, experts_of, steps_per_round, training_clients
-from comigs.federation.devices import profile_of
+from comigs.federation.clients import data_of
+from comigs.federation.run import Client, Run
 from comigs.federation.selection import answering, takers_of_the_test, wanted
-from comigs.methods import find_method
 
 
 @dataclass(frozen=True)
@@ -108,31 +106,30 @@ class Plan:
     process: int
 
 
-def make_plan(config: RunConfig, speeds: Mapping[Kind, Speed], process: int, workers: int) -> Plan:
-    """Plan a run of a config whose devices and threads are filled in.
+def make_plan(run: Run, speeds: Mapping[Kind, Speed], process: int, workers: int) -> Plan:
+    """Plan a run whose devices and threads are filled in.
 
     Args:
         speeds: of this machine, for each kind of client there is (`comigs.costs.calibrate`).
         process: bytes that a process holds beside tensors: libraries, tokens, threads.
         workers: processes that the ray engine would have.
     """
-    count, sent = len(training_clients(config)), traffic(config)
+    config, count, sent = run.config, len(run.names), traffic(run)
     rounds = Counter(
-        i for t in range(1, config.rounds + 1) for i in answering(config, t, range(count))
+        i for t in range(1, config.rounds + 1) for i in answering(run, t, range(count))
     )
-    trains, tested = find_method(config.method).trains, takers_of_the_test(config, range(count))
-    clients, seconds = [], 0.0
-    for i, name in enumerate(training_clients(config)):
-        own, experts = config.for_client(i), experts_of(config, i)
-        per_token, work = token_flops(config, i), _training(config, i, count)
+    trains, tested = run.method.trains, takers_of_the_test(run, range(count))
+    plans, seconds = [], 0.0
+    for i, client in enumerate(run.clients()):
+        per_token, work, experts = token_flops(client), _training(client, count), client.experts
         plan = ClientPlan(
-            name,
+            run.names[i],
             experts.total,
             cast(int, experts.rank),
-            cast(str, own.model.dtype),
-            own.micro_batch,
-            parameter_counts(config, i),
-            peak_memory(own, i),
+            client.dtype,
+            client.config.micro_batch,
+            parameter_counts(client),
+            peak_memory(client),
             work.flops(per_token) if trains else 0.0,
             rounds[i] if trains else 0,
             sent[i].update,
@@ -141,48 +138,49 @@ def make_plan(config: RunConfig, speeds: Mapping[Kind, Speed], process: int, wor
             sum(sent[i].down),
             sent[i].exact,
         )
-        clients.append(replace(plan, device=_on_device(config, i, plan, work)))
-        evaluated = _evaluated(config, i, plan.rounds, i in tested)
-        speed = speeds[kind_of(config, i)]
+        plans.append(replace(plan, device=_on_device(client, plan, work)))
+        evaluated = _evaluated(client, plan.rounds, i in tested)
+        speed = speeds[kind_of(client)]
         seconds += plan.rounds * work.seconds(per_token, speed)
         seconds += evaluated.seconds(per_token, speed)
-    at_once = min(workers, wanted(config, count))
+    at_once = min(workers, wanted(run, count))
     seconds /= at_once if config.engine.name == "ray" else 1
-    return Plan(clients, seconds, _host_memory(clients, process, workers), process)
+    return Plan(plans, seconds, _host_memory(plans, process, workers), process)
 
 
-def _training(config: RunConfig, client: int, count: int) -> Work:
+def _training(client: Client, count: int) -> Work:
     """The work of a round on average, with the evaluations that belong to the method."""
-    steps, batch = steps_per_round(config), config.batch_size * config.data.seq_len
+    config, steps = client.config, client.run.steps_per_round
+    batch = config.batch_size * config.data.seq_len
     router_steps = steps / config.router.every * config.router.steps
-    peers = count if find_method(config.method).peers else 0
-    valid = len(data_of(config, client).valid) if peers else 0
+    peers = count if client.method.peers else 0
+    valid = len(data_of(client).valid) if peers else 0
     return Work(steps * batch, router_steps * batch, peers * valid)
 
 
-def _evaluated(config: RunConfig, client: int, rounds: int, tested: bool) -> Work:
+def _evaluated(client: Client, rounds: int, tested: bool) -> Work:
     """The evaluations that only show how training goes, over the whole run."""
-    every = config.log.eval_every
+    every = client.config.log.eval_every
     if not (every and rounds) and not tested:
         return Work(0, 0, 0)
-    data = data_of(config, client)
-    tests = 3 if find_method(config.method).trains else 1  # the base, before and after averaging
+    data = data_of(client)
+    tests = 3 if client.method.trains else 1  # the base, before and after averaging
     test = sum(len(tokens) for tokens in data.tests.values())
-    measured = 1 + len(config.log.metrics or ())  # each metric is a pass of its own
+    measured = 1 + len(client.config.log.metrics or ())  # each metric is a pass of its own
     on_the_way = measured * rounds / every if every else 0
     at_the_end = tests * test + len(data.valid) if tested else 0
     return Work(0, 0, on_the_way * len(data.valid) + at_the_end)
 
 
-def _on_device(config: RunConfig, client: int, plan: ClientPlan, work: Work) -> OnDevice | None:
-    profile = profile_of(config, client)
+def _on_device(client: Client, plan: ClientPlan, work: Work) -> OnDevice | None:
+    profile = client.profile
     if profile is None:
         return None
-    have = usable(config, profile)
+    have = usable(client.config, profile)
     fits = plan.memory.total <= have
-    if not find_method(config.method).trains:
+    if not client.method.trains:
         return OnDevice(profile.name, have, fits, 0.0, 0.0, 0.0)
-    one = trip(config, client, plan.down, plan.up, work.expert, work.router, work.forward)
+    one = trip(client, plan.down, plan.up, work.expert, work.router, work.forward)
     transfer = one.down + one.up
     return OnDevice(profile.name, have, fits, one.compute, transfer, one.joules)
 

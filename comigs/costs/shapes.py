@@ -12,9 +12,8 @@ from transformers import AutoModelForCausalLM
 from comigs.backbone.base import load_settings
 from comigs.backbone.families import decoder_layers, family_of
 from comigs.config.experts import ExpertsConfig
-from comigs.config.settings import RunConfig
 from comigs.errors import BadInput, one_line
-from comigs.federation.clients import experts_of
+from comigs.federation.run import Client
 from comigs.mixture.experts import expert_names
 from comigs.mixture.routers import router_shapes
 
@@ -98,9 +97,10 @@ def skeleton(model_name: str) -> Skeleton:
     )
 
 
-def adapter_shapes(config: RunConfig, client: int) -> dict[str, tuple[int, ...]]:
+def adapter_shapes(client: Client) -> dict[str, tuple[int, ...]]:
     """Shape of every tensor of `comigs.mixture.adapters.adapter_parameters`, by name."""
-    return _shapes(config.model.name, config.model.attention_lora, experts_of(config, client))
+    model = client.config.model
+    return _shapes(model.name, model.attention_lora, client.experts)
 
 
 @lru_cache(maxsize=64)

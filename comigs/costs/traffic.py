@@ -7,16 +7,13 @@ seed draws, and no failures.
 
 from dataclasses import dataclass, field
 
-from comigs.aggregation import find_aggregator
 from comigs.aggregation.sizes import Group
 from comigs.config.experts import ExpertsConfig
-from comigs.config.settings import RunConfig
 from comigs.config.strategies import find_strategy
 from comigs.costs.shapes import adapter_shapes
-from comigs.federation.clients import experts_of, training_clients
+from comigs.federation.run import Run
 from comigs.federation.selection import answering, takers_of_the_test
 from comigs.messages.codecs import wire_bytes
-from comigs.methods import find_method
 
 
 @dataclass
@@ -36,23 +33,22 @@ class Traffic:
     exact: bool = True
 
 
-def traffic(config: RunConfig) -> list[Traffic]:
+def traffic(run: Run) -> list[Traffic]:
     """What each client sends and gets."""
-    method = find_method(config.method)
-    clients = range(len(training_clients(config)))
+    method, config, clients = run.method, run.config, range(len(run.names))
     if not method.trains:
         return [Traffic(down=[0]) for _ in clients]
-    kind_of = [experts_of(config, i) for i in clients]  # equal experts share equal shapes
+    kind_of = [client.experts for client in run.clients()]  # equal experts share equal shapes
     examples = dict(zip(reversed(kind_of), reversed(clients), strict=True))
     shared = {
-        kind: {n: s for n, s in adapter_shapes(config, i).items() if method.shares(n)}
+        kind: {n: s for n, s in adapter_shapes(run.client(i)).items() if method.shares(n)}
         for kind, i in examples.items()
     }
     ups = {kind: wire_bytes(config.payload, shapes) for kind, shapes in shared.items()}
     in_time = config.server.deadline is None and not config.server.over_selection
     exact = method.prune is None and in_time
     lines = [Traffic(ups[kind], exact=exact) for kind in kind_of]
-    kept = find_aggregator(method.aggregator).sizes()
+    kept = run.aggregator.sizes()
     if find_strategy(config.server.strategy).from_start:
         kept.add([Group(shared[kind_of[0]], [])])
 
@@ -61,7 +57,7 @@ def traffic(config: RunConfig) -> list[Traffic]:
 
     before: set[int] = set()
     for number in range(1, config.rounds + 1):
-        chosen = set(answering(config, number, clients))
+        chosen = set(answering(run, number, clients))
         down = downloads()
         for i in clients:
             lines[i].up.append(ups[kind_of[i]] if i in chosen else 0)
@@ -72,7 +68,7 @@ def traffic(config: RunConfig) -> list[Traffic]:
                 groups.setdefault(kind_of[i], []).append(i)
             kept.add([Group(shared[kind], members) for kind, members in groups.items()])
         before = chosen
-    down, tested = downloads(), set(takers_of_the_test(config, clients))
+    down, tested = downloads(), set(takers_of_the_test(run, clients))
     for i in clients:
         lines[i].down.append(down[kind_of[i], i in before] if i in tested else 0)
     return lines

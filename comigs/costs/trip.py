@@ -2,10 +2,8 @@
 
 from dataclasses import dataclass
 
-from comigs.config.model import own
-from comigs.config.settings import RunConfig
 from comigs.costs.work import token_flops
-from comigs.federation.devices import profile_of
+from comigs.federation.run import Client
 
 
 @dataclass(frozen=True)
@@ -23,8 +21,7 @@ class Trip:
 
 
 def trip(
-    config: RunConfig,
-    client: int,
+    client: Client,
     bytes_down: float,
     bytes_up: float,
     tokens: float,
@@ -34,16 +31,16 @@ def trip(
     """One client's part in a round.
 
     Args:
-        config: with `devices.profiles`.
+        client: with a device.
         bytes_down, bytes_up: what the device fetches and sends.
         tokens, router_tokens: that its experts and its routers train on.
         evaluated: tokens of evaluations that belong to the method.
     """
-    device = profile_of(config, client)
+    device = client.profile
     assert device is not None
-    cost = token_flops(config, client)
+    cost = token_flops(client)
     flops = tokens * cost.expert + router_tokens * cost.router + evaluated * cost.forward
-    compute = flops / device.flops[own(config.model.dtype, client)]
+    compute = flops / device.flops[client.dtype]
     return Trip(
         device.latency + bytes_down / device.down,
         compute,

@@ -7,12 +7,10 @@ from statistics import mean
 from typing import cast
 
 from comigs.config.experts import ExpertsConfig, RouterConfig
-from comigs.config.settings import RunConfig
 from comigs.costs.flops import Pass
 from comigs.costs.shapes import adapter_shapes, skeleton
-from comigs.federation.clients import experts_of
-from comigs.methods import find_method
-from comigs.methods.base import everything
+from comigs.federation.run import Client
+from comigs.methods.base import Method, everything
 from comigs.mixture.adapters import is_router
 from comigs.mixture.experts import expert_names
 from comigs.mixture.routers import router_shapes
@@ -43,17 +41,17 @@ class Parameters:
     router: int
 
 
-def token_flops(config: RunConfig, client: int) -> TokenFlops:
+def token_flops(client: Client) -> TokenFlops:
     """FLOPs per token of the steps that `client` makes.
 
     Without what FLoRA and FedEx-LoRA add to the base weights from the second round on.
     """
-    own = config.for_client(client)
+    own = client.config
     return _token_flops(
         own.model.name,
         own.model.attention_lora,
-        experts_of(own, client),
-        own.method,
+        client.experts,
+        client.method,
         own.router,
         own.data.seq_len,
         own.micro_batch < own.batch_size,
@@ -66,13 +64,13 @@ def _token_flops(
     model: str,
     attention_lora: bool,
     experts: ExpertsConfig,
-    method_name: str,
+    method: Method,
     router: RouterConfig,
     seq_len: int,
     in_parts: bool,
     checkpoints: bool,
 ) -> TokenFlops:
-    method, base = find_method(method_name), skeleton(model)
+    base = skeleton(model)
     if not method.trains:
         return TokenFlops(0.0, 0.0, Pass(base, (), None, 0, 0, None, seq_len).forward())
     names, rank = expert_names(experts), cast(int, experts.rank)
@@ -118,11 +116,11 @@ def _token_flops(
     return TokenFlops(expert, router_step if learns_alone else 0.0, forward)
 
 
-def parameter_counts(config: RunConfig, client: int) -> Parameters:
+def parameter_counts(client: Client) -> Parameters:
     """Exact numbers of parameters of one client's model in the method's layout."""
-    sizes = {name: prod(shape) for name, shape in adapter_shapes(config, client).items()}
-    base = skeleton(config.model.name).parameters
-    if not find_method(config.method).trains:
+    sizes = {name: prod(shape) for name, shape in adapter_shapes(client).items()}
+    base = skeleton(client.config.model.name).parameters
+    if not client.method.trains:
         return Parameters(base, 0, 0, 0)
     return Parameters(
         base,

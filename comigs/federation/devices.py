@@ -4,10 +4,9 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from comigs.config.profiles import Profile, profiles_of
+from comigs.config.profiles import profiles_of
 from comigs.config.settings import RunConfig
 from comigs.errors import BadInput
-from comigs.methods import find_method
 
 
 def assign_devices(config: RunConfig, quantities: Sequence[int]) -> RunConfig:
@@ -45,24 +44,6 @@ def assign_devices(config: RunConfig, quantities: Sequence[int]) -> RunConfig:
         clients.sort(key=lambda client: sign * quantities[client])
         names = [name for _, name in sorted(zip(clients, names, strict=True))]
     return replace(config, devices=replace(devices, profiles=names))
-
-
-def profile_of(config: RunConfig, client: int) -> Profile | None:
-    """The profile of one client (of a config that `assign_devices` returned).
-
-    None where no devices are configured, and for a method that trains everything in one place.
-    """
-    names = config.devices.profiles
-    if names is None or find_method(config.method).pooled:
-        return None
-    if not isinstance(names, list):
-        raise BadInput("devices.profiles is not yet one name per client: call assign_devices")
-    return profiles_of(config.devices.define)[names[client]]
-
-
-def device_classes(config: RunConfig) -> list[str] | None:
-    """The profile's name of each client; None where there are no devices."""
-    return None if profile_of(config, 0) is None else list(config.devices.profiles or ())
 
 
 def _counts(shares: Mapping[str, int], total: int) -> dict[str, int]:

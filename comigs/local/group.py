@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Sequence
 
-from comigs.config.settings import RunConfig
 from comigs.local.round import (
     Begun,
     Order,
@@ -17,7 +16,7 @@ from comigs.mixture.adapters import adapter_parameters
 from comigs.mixture.deltas import delta_tensors
 
 
-def train_together(config: RunConfig, orders: Sequence[Order]) -> list[Trained | Exception]:
+def train_together(orders: Sequence[Order]) -> list[Trained | Exception]:
     """Train these clients for one round and save their states.
 
     Shapes are compared once the clients are ready: pruned ranks and corrections of the base can
@@ -34,35 +33,35 @@ def train_together(config: RunConfig, orders: Sequence[Order]) -> list[Trained |
     shapes: dict[object, dict[int, Begun]] = {}
     for slot, order in enumerate(orders):
         try:
-            begun = begin_round(config.for_client(order.client), order, slot)
+            begun = begin_round(order, slot)
             shapes.setdefault(_shape(begun), {})[slot] = begun
         except Exception as error:
             results[slot] = error
     for group in shapes.values():
-        results |= _train(config, group)
+        results |= _train(group)
     return [results[slot] for slot in range(len(orders))]
 
 
 def _shape(begun: Begun) -> object:
     """What clients in one pass have in common."""
-    model = begun.trainee.model
+    model, config = begun.trainee.model, begun.order.client.config
     tensors = adapter_parameters(model) | delta_tensors(model)
     shapes = tuple((name, tensor.shape) for name, tensor in tensors.items())
-    return shapes, begun.config.model.dtype, begun.config.micro_batch
+    return shapes, config.model.dtype, config.micro_batch
 
 
-def _train(config: RunConfig, group: dict[int, Begun]) -> dict[int, Trained | Exception]:
+def _train(group: dict[int, Begun]) -> dict[int, Trained | Exception]:
     """Train clients of one shape, by slot."""
     try:
         trained = train_begun(list(group.values()))
     except Exception as error:
         if len(group) == 1:
             return dict.fromkeys(group, error)
-        clients = ", ".join(str(begun.order.client) for begun in group.values())
+        clients = ", ".join(str(begun.order.client.number) for begun in group.values())
         logging.getLogger("comigs").warning(
             "clients %s could not train in one pass and train one by one: %s", clients, error
         )
-        return {slot: _alone(config, begun.order) for slot, begun in group.items()}
+        return {slot: _alone(begun.order) for slot, begun in group.items()}
     results: dict[int, Trained | Exception] = {}
     for (slot, begun), outcome in zip(group.items(), trained, strict=True):
         try:
@@ -72,8 +71,8 @@ def _train(config: RunConfig, group: dict[int, Begun]) -> dict[int, Trained | Ex
     return results
 
 
-def _alone(config: RunConfig, order: Order) -> Trained | Exception:
+def _alone(order: Order) -> Trained | Exception:
     try:
-        return train_round(config, order)
+        return train_round(order)
     except Exception as error:
         return error

@@ -5,19 +5,19 @@ from pathlib import Path
 
 from torch import Tensor
 
-from comigs.config.settings import RunConfig
+from comigs.config.privacy import PayloadConfig
+from comigs.federation.run import Client
 from comigs.local.faults import poison
 from comigs.local.reference import reference
 from comigs.messages.codecs import unsent
 from comigs.messages.update import clipped, minus, plus
-from comigs.methods import find_method
 from comigs.store.state import read_state
 
 Tensors = Mapping[str, Tensor]
 
 
 def outgoing(
-    config: RunConfig, client: int, number: int, tensors: Tensors, sent: Tensors, left: Tensors
+    client: Client, number: int, tensors: Tensors, sent: Tensors, left: Tensors
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Clip, poison or turn into updates what the configuration says; else leave all as it is.
 
@@ -31,21 +31,21 @@ def outgoing(
         `tensors`, in which the shared ones are what to encode (with a codec or secagg updates),
         and what is left for the next round.
     """
-    poisoned = client in (config.faults.poisoned or [])
+    config, method = client.config, client.method
+    poisoned = client.number in (config.faults.poisoned or [])
     clips = config.privacy.mechanism != "none" and config.privacy.where == "client"
     coded = config.payload.codec != "none"
     as_update = coded or config.privacy.secure != "none"
     if not (poisoned or clips or as_update):
         return dict(tensors), {}
-    method = find_method(config.method)
     shared = {name: tensor for name, tensor in tensors.items() if method.shares(name)}
     shapes = {name: tuple(tensor.shape) for name, tensor in shared.items()}
-    start = reference(config, client, number, sent, shapes)
+    start = reference(client.run, client.number, number, sent, shapes)
     update = minus(shared, start)
     if clips:
         update = clipped(update, config.privacy.clip)
     if poisoned:
-        update = poison(config.faults, update, config.seed, client, number)
+        update = poison(config.faults, update, config.seed, client.number, number)
     if not as_update:
         return {**tensors, **plus(update, start)}, {}
     if not (coded and method.feedback):
@@ -55,8 +55,8 @@ def outgoing(
     return {**tensors, **update}, unsent(config.payload, update)
 
 
-def left_of(config: RunConfig, root: Path, state_round: int) -> dict[str, Tensor]:
+def left_of(payload: PayloadConfig, root: Path, state_round: int) -> dict[str, Tensor]:
     """What the client's earlier rounds did not send of their updates."""
-    if config.payload.codec == "none" or state_round == 0:
+    if payload.codec == "none" or state_round == 0:
         return {}
     return read_state(root, state_round)[0].get("unsent", {})

@@ -6,26 +6,23 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 
-from comigs.aggregation import find_aggregator
 from comigs.errors import Refusal
-from comigs.methods import find_method
+from comigs.federation.run import Run
 from comigs.methods.arrival import Arrival
-from comigs.methods.base import Method
 from comigs.mixture.adapters import adapter_parameters, load_adapter_tensors, start_empty_components
 
 
-def receive(arrival: Arrival) -> dict[str, float]:
+def receive(run: Run, arrival: Arrival) -> dict[str, float]:
     """Put what arrived into the model as the method does it, and return metrics.
 
     Raises:
         Refusal: as `check_arrived`.
     """
-    method = find_method(arrival.config.method)
     if not arrival.shared:
         return {}
-    check_arrived(method, arrival.model, arrival.shared)
-    if method.receive:
-        metrics = method.receive(arrival)
+    check_arrived(run, arrival.model, arrival.shared)
+    if run.method.receive:
+        metrics = run.method.receive(arrival)
     else:
         load_adapter_tensors(arrival.model, arrival.shared)
         metrics = {}
@@ -33,22 +30,21 @@ def receive(arrival: Arrival) -> dict[str, float]:
     return metrics
 
 
-def finish(arrival: Arrival) -> dict[str, float]:
+def finish(run: Run, arrival: Arrival) -> dict[str, float]:
     """What the client does once more at the very end, after `receive`."""
-    method = find_method(arrival.config.method)
-    return method.finish(arrival) if method.finish else {}
+    return run.method.finish(arrival) if run.method.finish else {}
 
 
-def check_arrived(method: Method, model: PeftModel, shared: Mapping[str, Tensor]) -> None:
+def check_arrived(run: Run, model: PeftModel, shared: Mapping[str, Tensor]) -> None:
     """Refuse what is not of this client's shared tensors: nothing else can be overwritten.
 
     Raises:
         Refusal: for a tensor that the method does not share, of another kind or shape, or with
             NaN or infinity.
     """
-    parameters, arriving = adapter_parameters(model), find_aggregator(method.aggregator).arriving
+    method, parameters = run.method, adapter_parameters(model)
     for name, tensor in shared.items():
-        own, corrects = arriving(name)
+        own, corrects = run.aggregator.arriving(name)
         if not method.shares(own):
             raise _refuse(name, "is not shared by this method")
         if own not in parameters:

@@ -4,8 +4,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from comigs.config.settings import RunConfig
-from comigs.methods import find_method
+from comigs.federation.run import Run
 from comigs.mixture.adapters import start_tensor
 from comigs.mixture.ranks import cut
 
@@ -13,7 +12,7 @@ Tensors = Mapping[str, Tensor]
 
 
 def reference(
-    config: RunConfig, client: int, number: int, sent: Tensors,
+    run: Run, client: int, number: int, sent: Tensors,
     shapes: Mapping[str, tuple[int, ...]],
 ) -> dict[str, Tensor]:  # fmt: skip
     """The tensors that an update is measured from.
@@ -27,14 +26,14 @@ def reference(
         sent: by the server for this round.
         shapes: of the client's shared tensors.
     """
-    begun = number if find_method(config.method).restarts and sent else 0
+    begun = number if run.method.restarts and sent else 0
     ranks = {shape[0] for name, shape in shapes.items() if ".lora_A." in name}
     if len(ranks) == 1:
-        sent = cut(sent, ranks.pop(), config.experts)
+        sent = cut(sent, ranks.pop(), run.config.experts)
     out = {}
     for name, shape in shapes.items():
         known = sent.get(f"{client}/{name}", sent.get(name))
         if known is None or tuple(known.shape) != shape:
-            known = start_tensor(name, shape, config.seed, number=begun)
+            known = start_tensor(name, shape, run.config.seed, number=begun)
         out[name] = known
     return out

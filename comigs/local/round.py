@@ -11,14 +11,13 @@ from peft import PeftModel
 from torch import Tensor
 
 from comigs.backbone.base import load_base
-from comigs.config.settings import ClientConfig, RunConfig
 from comigs.evaluation.metrics import measured
 from comigs.evaluation.perplexity import evaluate
-from comigs.federation.clients import data_of, model_of, steps_per_round
+from comigs.federation.clients import data_of, model_of
+from comigs.federation.run import Client, Run
 from comigs.local.outgoing import left_of, outgoing
 from comigs.local.receive import finish, receive
 from comigs.messages.fields import METRIC
-from comigs.methods import find_method
 from comigs.methods.arrival import Arrival
 from comigs.mixture.adapters import (
     adapter_parameters,
@@ -35,27 +34,26 @@ from comigs.training.trainee import LocalStats, Trainee, penalty_of
 
 
 def restore(
-    config: RunConfig, client: int, root: Path, state_round: int, slot: int = 0
+    client: Client, root: Path, state_round: int, slot: int = 0
 ) -> tuple[PeftModel, dict[str, Tensor], dict[str, Any]]:
     """Return the client's model, moments and counters as of `state_round` (0: the start)."""
     if state_round == 0:
-        model = model_of(config, client, slot=slot)
+        model = model_of(client, slot=slot)
         clear_deltas(model)
-        init_adapters(model, config.seed, client, find_method(config.method).shares)
+        init_adapters(model, client.config.seed, client.number, client.method.shares)
         return model, {}, {"steps_done": 0}
     tensors, meta = read_state(root, state_round)
-    model = model_of(config, client, meta.get("rank"), slot)
+    model = model_of(client, meta.get("rank"), slot)
     clear_deltas(model)
     load_adapter_tensors(model, tensors["tensors"])
     return model, tensors["optimizer"], meta
 
 
-def start_of(config: RunConfig) -> dict[str, Tensor]:
+def start_of(run: Run) -> dict[str, Tensor]:
     """The shared tensors before round 1, which all clients have in common."""
-    model = model_of(config, 0)
-    shares = find_method(config.method).shares
+    model, shares = model_of(run.client(0)), run.method.shares
     clear_deltas(model)
-    init_adapters(model, config.seed, 0, shares)
+    init_adapters(model, run.config.seed, 0, shares)
     return {name: tensor for name, tensor in adapter_tensors(model).items() if shares(name)}
 
 
@@ -64,7 +62,7 @@ class Order:
     """What the server asks of one client in one round.
 
     Attributes:
-        client: its number.
+        client: who.
         round: the round to train, from 1.
         state_round: the round whose saved state to start from; 0 for a client's first.
         shared: what the server sent; empty in round 1.
@@ -72,7 +70,7 @@ class Order:
         proximal_mu: weight of FedProx's pull towards the tensors that the round started from.
     """
 
-    client: int
+    client: Client
     round: int
     state_round: int
     shared: Mapping[str, Tensor]
@@ -84,7 +82,6 @@ class Order:
 class Begun:
     """A client that is ready to train: its state is loaded, what arrived is in its model."""
 
-    config: ClientConfig
     order: Order
     trainee: Trainee
     meta: dict[str, Any]
@@ -95,31 +92,32 @@ class Begun:
 Trained = tuple[dict[str, Tensor], dict[str, float]]  # adapter tensors (`outgoing`), and metrics
 
 
-def train_round(config: RunConfig, order: Order) -> Trained:
+def train_round(order: Order) -> Trained:
     """Train one client for one round and save its state.
 
     Raises:
         ComigsError: on a non-finite loss, a damaged state or a full disk; the state of earlier
             rounds stays.
     """
-    begun = begin_round(config.for_client(order.client), order)
+    begun = begin_round(order)
     [trained] = train_begun([begun])
     return end_round(begun, *trained)
 
 
-def begin_round(config: ClientConfig, order: Order, slot: int = 0) -> Begun:
+def begin_round(order: Order, slot: int = 0) -> Begun:
     """Load the client's state, take in what the server sent, and evaluate on validation text.
 
     Args:
         slot: number of the client among those that train at the same time (`expert_model`).
     """
     begin = time.perf_counter()
-    client, shared = order.client, order.shared
-    data = data_of(config, client)
-    model, moments, meta = restore(config, client, order.root, order.state_round, slot)
+    client, config, shared = order.client, order.client.config, order.shared
+    data = data_of(client)
+    model, moments, meta = restore(client, order.root, order.state_round, slot)
     mark = time.perf_counter()
-    metrics = receive(Arrival(model, shared, moments, data, config, client, order.round))
-    penalty = penalty_of(config, model, order.proximal_mu)
+    arrival = Arrival(model, shared, moments, data, config, client.number, order.round)
+    metrics = receive(client.run, arrival)
+    penalty = penalty_of(client.method, model, order.proximal_mu)
     if config.log.eval_every and (order.round - 1) % config.log.eval_every == 0:
         metrics["valid_ppl"] = evaluate(model, data.valid, config)
         more = measured(config.log.metrics or (), model, data.valid, config)
@@ -127,8 +125,8 @@ def begin_round(config: ClientConfig, order: Order, slot: int = 0) -> Begun:
     end = time.perf_counter()
     metrics["eval_seconds"] = end - mark
     steps_done = meta["steps_done"]
-    trainee = Trainee(model, data.train, data.valid, moments, client, steps_done, penalty)
-    return Begun(config, order, trainee, meta, metrics, end - begin)
+    trainee = Trainee(client, model, data.train, data.valid, moments, steps_done, penalty)
+    return Begun(order, trainee, meta, metrics, end - begin)
 
 
 def train_begun(
@@ -140,14 +138,14 @@ def train_begun(
         Per client its optimiser moments, statistics, and share of the seconds.
     """
     begin = time.perf_counter()
-    config, first = group[0].config, group[0].order
+    first = group[0].order
+    run, number = first.client.run, first.client.number
     with torch.random.fork_rng():
-        torch.manual_seed(derive(config.seed, first.client, first.round, "dropout"))
+        torch.manual_seed(derive(run.config.seed, number, first.round, "dropout"))
         results = train_group(
             [each.trainee for each in group],
-            config,
             round_number=first.round,
-            steps=steps_per_round(config),
+            steps=run.steps_per_round,
         )
     seconds = (time.perf_counter() - begin) / len(group)
     return [(moments, stats, seconds) for moments, stats in results]
@@ -162,20 +160,19 @@ def end_round(
         seconds: that its training took.
     """
     begin = time.perf_counter()
-    config, steps = begun.config, steps_per_round(begun.config)
-    method = find_method(config.method)
+    order, client, config = begun.order, begun.order.client, begun.order.client.config
+    steps = client.run.steps_per_round
     tensors = adapter_tensors(begun.trainee.model)
     meta = begun.meta | {"steps_done": begun.meta["steps_done"] + steps}
-    if method.prune:
-        received = begun.order.shared
+    if client.method.prune:
+        received = order.shared
         if received:  # in the configured rank and its scale
             received = cut(received, rank_of(tensors), config.experts)
-        meta["rank"] = method.prune(received, tensors)
+        meta["rank"] = client.method.prune(received, tensors)
         tensors = cut(tensors, meta["rank"], config.experts)
         moments = cut(moments, meta["rank"])
-    order = begun.order
-    left = left_of(config, order.root, order.state_round)
-    sent, left = outgoing(config, order.client, order.round, tensors, order.shared, left)
+    left = left_of(config.payload, order.root, order.state_round)
+    sent, left = outgoing(client, order.round, tensors, order.shared, left)
     state = {"tensors": tensors, "optimizer": moments} | ({"unsent": left} if left else {})
     write_state(order.root, order.round, state, meta)
     metrics = begun.metrics | {
@@ -193,16 +190,15 @@ def end_round(
 
 
 def final_evaluation(
-    config: RunConfig, client: int, state_round: int, shared: Mapping[str, Tensor], root: Path
+    client: Client, state_round: int, shared: Mapping[str, Tensor], root: Path
 ) -> list[dict[str, Any]]:
     """Test perplexities of a client: of the bare base, before and after the last averaging.
 
     The only place that reads a test split. One row per test stream (several when pooled). The final
     model is saved in `root`/final.
     """
-    method = find_method(config.method)
-    data, own = data_of(config, client), config.for_client(client)
-    base = load_base(own.model.name, cast(str, own.model.dtype), cast(str, own.model.compute))
+    run, own, method, data = client.run, client.config, client.method, data_of(client)
+    base = load_base(own.model.name, client.dtype, client.compute)
     rows: list[dict[str, Any]] = [
         {"name": name, "test_tokens": len(test), "pretrained": evaluate(base, test, own)}
         for name, test in data.tests.items()
@@ -215,12 +211,12 @@ def final_evaluation(
             | {"trainable": 0}
             for row in rows
         ]
-    model, moments, meta = restore(config, client, root, state_round)
+    model, moments, meta = restore(client, root, state_round)
     trainable = sum(p.numel() for n, p in adapter_parameters(model).items() if method.learns(n))
     for row in rows:
         row["before"] = evaluate(model, data.tests[row["name"]], own)
-    arrival = Arrival(model, shared, moments, data, own, client, config.rounds + 1)
-    extra = receive(arrival) | finish(arrival)
+    arrival = Arrival(model, shared, moments, data, own, client.number, own.rounds + 1)
+    extra = receive(run, arrival) | finish(run, arrival)
     write_state(root / "final", state_round, {"tensors": adapter_tensors(model)}, meta)
     valid = evaluate(model, data.valid, own)
     for row in rows:

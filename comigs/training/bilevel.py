@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from comigs.config.settings import ClientConfig
 from comigs.errors import ComigsError
 from comigs.evaluation.perplexity import token_loss
-from comigs.methods import find_method
+from comigs.federation.run import Client
 from comigs.mixture.experts import balance_loss, expert_blocks, routings, using_expert
 from comigs.mixture.forward import forward_of
 from comigs.mixture.fused import join
@@ -29,31 +29,30 @@ from comigs.training.trainee import Learner, LocalStats, Part, Penalty, Trainee,
 
 
 def train_locally(
+    client: Client,
     model: PeftModel,
-    config: ClientConfig,
     train: Tensor,
     valid: Tensor,
     moments: dict[str, Tensor],
     *,
-    client: int | str,
     round_number: int,
     steps: int,
     steps_done: int,
     penalty: Penalty | None = None,
 ) -> tuple[dict[str, Tensor], LocalStats]:
     """`train_group` for one client; see `Trainee` for the arguments."""
-    trainee = Trainee(model, train, valid, moments, client, steps_done, penalty)
-    [result] = train_group([trainee], config, round_number=round_number, steps=steps)
+    trainee = Trainee(client, model, train, valid, moments, steps_done, penalty)
+    [result] = train_group([trainee], round_number=round_number, steps=steps)
     return result
 
 
 def train_group(
-    trainees: Sequence[Trainee], config: ClientConfig, *, round_number: int, steps: int
+    trainees: Sequence[Trainee], *, round_number: int, steps: int
 ) -> list[tuple[dict[str, Tensor], LocalStats]]:
     """Run one round's local steps of each client, all of them in the same passes.
 
     Args:
-        trainees: clients whose models have equal shapes over the same base.
+        trainees: clients of one method, whose models have equal shapes over the same base.
         steps: local steps in this round.
 
     Returns:
@@ -62,8 +61,8 @@ def train_group(
     Raises:
         ComigsError: when a client's loss is not finite.
     """
-    method = find_method(config.method)
-    learners = [Learner(trainee, config, round_number) for trainee in trainees]
+    method, config = trainees[0].client.method, trainees[0].client.config
+    learners = [Learner(trainee, round_number) for trainee in trainees]
     on_train = config.router.data == "train" or method.router == "train"
     total, schedule = config.rounds * steps, find_schedule(config.train.schedule)
 

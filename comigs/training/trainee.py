@@ -9,9 +9,9 @@ import torch
 from peft import PeftModel
 from torch import Tensor, nn
 
-from comigs.config.settings import ClientConfig
 from comigs.data.tokens import random_windows
-from comigs.methods import find_method
+from comigs.federation.run import Client
+from comigs.methods.base import Method
 from comigs.mixture.adapters import adapter_parameters, is_router
 from comigs.seeds import generator
 from comigs.training.optimizers import make_optimizer, moments_of
@@ -34,20 +34,20 @@ class Trainee:
     """One client in local training.
 
     Attributes:
+        client: says how it trains, and names its random streams.
         model: its model, to be trained in place.
         train: token stream for the experts; also for routers that learn on it.
         valid: token stream for the router.
         moments: optimiser moments it kept from its last round.
-        client: names its random streams.
         steps_done: its local steps in earlier rounds; the counter of `router.every`.
         penalty: added to the loss of expert steps, from the trained tensors by name.
     """
 
+    client: Client
     model: PeftModel
     train: Tensor
     valid: Tensor
     moments: dict[str, Tensor]
-    client: int | str
     steps_done: int
     penalty: Penalty | None = None
 
@@ -55,8 +55,9 @@ class Trainee:
 class Learner:
     """A trainee with its optimisers, random streams and statistics."""
 
-    def __init__(self, trainee: Trainee, config: ClientConfig, round_number: int) -> None:
-        method = find_method(config.method)
+    def __init__(self, trainee: Trainee, round_number: int) -> None:
+        client = trainee.client
+        method, config = client.method, client.config
         self.trainee, self.config = trainee, config
         trainee.model.requires_grad_(False)
         self.drops = [m for n, m in trainee.model.named_modules() if ".lora_dropout." in n]
@@ -69,8 +70,8 @@ class Learner:
         if self.routers:
             self.router_optimizer = make_optimizer(self.routers, config.train, trainee.moments)
             set_lr(self.router_optimizer, config.router.lr or config.train.lr)
-        self.batches = generator(config.seed, trainee.client, round_number, "train batches")
-        self.router_batches = generator(config.seed, trainee.client, round_number, "router batches")
+        self.batches = generator(config.seed, client.number, round_number, "train batches")
+        self.router_batches = generator(config.seed, client.number, round_number, "router batches")
         self.stats = LocalStats()
 
     def draw(self, tokens: Tensor, rng: torch.Generator) -> Tensor:
@@ -135,9 +136,8 @@ class Part(NamedTuple):
     penalty: Penalty | None = None
 
 
-def penalty_of(config: ClientConfig, model: PeftModel, mu: float) -> Penalty | None:
+def penalty_of(method: Method, model: PeftModel, mu: float) -> Penalty | None:
     """The method's penalty, and mu / 2 ||w - w_now||^2 over the shared tensors (FedProx)."""
-    method = find_method(config.method)
     if not mu:
         return method.penalty
     start = {name: p.detach().clone() for name, p in adapter_parameters(model).items()}

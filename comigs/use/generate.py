@@ -7,22 +7,22 @@ from peft import PeftModel
 
 from comigs.backbone.base import load_tokenizer
 from comigs.config.load import read_config
-from comigs.config.settings import RunConfig
 from comigs.data.encoding import encode, opening
 from comigs.errors import BadInput
-from comigs.federation.clients import training_clients
+from comigs.federation.run import Client, resolve
 from comigs.mixture.adapters import refuse_corrections, save_experts
 from comigs.mixture.peftfolder import save_adapters
 from comigs.seeds import derive
 from comigs.use.final import final_model
 
 
-def _open(folder: Path, client: int) -> tuple[RunConfig, PeftModel]:
-    config = read_config(folder)
-    count = len(training_clients(config))
-    if not 0 <= client < count:
-        raise BadInput(f"--client is {client}; this run has clients 0 to {count - 1}")
-    return config, final_model(config, folder, client)
+def _open(folder: Path, number: int) -> tuple[Client, PeftModel]:
+    run = resolve(read_config(folder))
+    count = len(run.names)
+    if not 0 <= number < count:
+        raise BadInput(f"--client is {number}; this run has clients 0 to {count - 1}")
+    client = run.client(number)
+    return client, final_model(client, folder)
 
 
 def generate_text(folder: Path, client: int, prompt: str, tokens: int, seed: int) -> str:
@@ -31,8 +31,8 @@ def generate_text(folder: Path, client: int, prompt: str, tokens: int, seed: int
     Raises:
         BadInput: when the run, the client or the prompt is unusable.
     """
-    config, model = _open(folder, client)
-    tokenizer = load_tokenizer(config.model.name)
+    own, model = _open(folder, client)
+    tokenizer = load_tokenizer(own.config.model.name)
     begin = opening(tokenizer)
     start = [] if begin is None else [begin]
     ids = torch.tensor([[*start, *encode(tokenizer, prompt).tolist()]], dtype=torch.long)

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from comigs.config.load import load_config
 from comigs.config.settings import ClientConfig
-from comigs.data.tokens import client_data
 from comigs.evaluation.perplexity import token_loss
-from comigs.federation.clients import model_of
+from comigs.federation.clients import data_of, model_of
+from comigs.federation.run import Client, resolve
 from comigs.mixture.adapters import init_adapters
 from comigs.mixture.experts import balance_loss
 from comigs.training.bilevel import train_locally
@@ -41,9 +41,9 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a small part of it")
     parser.add_argument("--out", type=Path, default=RESULTS / "firstorder.json")
     args = parser.parse_args()
-    config = load_config(None, ["batch_size=8", "router.every=30", "router.lr=0.05"]).for_client(0)
+    config = load_config(None, ["batch_size=8", "router.every=30", "router.lr=0.05"])
     errors = measure(
-        config,
+        resolve(config).client(0),
         steps=4 if args.quick else 60,
         directions=2 if args.quick else 12,
         nus=NUS[1:5:3] if args.quick else NUS,
@@ -58,16 +58,15 @@ def main() -> None:
 
 
 def measure(
-    config: ClientConfig, steps: int, directions: int, nus: tuple[float, ...]
+    client: Client, steps: int, directions: int, nus: tuple[float, ...]
 ) -> dict[str, dict[float, float]]:
     """Relative errors by inner steps, and by nu; 0 stands for alternation."""
-    model, data = model_of(config, 0), client_data(config, 0)
+    model, data, config = model_of(client), data_of(client), client.config
     init_adapters(model, config.seed, 0)
     moments, _ = train_locally(
-        model, config, data.train, data.valid, {}, client=0, round_number=1, steps=steps,
-        steps_done=0,
-    )  # fmt: skip
-    learner = Learner(Trainee(model, data.train, data.valid, moments, 0, steps), config, 2)
+        client, model, data.train, data.valid, {}, round_number=1, steps=steps, steps_done=0
+    )
+    learner = Learner(Trainee(client, model, data.train, data.valid, moments, steps), 2)
     theta, phi = list(learner.experts.values()), list(learner.routers.values())
     rates = adam_rates(learner.expert_optimizer)
     train = learner.draw(data.train, learner.router_batches)

@@ -27,7 +27,8 @@ from transformers import AutoModelForCausalLM, GPT2Config, PretrainedConfig, Pre
 from comigs.backbone.attention import prefer_fast_attention
 from comigs.config.experts import ExpertsConfig, RouterConfig
 from comigs.config.model import DataConfig
-from comigs.config.settings import ClientConfig, RunConfig
+from comigs.config.settings import RunConfig
+from comigs.federation.run import Run, resolve
 from comigs.mixture.adapters import (
     adapter_parameters,
     adapter_tensors,
@@ -51,8 +52,8 @@ WAYS = ("serial", "fused", "own base")
 class Clients:
     """n clients with text and adapters of their own, and the models that their way needs."""
 
-    def __init__(self, way: str, base: PreTrainedModel, n: int, config: ClientConfig) -> None:
-        self.way, self.config = way, config
+    def __init__(self, way: str, base: PreTrainedModel, n: int, run: Run) -> None:
+        self.way, self.run = way, run
         bases = [copy.deepcopy(base) for _ in range(n)] if way == "own base" else [base]
         count = 1 if way == "serial" else n
         self.models = [
@@ -62,7 +63,7 @@ class Clients:
         self.texts = [torch.randint(vocabulary, (4096,), generator=rng) for _ in range(n)]
         self.kept = []
         for client in range(n):
-            init_adapters(self.models[client % count], config.seed, client)
+            init_adapters(self.models[client % count], run.config.seed, client)
             self.kept.append(adapter_tensors(self.models[client % count]))
         weights = sum(t.nbytes for t in base.parameters()) * len(bases)
         self.held = weights + sum(p.nbytes for p in adapter_parameters(self.models[0]).values()) * n
@@ -72,7 +73,7 @@ class Clients:
         for group in self._groups():
             for client in group:
                 load_adapter_tensors(self._model(client), self.kept[client])
-            self._steps(group, self.config.local_steps)
+            self._steps(group, self.run.config.local_steps)
             for client in group:
                 self.kept[client] = adapter_tensors(self._model(client))
 
@@ -86,14 +87,14 @@ class Clients:
 
     def _steps(self, group: list[int], steps: int) -> None:
         trainees = [self._trainee(client) for client in group]
-        train_group(trainees, self.config, round_number=1, steps=steps)
+        train_group(trainees, round_number=1, steps=steps)
 
     def _model(self, client: int) -> PeftModel:
         return self.models[client % len(self.models)]
 
     def _trainee(self, client: int) -> Trainee:
         text: Tensor = self.texts[client]
-        return Trainee(self._model(client), text, text, {}, client, 0)
+        return Trainee(self.run.client(client), self._model(client), text, text, {}, 0)
 
 
 def peak(step: Callable[[], None], held: int) -> int:
@@ -123,11 +124,11 @@ def measure(shape: str, clients: int, batch: int, steps: int, repeats: int, leng
         router=RouterConfig(every=steps, steps=1),
         local_steps=steps,
         batch_size=batch,
-    ).for_client(0)
+    )
     memory, seconds = {}, {way: [] for way in WAYS}
     ways = {}
     for way in WAYS:
-        ways[way] = Clients(way, base, clients, config)
+        ways[way] = Clients(way, base, clients, resolve(config))
         ways[way].train()
         memory[way] = peak(ways[way].step, ways[way].held)
         if torch.cuda.is_available():  # the peak counts what other ways hold, too
@@ -135,7 +136,7 @@ def measure(shape: str, clients: int, batch: int, steps: int, repeats: int, leng
     for _ in range(repeats):
         for way in WAYS:
             if not (run := ways.get(way)):
-                run = Clients(way, base, clients, config)
+                run = Clients(way, base, clients, resolve(config))
                 run.train()
             begin = now()
             run.train()

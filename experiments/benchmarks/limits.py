@@ -128,12 +128,13 @@ def _train(folder: Path, by: str, config: dict[str, Any]) -> None:
 
     from comigs.config.load import load_config
     from comigs.costs.footprint import peak_resident
+    from comigs.federation.run import resolve
     from comigs.local.round import Order, train_round
 
-    run = load_config(config)
-    torch.set_num_threads(run.threads or 1)
-    for number in range(1, run.rounds + 1):
-        train_round(run, Order(0, number, number - 1, {}, folder))
+    client = resolve(load_config(config)).client(0)
+    torch.set_num_threads(client.config.threads or 1)
+    for number in range(1, client.config.rounds + 1):
+        train_round(Order(client, number, number - 1, {}, folder))
     now = _fields("/proc/self/status", ":")["VmRSS"] * 1024
     print(json.dumps([peak_resident(), max(0, now - _charged(by))]))
 

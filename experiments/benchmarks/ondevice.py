@@ -25,6 +25,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PretrainedConfig
 from comigs.backbone.base import BUNDLED
 from comigs.config.load import load_config
 from comigs.costs.footprint import process_memory
+from comigs.federation.run import resolve
 from experiments.benchmarks.limits import Outcome, attempt, kind
 from experiments.benchmarks.record import RESULTS, save
 from experiments.benchmarks.step import SHAPES
@@ -89,7 +90,7 @@ def measure(folder: Path, experts: int, length: int, by: str) -> dict[str, Any]:
     config = configuration(folder, experts, length)
     free = try_limit(config, None, by)
     limit = smallest_limit(config, free.resident - free.uncounted, by) + free.uncounted
-    predicted = process_memory(load_config(config), 0)
+    predicted = process_memory(resolve(load_config(config)).client(0))
     return {
         "experts": experts,
         "resident": free.resident,

@@ -15,9 +15,8 @@ from rich.console import Console
 from rich.table import Table
 
 from comigs.config.load import load_config
-from comigs.config.settings import ClientConfig
-from comigs.data.tokens import client_data
-from comigs.federation.clients import model_of
+from comigs.federation.clients import data_of, model_of
+from comigs.federation.run import Client, resolve
 from comigs.mixture.adapters import init_adapters
 from comigs.training.bilevel import train_locally
 from experiments.benchmarks.record import RESULTS, prepare, save
@@ -32,18 +31,17 @@ KINDS = {
 }
 
 
-def seconds(model: PeftModel, config: ClientConfig) -> float:
+def seconds(model: PeftModel, client: Client) -> float:
     """Wall time of one round from the start."""
-    init_adapters(model, config.seed, 0)
-    data = client_data(config, 0)
+    init_adapters(model, client.config.seed, 0)
+    data = data_of(client)
     begin = time.perf_counter()
     train_locally(
+        client,
         model,
-        config,
         data.train,
         data.valid,
         {},
-        client=0,
         round_number=1,
         steps=STEPS,
         steps_done=0,
@@ -59,14 +57,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS / "router.json")
     args = parser.parse_args()
     fixed = [f"local_steps={STEPS}", f"router.every={STEPS}", *FIXED]
-    configs = {
-        kind: load_config(None, [*fixed, *change]).for_client(0) for kind, change in KINDS.items()
+    clients = {
+        kind: resolve(load_config(None, [*fixed, *change])).client(0)
+        for kind, change in KINDS.items()
     }
-    model = model_of(next(iter(configs.values())), 0)
+    model = model_of(next(iter(clients.values())))
     times: dict[str, list[float]] = {kind: [] for kind in KINDS}
     for _ in range(args.rounds + 1):  # the first is a warm-up
-        for kind, config in configs.items():
-            times[kind].append(seconds(model, config))
+        for kind, client in clients.items():
+            times[kind].append(seconds(model, client))
     best = {kind: min(values[1:]) for kind, values in times.items()}
     table = Table("router", "s per round", "against alternating", box=None)
     for kind, value in best.items():

@@ -3,15 +3,15 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from comigs.config.settings import RunConfig
+from comigs.federation.run import Run
 from comigs.store.events import ClientTrained, RoundDone, Untold
-from comigs_server.clock import Closing, Loss, is_simulated, trip_of
+from comigs_server.clock import Closing, Loss, trip_of
 from comigs_server.combine.accountant import epsilon
 from comigs_server.fleet.judge import Accepted
 from comigs_server.resume import Progress, Totals
 
 
-def trained(config: RunConfig, number: int, accepted: Accepted, down: int) -> ClientTrained:
+def trained(run: Run, number: int, accepted: Accepted, down: int) -> ClientTrained:
     """The event of an accepted update.
 
     Args:
@@ -21,7 +21,7 @@ def trained(config: RunConfig, number: int, accepted: Accepted, down: int) -> Cl
     client, said = accepted.client, accepted.reported
     about = said.model_dump(exclude={"round"}, exclude_none=True)
     up = accepted.bytes_up
-    simulated = trip_of(config, client.id, said, up, down)
+    simulated = trip_of(run, client.id, said, up, down)
     return ClientTrained(
         round=number, client=client.id, name=client.name, **about,
         bytes_up=up, bytes_down=down, norm=accepted.norm, **simulated,
@@ -29,7 +29,7 @@ def trained(config: RunConfig, number: int, accepted: Accepted, down: int) -> Cl
 
 
 def account(
-    config: RunConfig,
+    run: Run,
     progress: Progress,
     told: Mapping[int, ClientTrained],
     lost: Mapping[int, Loss],
@@ -54,7 +54,7 @@ def account(
         total.bytes_down += event.bytes_down
         total.seconds += event.seconds
     progress.round, progress.seconds = number, progress.seconds + wall
-    private = config.privacy.mechanism == "client"
+    private = run.config.privacy.mechanism == "client"
     done = RoundDone(
         round=number,
         clients=len(events),
@@ -68,13 +68,13 @@ def account(
         bytes_down=sum(e.bytes_down for e in events),
         metrics={
             name: sum(values) / len(values)
-            for name in config.log.metrics or ()
+            for name in run.config.log.metrics or ()
             if (values := [e.metrics[name] for e in events if e.metrics and name in e.metrics])
         }
         or None,
-        epsilon=epsilon(config.privacy, progress.draws) if private else Untold.UNTOLD,
+        epsilon=epsilon(run.config.privacy, progress.draws) if private else Untold.UNTOLD,
     )
-    if not is_simulated(config):
+    if run.devices is None:
         return done
     joules = sum(e.sim_joules or 0.0 for e in events) + sum(x.joules for x in lost.values())
     progress.sim_seconds += closing.seconds

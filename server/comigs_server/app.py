@@ -15,6 +15,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from comigs.config.load import load_config, write_config
 from comigs.errors import ComigsError
+from comigs.federation.run import resolve
 from comigs.store.eventjson import to_line
 from comigs.store.events import Broke, Event, Opened
 from comigs.track.progress import Progress
@@ -30,7 +31,8 @@ app = ServerApp()
 @app.main()
 def main(grid: Grid, context: Context) -> None:
     """Run, or continue, the federation that the run config describes (`config`: JSON)."""
-    config = load_config(json.loads(str(context.run_config["config"])))
+    run = resolve(load_config(json.loads(str(context.run_config["config"]))))
+    config = run.config
     if config.flower.run is None:
         raise ComigsError("flower.run is null; give the run a name of its own")
     folder = runs_folder() / config.flower.run
@@ -44,7 +46,7 @@ def main(grid: Grid, context: Context) -> None:
 
     tell(Opened())
     try:
-        run_rounds(grid, config, folder, Journal(folder, tell))
+        run_rounds(grid, run, folder, Journal(folder, tell))
     except ComigsError as error:
         tell(Broke(str(error)))
         raise

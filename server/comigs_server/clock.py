@@ -10,10 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from comigs.config.settings import RunConfig
 from comigs.costs.trip import trip
-from comigs.federation.clients import steps_per_round
-from comigs.federation.devices import profile_of
+from comigs.federation.run import Run
 from comigs.federation.selection import drops_out
 from comigs.messages.reply import Reported
 
@@ -28,24 +26,19 @@ class Loss:
     reason: str
 
 
-def is_simulated(config: RunConfig) -> bool:
-    """Whether the clients of this run have devices."""
-    return profile_of(config, 0) is not None
-
-
-def lost_devices(config: RunConfig, number: int, down: Mapping[int, int]) -> dict[int, Loss]:
+def lost_devices(run: Run, number: int, down: Mapping[int, int]) -> dict[int, Loss]:
     """The devices that drop out of a round, at a moment drawn from (seed, client, round).
 
     Args:
         down: by client, the bytes it fetches.
     """
-    lost = {}
+    config, lost = run.config, {}
     for client, size in down.items():
-        profile, share = profile_of(config, client), drops_out(config, client, number)
+        profile, share = run.profile(client), drops_out(run, client, number)
         if profile is None or share is None:
             continue
-        tokens = steps_per_round(config) * config.batch_size * config.data.seq_len
-        whole = trip(config, client, size, 0, tokens, 0, 0)
+        tokens = run.steps_per_round * config.batch_size * config.data.seq_len
+        whole = trip(run.client(client), size, 0, tokens, 0, 0)
         computed = max(0.0, min(share * whole.seconds - whole.down, whole.compute))
         reason = f"{profile.name} lost after {share * whole.seconds:.0f} simulated seconds"
         joules = profile.watts * computed
@@ -53,7 +46,7 @@ def lost_devices(config: RunConfig, number: int, down: Mapping[int, int]) -> dic
     return lost
 
 
-def trip_of(config: RunConfig, client: int, said: Reported, up: int, down: int) -> dict[str, Any]:
+def trip_of(run: Run, client: int, said: Reported, up: int, down: int) -> dict[str, Any]:
     """The simulated fields of a client's event; {} without devices.
 
     The evaluation that only `log.eval_every` asks for is not in them.
@@ -61,10 +54,10 @@ def trip_of(config: RunConfig, client: int, said: Reported, up: int, down: int) 
     Args:
         up, down: bytes that it sent and fetched.
     """
-    if (profile := profile_of(config, client)) is None:
+    if (profile := run.profile(client)) is None:
         return {}
     peers = said.peer_evaluation_tokens or 0
-    one = trip(config, client, down, up, said.tokens, said.router_tokens, peers)
+    one = trip(run.client(client), down, up, said.tokens, said.router_tokens, peers)
     return {
         "device": profile.name,
         "sim_down": one.down,

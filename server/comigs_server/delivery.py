@@ -5,21 +5,18 @@ from functools import partial
 
 from torch import Tensor
 
-from comigs.aggregation import find_aggregator
-from comigs.config.settings import RunConfig
-from comigs.methods import find_method
+from comigs.federation.run import Run
 from comigs.mixture.ranks import lora_scale
 from comigs_server.fleet.exchange import Client
 from comigs_server.resume import Progress
 
 
-def sharer(config: RunConfig, progress: Progress) -> Callable[[Client], dict[str, Tensor]]:
+def sharer(run: Run, progress: Progress) -> Callable[[Client], dict[str, Tensor]]:
     """A function that makes one client's share of `progress.shared`."""
-    deliver = find_aggregator(find_method(config.method).aggregator).deliver
 
     def share_of(client: Client) -> dict[str, Tensor]:
         fresh = progress.client_rounds.get(client.id) == progress.round
-        scale = partial(lora_scale, config.experts)
-        return deliver(progress.shared, client.shapes, scale, fresh)
+        scale = partial(lora_scale, run.config.experts)
+        return run.aggregator.deliver(progress.shared, client.shapes, scale, fresh)
 
     return share_of

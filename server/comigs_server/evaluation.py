@@ -5,12 +5,11 @@ from itertools import chain
 
 from flwr.serverapp import Grid
 
-from comigs.config.settings import RunConfig
 from comigs.data.tokens import roster
 from comigs.errors import flat
+from comigs.federation.run import Run
 from comigs.federation.selection import takers_of_the_test
 from comigs.messages.reply import Broken, read_rows
-from comigs.methods import find_method
 from comigs.store.events import Evaluated, EvaluationStarted, Failed
 from comigs_server.delivery import sharer
 from comigs_server.fleet.exchange import Client, collect
@@ -22,9 +21,7 @@ from comigs_server.resume import Progress, Totals
 ABSENT_SECONDS = 60.0  # for clients behind a SuperLink that are away when the test begins
 
 
-def evaluate(
-    grid: Grid, config: RunConfig, clients: Registry, progress: Progress, journal: Journal
-) -> None:
+def evaluate(grid: Grid, run: Run, clients: Registry, progress: Progress, journal: Journal) -> None:
     """Let the clients fetch the final tensors and test; write one event per test stream."""
 
     def failed(client: Client, reason: str) -> None:
@@ -32,30 +29,30 @@ def evaluate(
 
     for client in clients.absent(ABSENT_SECONDS):
         failed(client, "it is not there")
-    ids = takers_of_the_test(config, clients.ids)
+    ids = takers_of_the_test(run, clients.ids)
     journal.tell(EvaluationStarted(len(ids)))
     chosen, unreachable = clients.meet(ids)
     messages = tensor_messages(
         "evaluate",
-        config,
+        run,
         chosen,
-        sharer(config, progress),
+        sharer(run, progress),
         lambda client: {
             "server-round": progress.round,
             "state-round": progress.client_rounds.get(client.id, 0),
         },
     )
     down = {node_of(message): bytes_of(message) for message in messages}
-    pooled = find_method(config.method).pooled
-    for answer in chain(unreachable, collect(grid, messages, chosen, config.server.round_timeout)):
+    timeout = run.config.server.round_timeout
+    for answer in chain(unreachable, collect(grid, messages, chosen, timeout)):
         client = answer.client
         if answer.reply is None:
             failed(client, answer.reason)
             continue
         total = progress.totals.get(client.id, Totals())
-        streams = roster(config) if pooled else (client.name,)  # that it may report on
+        may_report_on = roster(run.config) if run.method.pooled else (client.name,)
         try:
-            rows = read_rows(text_of(answer.reply, "final"), streams)
+            rows = read_rows(text_of(answer.reply, "final"), may_report_on)
         except Exception as error:  # of whatever kind: it is about what a client sent
             why = str(error) if isinstance(error, Broken) else "lacks its record"
             failed(client, flat(f"its final report {why}"))

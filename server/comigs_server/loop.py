@@ -4,11 +4,10 @@ from pathlib import Path
 
 from flwr.serverapp import Grid
 
-from comigs.config.settings import RunConfig
 from comigs.config.strategies import find_strategy
 from comigs.errors import Stopped
+from comigs.federation.run import Run
 from comigs.local.round import start_of
-from comigs.methods import find_method
 from comigs.store.events import Ended, Started
 from comigs.store.state import write_state
 from comigs_server.combine.rule import make_rule
@@ -20,7 +19,7 @@ from comigs_server.round import train_round
 from comigs_server.secret import server_secret
 
 
-def run_rounds(grid: Grid, config: RunConfig, folder: Path, journal: Journal) -> None:
+def run_rounds(grid: Grid, run: Run, folder: Path, journal: Journal) -> None:
     """Run or continue a federation until its last round and evaluate every client.
 
     Args:
@@ -31,26 +30,26 @@ def run_rounds(grid: Grid, config: RunConfig, folder: Path, journal: Journal) ->
         ComigsError: when fewer than `server.min_clients` answer; the last good round is saved.
         Stopped: a watcher asked for it.
     """
-    clients = Registry(grid, config)
+    config, clients = run.config, Registry(grid, run)
     clients.nodes = nodes_of_the_run(folder / "server")
     clients.wait(journal.tell)
     progress = resume_point(config, folder / "server", clients, journal)
     names = [clients.names[i] for i in sorted(clients.names)]
-    rounds = config.rounds if find_method(config.method).trains else 0
-    journal.write(Started(config.method, names, rounds, progress.round))
+    rounds = config.rounds if run.method.trains else 0
+    journal.write(Started(run.method.name, names, rounds, progress.round))
     if config.privacy.mechanism != "none":
         progress.secret = server_secret(folder / "server")
-    rule = make_rule(config, progress.secret)
+    rule = make_rule(run, progress.secret)
     rule.restore(progress.memory)
     if find_strategy(config.server.strategy).from_start and not progress.shared:
-        progress.shared = start_of(config)
+        progress.shared = start_of(run)
     while progress.round < rounds:
-        train_round(grid, config, clients, progress, rule, journal)
+        train_round(grid, run, clients, progress, rule, journal)
         progress.nodes = clients.nodes
         tensors = progress.tensors() | {"strategy": rule.memory()}
         kept = {part: named for part, named in tensors.items() if named or part == "shared"}
         write_state(folder / "server", progress.round, kept, progress.meta(config))
         if journal.stop and progress.round < rounds:
             raise Stopped(f"{journal.stop}; the state of round {progress.round} is saved")
-    evaluate(grid, config, clients, progress, journal)
+    evaluate(grid, run, clients, progress, journal)
     journal.write(Ended(progress.seconds))

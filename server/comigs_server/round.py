@@ -10,14 +10,12 @@ from flwr.app import Message
 from flwr.serverapp import Grid
 from torch import Tensor
 
-from comigs.aggregation import find_aggregator
-from comigs.config.settings import RunConfig
 from comigs.errors import ComigsError
+from comigs.federation.run import Run
 from comigs.federation.selection import participants, those_there, wanted
-from comigs.methods import find_method
 from comigs.store.events import Abandoned, ClientTrained, Dropped, Failed, Late, RoundStarted
 from comigs_server.account import account, trained
-from comigs_server.clock import Closing, Loss, close_round, is_simulated, lost_devices
+from comigs_server.clock import Closing, Loss, close_round, lost_devices
 from comigs_server.combine.accountant import Draw
 from comigs_server.combine.outliers import outliers, with_share
 from comigs_server.combine.rule import Rule
@@ -39,7 +37,7 @@ class Round:
     """What the steps of one round have in common; `progress` is the state after the one before."""
 
     grid: Grid
-    config: RunConfig
+    run: Run
     clients: Registry
     progress: Progress
     rule: Rule
@@ -81,7 +79,7 @@ class Received:
 
 def train_round(
     grid: Grid,
-    config: RunConfig,
+    run: Run,
     clients: Registry,
     progress: Progress,
     rule: Rule,
@@ -93,48 +91,47 @@ def train_round(
         ComigsError: when fewer than `server.min_clients` answer, or they cannot be combined.
     """
     begin = time.perf_counter()
-    now = Round(grid, config, clients, progress, rule, journal, progress.round + 1)
+    now = Round(grid, run, clients, progress, rule, journal, progress.round + 1)
     chosen = choose(now)
     sent = send(now, chosen)
     received = receive(now, chosen, sent)
     failed = len(chosen.ids) - len(received.updates) - len(sent.lost)
-    if failed and len(received.updates) < config.server.min_clients:
+    if failed and len(received.updates) < run.config.server.min_clients:
         raise ComigsError(
             f"round {now.number}: {len(received.updates)} of {len(chosen.ids)} clients answered, "
-            f"server.min_clients is {config.server.min_clients}; the state of round "
+            f"server.min_clients is {run.config.server.min_clients}; the state of round "
             f"{progress.round} is saved"
         )
     closing = close(now, received, sent)
     fresh = combine(now, chosen, sent, received, closing)
-    aggregator = find_aggregator(find_method(config.method).aggregator)
-    progress.shared = aggregator.lasting(progress.shared) | (fresh or {})
+    progress.shared = run.aggregator.lasting(progress.shared) | (fresh or {})
     progress.draws.append(chosen.draw)
     wall = time.perf_counter() - begin
-    done = account(config, progress, received.told, sent.lost, closing, failed, fresh is None, wall)
+    done = account(run, progress, received.told, sent.lost, closing, failed, fresh is None, wall)
     journal.write(done)
 
 
 def choose(now: Round) -> Chosen:
     """Draw who takes part; look who is there, and whose tensors can be combined."""
-    config, clients = now.config, now.clients
+    run, clients = now.run, now.clients
     strangers = clients.look()
-    ids = participants(config, now.number, clients.ids, now.progress.secret)
-    draw = len(those_there(config, now.number, clients.ids)), len(ids)
+    ids = participants(run, now.number, clients.ids, now.progress.secret)
+    draw = len(those_there(run, now.number, clients.ids)), len(ids)
     now.journal.tell(RoundStarted(now.number, len(ids)))
     there, unreachable = clients.meet(ids)
-    there, odd = of_one_shape(config, there, now.progress.shared)
+    there, odd = of_one_shape(run, there, now.progress.shared)
     return Chosen(ids, there, [*strangers, *unreachable, *odd], draw)
 
 
 def send(now: Round, chosen: Chosen) -> Sent:
     """Make the messages of those whose devices stay, after secure aggregation has its keys."""
-    config, progress = now.config, now.progress
+    run, progress = now.run, now.progress
     told = now.rule.tells(now.number, progress.shared, [c.node for c in chosen.clients])
     messages = tensor_messages(
         "train",
-        config,
+        run,
         chosen.clients,
-        sharer(config, progress),
+        sharer(run, progress),
         lambda client: {
             "server-round": now.number,
             "state-round": progress.client_rounds.get(client.id, 0),
@@ -143,13 +140,13 @@ def send(now: Round, chosen: Chosen) -> Sent:
     )
     size = {node_of(message): bytes_of(message) for message in messages}
     down = {client.id: size[client.node] for client in chosen.clients}
-    lost = lost_devices(config, now.number, down)
+    lost = lost_devices(run, now.number, down)
     for one in (client for client in chosen.clients if client.id in lost):
         loss = lost[one.id]
         now.journal.write(Dropped(now.number, one.id, one.name, loss.device, loss.reason))
     session = None
-    if config.privacy.secure != "none":
-        session = agree(now.grid, config, now.number, chosen.clients)
+    if run.config.privacy.secure != "none":
+        session = agree(now.grid, run, now.number, chosen.clients)
         messages = give(session, messages, chosen.clients)
     staying = {client.node for client in chosen.clients if client.id not in lost}
     return Sent([m for m in messages if node_of(m) in staying], down, lost, session)
@@ -157,18 +154,18 @@ def send(now: Round, chosen: Chosen) -> Sent:
 
 def receive(now: Round, chosen: Chosen, sent: Sent) -> Received:
     """Judge the answers as they come; an update of absurd size is a fault, too."""
-    config, share_of = now.config, sharer(now.config, now.progress)
+    run, share_of = now.run, sharer(now.run, now.progress)
     absent = chosen.absent + (sent.session.failed if sent.session else [])
-    coming = collect(now.grid, sent.messages, chosen.clients, config.server.round_timeout)
+    coming = collect(now.grid, sent.messages, chosen.clients, run.config.server.round_timeout)
     updates: dict[int, Update] = {}
     told: dict[int, ClientTrained] = {}
     for answer in chain(absent, coming):
-        verdict = judge(answer, config, now.number, share_of)
+        verdict = judge(answer, run, now.number, share_of)
         if isinstance(verdict, Fault):
             _failed(now, verdict.client, verdict.reason)
             continue
         client = verdict.client.id
-        event = trained(config, now.number, verdict, sent.down[client])
+        event = trained(run, now.number, verdict, sent.down[client])
         now.journal.write(event)
         updates[client], told[client] = verdict.update, event
     norms = {i: event.norm for i, event in told.items() if event.norm is not None}
@@ -181,12 +178,12 @@ def receive(now: Round, chosen: Chosen, sent: Sent) -> Received:
 
 def close(now: Round, received: Received, sent: Sent) -> Closing:
     """Whose updates count: everybody's, or what simulated time decides."""
-    if not is_simulated(now.config):
+    if now.run.devices is None:
         return Closing(0.0, sorted(received.told), [])
     arrivals = _arrivals(received)
     losses = {client: loss.seconds for client, loss in sent.lost.items()}
-    count = wanted(now.config, len(now.clients.ids))
-    closing = close_round(arrivals, losses, count, now.config.server.deadline)
+    count = wanted(now.run, len(now.clients.ids))
+    closing = close_round(arrivals, losses, count, now.run.config.server.deadline)
     for client in closing.late:
         told = received.told[client]
         reason = f"late: {arrivals[client]:.0f} s, closed at {closing.seconds:.0f} s"
@@ -198,7 +195,7 @@ def combine(
     now: Round, chosen: Chosen, sent: Sent, received: Received, closing: Closing
 ) -> dict[str, Tensor] | None:
     """What the updates in time, and late ones of earlier rounds, make together; None: too few."""
-    config, progress = now.config, now.progress
+    config, progress = now.run.config, now.progress
     updates = due(progress.late, closing) | {i: received.updates[i] for i in closing.in_time}
     if config.server.late == "keep":
         progress.late = postpone(progress.late, received.updates, _arrivals(received), closing)
@@ -229,10 +226,10 @@ def combine(
 def _sum_securely(
     now: Round, chosen: Chosen, session: Session, updates: Mapping[int, Update]
 ) -> Update | None:
-    known, share_of = len(session.failed), sharer(now.config, now.progress)
+    known, share_of = len(session.failed), sharer(now.run, now.progress)
     summed = None
     try:
-        summed = sum_up(now.grid, now.config, session, updates, chosen.clients, share_of)
+        summed = sum_up(now.grid, now.run, session, updates, chosen.clients, share_of)
     except ComigsError as error:  # who gives no right share must not end the run
         now.journal.write(Abandoned(now.number, str(error)))
     for answer in session.failed[known:]:

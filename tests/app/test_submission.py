@@ -12,6 +12,7 @@ from comigs.config.load import load_config
 from comigs.config.settings import RunConfig
 from comigs.deploy import flowercli
 from comigs.errors import BadInput, ComigsError
+from comigs.federation.run import resolve
 from comigs.store.eventjson import to_line, to_object
 from comigs.store.events import Away, Broke, Ended, Opened, RoundStarted, Started, Submitted
 from comigs.store.metrics import events_of
@@ -70,7 +71,7 @@ def flwr(tmp_path, monkeypatch):
 
 def follow(folder, watch=lambda event: None):
     folder.mkdir()
-    run_on_superlink(RunConfig(), folder, watch)
+    run_on_superlink(resolve(RunConfig()), folder, watch)
     return events_of(folder)
 
 
@@ -92,7 +93,7 @@ def test_the_configuration_arrives_whatever_it_holds(flwr, tmp_path):
 
     home = flwr(log=[log(START)])
     config = RunConfig(data=DataConfig(name='it\'s "quoted"\\ü'))
-    submission.submit(config, "mine")
+    submission.submit(resolve(config), "mine")
     said = tomllib.loads((home / "submitted").read_text())["config"]
     assert load_config(json.loads(said)) == config == load_config(to_dict(config))
 
@@ -146,7 +147,7 @@ def test_a_resumed_run_drops_what_is_done_again(flwr, tmp_path):
         follow(tmp_path / "run")
     again = replace(START, round=1)
     flwr(log=[log(again, END)])
-    run_on_superlink(RunConfig(), tmp_path / "run", lambda event: None)
+    run_on_superlink(resolve(RunConfig()), tmp_path / "run", lambda event: None)
     assert events_of(tmp_path / "run") == [START, ROUND, again, END]
 
 
@@ -179,8 +180,9 @@ def test_without_a_config_toml_the_error_says_what_to_write(tmp_path, monkeypatc
 def test_what_depends_on_the_number_of_devices_needs_to_know_it(monkeypatch, key, changes):
     monkeypatch.setattr(check, "connection", lambda name: "comigs")
     with pytest.raises(BadInput, match=f"clients is null; {key} depends on how many"):
-        check.check_without_data(load_config({"engine": {"name": "flower"}} | changes))
-    check.check_without_data(load_config({"engine": {"name": "flower"}, "clients": 8} | changes))
+        check.check_without_data(resolve(load_config({"engine": {"name": "flower"}} | changes)))
+    enough = load_config({"engine": {"name": "flower"}, "clients": 8} | changes)
+    check.check_without_data(resolve(enough))
 
 
 def test_what_a_client_wrote_into_the_log_is_no_event(flwr, tmp_path):
@@ -198,5 +200,5 @@ def test_what_a_client_wrote_into_the_log_is_no_event(flwr, tmp_path):
     text = "\n".join([*lines[:3], *lies, *lines[3:]])
     flwr(log=[text])
     seen = []
-    submission.run_on_superlink(RunConfig(), tmp_path, seen.append)
+    submission.run_on_superlink(resolve(RunConfig()), tmp_path, seen.append)
     assert seen == [Submitted("77"), START, ROUND, END]

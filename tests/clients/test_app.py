@@ -6,6 +6,7 @@ import pytest
 from flwr.app import ArrayRecord, Message, RecordDict
 
 from comigs.config.load import load_config
+from comigs.federation.run import resolve
 from comigs.store.state import saved_rounds
 from comigs_clients.app import app
 from comigs_server.fleet.records import order_record
@@ -27,7 +28,7 @@ def grid(tmp_path):
 
 def ask(grid, config, kind, client, arrays=None, **numbers):
     """The reply of one client to one message."""
-    record = order_record(config)
+    record = order_record(resolve(config))
     record.update({key.replace("_", "-"): value for key, value in numbers.items()})
     content = RecordDict({"config": record, "arrays": arrays or ArrayRecord()})
     [reply] = grid.send_and_receive([Message(content, client + 1, kind)])
@@ -110,7 +111,7 @@ def test_an_order_that_cannot_be_followed_is_an_error_reply(
 
 def test_a_device_puts_nothing_of_its_environment_into_a_configuration(grid, config, monkeypatch):
     monkeypatch.setenv("PASSWORD", "swordfish")
-    record = order_record(config)
+    record = order_record(resolve(config))
     record["config"] = str(record["config"]).replace(config.name, "${oc.env:PASSWORD}", 1)
     message = Message(RecordDict({"config": record, "arrays": ArrayRecord()}), 1, "query")
     [reply] = grid.send_and_receive([message])

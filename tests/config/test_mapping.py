@@ -14,6 +14,7 @@ from comigs.config.model import DataConfig, ModelConfig
 from comigs.config.settings import RunConfig
 from comigs.config.train import TrainConfig
 from comigs.local.round import Order, train_round
+from tests.helpers import client_of
 
 pytest_plugins = ("tests.fixtures",)
 
@@ -59,7 +60,7 @@ def test_a_bf16_base_is_mapped_and_never_copied_through_a_round(tmp_path, federa
         micro_batch_size=1,
         train=TrainConfig(checkpointing=True, loss="chunked"),
     )
-    train_round(config, Order(0, 1, 0, {}, tmp_path / "state"))
+    train_round(Order(client_of(config), 1, 0, {}, tmp_path / "state"))
     base = load_base(str(folder), "bfloat16")
     weights = sum(p.numel() * p.element_size() for p in base.parameters())
     resident, copied = resident_and_copied(folder / "model.safetensors")

@@ -3,16 +3,17 @@
 import pytest
 
 import comigs.costs.fit as fit
-from comigs.app.run import resolve_devices
 from comigs.config.load import load_config
 from comigs.costs.memory import Memory
 from comigs.errors import BadInput
+from comigs.federation.run import resolve
 
 FULL = {"experts": 4, "rank": 8, "dtype": "float32", "micro": 8}
 
 
-def need(config, client):
+def need(client):
     """A made-up predictor: 100 for a float32 base, 10 per expert and rank, 5 per sequence."""
+    config = client.config
     base = 100 if config.model.dtype == "float32" else 50
     adapters = 10 * (1 + config.experts.specialists) * config.experts.rank
     return Memory(base, adapters, 0, 0, 5 * config.micro_batch)
@@ -27,20 +28,20 @@ def resolved(memory, *overrides):
     mini = f"devices.define.mini={{like: board, memory: {memory}}}"
     names = "devices.profiles=[laptop,mini,laptop,mini]"
     most = ["experts.specialists=3", "devices.margin=0"]
-    return resolve_devices(load_config(None, [mini, names, *most, *overrides]))
+    return fit.fit_devices(resolve(load_config(None, [mini, names, *most, *overrides])))
 
 
 def derived(memory, *overrides):
-    config = resolved(memory, "devices.fit=derive", *overrides)
-    assert resolve_devices(config) == config
-    assert config.for_client(1) == config.for_client(3)
-    assert config.for_client(0).experts.specialists == 3
-    own = config.for_client(1)
+    run = resolved(memory, "devices.fit=derive", *overrides)
+    assert fit.fit_devices(run) == run
+    own = run.client(1).config
+    assert own == run.client(3).config
+    assert run.client(0).config.experts.specialists == 3
     return own.experts.specialists, own.experts.rank, own.model.dtype, own.micro_batch
 
 
 def test_what_fits_is_left_alone():
-    config = resolved(460)
+    config = resolved(460).config
     assert (config.experts.specialists, config.model.dtype) == (3, "float32")
 
 
@@ -96,4 +97,4 @@ def test_micro_batches_stay_whole_for_the_first_order_router():
 
 def test_what_trains_in_one_place_or_not_at_all_need_not_fit():
     for method in ("centralized", "pretrained"):
-        assert resolved(1, f"method={method}").experts.specialists == 3
+        assert resolved(1, f"method={method}").config.experts.specialists == 3

@@ -9,6 +9,7 @@ import pytest
 from comigs.config.load import load_config
 from comigs.costs.footprint import peak_resident, process_memory
 from comigs.costs.memory import peak_memory
+from tests.helpers import client_of
 
 pytest_plugins = ("tests.fixtures",)
 
@@ -17,10 +18,10 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="limits are the Linux
 
 def test_the_parts_are_the_libraries_the_tensors_and_the_moments_of_the_start(tree, monkeypatch):
     monkeypatch.setattr("comigs.costs.footprint.library_memory", lambda: 1000)
-    config = load_config(tree)
-    memory = peak_memory(config, 2)
-    assert process_memory(config, 2) == 1000 + memory.total + memory.moments
-    assert process_memory(config, 2) > process_memory(config, 0)
+    small, large = (client_of(load_config(tree), number) for number in (0, 2))
+    memory = peak_memory(large)
+    assert process_memory(large) == 1000 + memory.total + memory.moments
+    assert process_memory(large) > process_memory(small)
 
 
 def test_the_peak_of_this_process_counts_what_it_touches():
@@ -36,7 +37,7 @@ def test_a_client_trains_within_the_predicted_memory_and_not_within_half_of_it(t
 
     by = kind()
     free = attempt(tree, tmp_path / "free", None, by)
-    assert process_memory(load_config(tree), 0) == pytest.approx(free.resident, rel=0.15)
+    assert process_memory(client_of(load_config(tree))) == pytest.approx(free.resident, rel=0.15)
     room = int(1.2 * (free.resident - free.uncounted))
     if by == "RLIMIT_DATA":
         pytest.skip("no cgroup can be made here; RLIMIT_DATA counts what is reserved, too")

@@ -17,9 +17,9 @@ from comigs.config.train import TrainConfig
 from comigs.costs.memory import peak_memory
 from comigs.evaluation.perplexity import evaluate
 from comigs.federation.clients import model_of
-from comigs.methods import find_method
 from comigs.mixture.adapters import adapter_parameters, init_adapters
 from comigs.training.bilevel import train_locally
+from tests.helpers import client_of
 
 pytestmark = pytest.mark.slow
 
@@ -54,18 +54,17 @@ def folders(tmp_path_factory):
 
 def measured_peak(config):
     """Most bytes of tensors that a round and an evaluation make and hold, moments included."""
-    model = model_of(config, 0)
-    method = find_method(config.method)
-    init_adapters(model, 0, 0, method.shares)
+    client = client_of(config)
+    model = model_of(client)
+    init_adapters(model, 0, 0, client.method.shares)
     tokens = torch.randint(2000, (4000,), generator=torch.Generator().manual_seed(0))
 
     def round_of(number, moments):
         for parameter in adapter_parameters(model).values():
             parameter.grad = None
         return train_locally(
-            model, config, tokens, tokens, moments, client=0, round_number=number, steps=1,
-            steps_done=0,
-        )[0]  # fmt: skip
+            client, model, tokens, tokens, moments, round_number=number, steps=1, steps_done=0
+        )[0]
 
     moments = round_of(1, {})
     gc.collect()  # what an earlier test left would be freed, and counted, in this record
@@ -128,7 +127,7 @@ def test_the_peak_is_predicted_within_15_percent(folders, shape, experts, more, 
         model=ModelConfig(str(folders[shape]), dtype),
         experts=replace(config.experts, **experts),
     )
-    memory = peak_memory(config, 0)
+    memory = peak_memory(client_of(config))
     peak = measured_peak(config)
     held = memory.gradients + memory.moments
     assert memory.activations == pytest.approx(peak - held, rel=0.15)

@@ -127,9 +127,9 @@ def test_every_kind_of_client_is_timed_by_itself(tree, monkeypatch):
     """On some CPUs a bfloat16 base is many times slower: half a minute where 4 s were foretold."""
     slow, timed = {"float32": 1e9, "bfloat16": 1e7}, []
 
-    def measured(config, client):
-        timed.append(kind_of(config, client))
-        return Speed(*[slow[config.for_client(client).model.dtype]] * 3)
+    def measured(client):
+        timed.append(kind_of(client))
+        return Speed(*[slow[client.dtype]] * 3)
 
     monkeypatch.setattr("comigs.costs.calibrate.calibrate", measured)
     seconds = {}

@@ -4,6 +4,7 @@ import pytest
 
 import comigs
 from comigs.costs.traffic import traffic
+from comigs.federation.run import resolve
 from comigs.methods import all_methods
 from tests.helpers import events
 
@@ -23,7 +24,7 @@ UNEQUAL = [
 
 def run_of(tree, folder, **settings):
     result = comigs.run(tree | settings, out=folder)
-    predicted = traffic(result.config)
+    predicted = traffic(resolve(result.config))
     for client in range(len(predicted)):
         final = next((e for e in events(folder, "final") if e["client"] == client), None)
         trained = [e for e in events(folder, "client") if e["client"] == client]

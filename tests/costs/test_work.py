@@ -21,6 +21,7 @@ from comigs.federation.clients import model_of
 from comigs.mixture.adapters import adapter_parameters, is_router
 from comigs.training.bilevel import train_locally
 from tests.backbone.test_families import CONFIGS, base_of
+from tests.helpers import client_of
 
 _aten = torch.ops.aten
 ON_CPU = {  # the counter knows only the kernels of GPUs
@@ -66,28 +67,28 @@ def config_of(folder, *settings):
 
 def counted(config, client=0):
     """FLOPs per token of an expert step, of a router step (or 0), and of an evaluation."""
-    model = model_of(config, client)
+    client = client_of(config, client)
+    model = model_of(client)
     stream = torch.randint(60, (1600,), generator=torch.Generator().manual_seed(0))
     tokens = config.batch_size * config.data.seq_len
 
-    def train(config, steps):
+    def train(router, steps):
+        tried = replace(client, config=replace(client.config, router=router))
         with Counter() as counter:
             train_locally(
-                model, config.for_client(client), stream, stream, {}, client=client,
-                round_number=1, steps=steps, steps_done=0,
-            )  # fmt: skip
+                tried, model, stream, stream, {}, round_number=1, steps=steps, steps_done=0
+            )
         return counter.get_total_flops() / tokens
 
-    expert = train(config, STEPS) / STEPS
-    now = replace(config, router=replace(config.router, every=STEPS))
-    router = train(now, STEPS) - STEPS * expert
+    expert = train(config.router, STEPS) / STEPS
+    router = train(replace(config.router, every=STEPS), STEPS) - STEPS * expert
     with Counter() as counter:
         perplexity(model, stream[: tokens + 1], config.data.seq_len, 4)
     return expert, router, counter.get_total_flops() / tokens
 
 
 def assert_close(config, client=0):
-    predicted, seen = token_flops(config, client), counted(config, client)
+    predicted, seen = token_flops(client_of(config, client)), counted(config, client)
     for name, was in zip(("expert", "router", "forward"), seen, strict=True):
         assert getattr(predicted, name) == pytest.approx(was, rel=0.002, abs=1), name
 
@@ -134,7 +135,7 @@ def test_flops_per_client(folders):
 
 def test_a_method_without_training_costs_evaluation_only(folders):
     config = config_of(folders["llama"], "method=pretrained")
-    flops = token_flops(config, 0)
+    flops = token_flops(client_of(config))
     stream = torch.zeros(65, dtype=torch.long)
     with Counter() as counter:
         perplexity(load_base(folders["llama"], "float32"), stream, 16, 4)
@@ -148,11 +149,12 @@ def test_parameters_and_shapes_are_exact(family, method, folders):
     settings = ["experts.specialists=[0,2]", "clients=2", "experts.rank=3", f"method={method}"]
     for attention in ("true", "false"):
         config = config_of(folders[family], *settings, f"model.attention_lora={attention}")
-        for client in range(2):
-            model = model_of(config, client)
+        for number in range(2):
+            client = client_of(config, number)
+            model = model_of(client)
             named = adapter_parameters(model)
-            assert adapter_shapes(config, client) == {n: tuple(p.shape) for n, p in named.items()}
-            counts = parameter_counts(config, client)
+            assert adapter_shapes(client) == {n: tuple(p.shape) for n, p in named.items()}
+            counts = parameter_counts(client)
             total = sum(p.numel() for _, p in model.named_parameters())
             assert counts.base == total - sum(p.numel() for p in named.values())
             for kind, ours in (

@@ -26,6 +26,7 @@ from comigs.seeds import derive, generator
 from comigs.use.final import final_model
 from comigs.use.generate import generate_text
 from tests.folders import llama, save
+from tests.helpers import client_of
 
 pytest_plugins = ("tests.fixtures",)
 BOS, EOS = 3, 0
@@ -131,7 +132,7 @@ def test_a_continuation_begins_as_training_did_and_not_behind_an_end(tmp_path, t
     settings = tree | {"model": {"name": str(folder)}, "method": "pretrained", "rounds": 1}
     result = comigs.run(settings, out=tmp_path / "run")
     told = generate_text(result.folder, 0, "mira tolu", 8, 5)
-    model, tokenizer = final_model(result.config, result.folder, 0), tokenizer_of("neither")
+    model, tokenizer = final_model(client_of(result.config), result.folder), tokenizer_of("neither")
     start = [BOS] if kind == "both" else []
     ids = torch.tensor([start + tokenizer("mira tolu").input_ids])
     with torch.random.fork_rng():

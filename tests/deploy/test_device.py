@@ -11,6 +11,7 @@ from flwr.supercore.task_identity import TaskIdentity
 from comigs.config.flower import FlowerConfig
 from comigs.config.load import load_config
 from comigs.data.corpus import client_names
+from comigs.federation.run import resolve
 from comigs.store.state import saved_rounds
 from comigs.use.generate import generate_text
 from comigs_clients.app import app
@@ -40,7 +41,7 @@ def ask(device, kind, run, **numbers):
     config = replace(config, flower=FlowerConfig(run=run))
     TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, 0, 0
     context = Context(1, NODE, node, RecordDict(), {})
-    record = order_record(config)
+    record = order_record(resolve(config))
     record.update({key.replace("_", "-"): value for key, value in numbers.items()})
     content = RecordDict({"config": record, "arrays": ArrayRecord()})
     return app(Message(content, NODE, kind), context)

@@ -9,7 +9,8 @@ import comigs
 from comigs.config.load import config_hash, dump_yaml, load_config
 from comigs.config.profiles import library, profiles_of
 from comigs.errors import BadInput
-from comigs.federation.devices import assign_devices, profile_of
+from comigs.federation.devices import assign_devices
+from comigs.federation.run import resolve
 from tests.helpers import assert_same_numbers
 
 pytest_plugins = ("tests.fixtures",)
@@ -113,9 +114,9 @@ def test_a_list_stays_and_must_have_one_name_per_client():
 
 def test_profile_of_a_client():
     config = load_config(None, ["devices.profiles=[board,laptop,board,board]"])
-    assert profile_of(config, 1) == library()["laptop"]
-    assert profile_of(load_config(), 1) is None
-    assert profile_of(replace(config, method="centralized"), 0) is None
+    assert resolve(config).client(1).profile == library()["laptop"]
+    assert resolve(load_config()).client(1).profile is None
+    assert resolve(replace(config, method="centralized")).client(0).profile is None
 
 
 def test_a_config_without_devices_keeps_its_name():

@@ -6,6 +6,7 @@ import torch
 from comigs.config.load import load_config
 from comigs.errors import Refusal
 from comigs.federation.clients import model_of
+from comigs.federation.run import resolve
 from comigs.local.receive import check_arrived
 from comigs.methods import all_methods, find_method
 from comigs.mixture.adapters import adapter_tensors, init_adapters
@@ -20,10 +21,10 @@ def arrived(tree):
 
     def arrived(name):
         config = load_config(tree | {"method": name, "experts": {"specialists": 1, "rank": 2}})
-        model = model_of(config, 0)
+        run = resolve(config)
+        model = model_of(run.client(0))
         init_adapters(model, 7, 0)
-        method = find_method(name)
-        return lambda shared: check_arrived(method, model, shared), adapter_tensors(model)
+        return lambda shared: check_arrived(run, model, shared), adapter_tensors(model)
 
     return arrived
 

@@ -12,6 +12,7 @@ from comigs.config.load import config_hash, load_config
 from comigs.config.privacy import PayloadConfig
 from comigs.costs.traffic import traffic
 from comigs.errors import BadInput
+from comigs.federation.run import resolve
 from comigs.local.outgoing import outgoing
 from comigs.local.reference import reference
 from comigs.messages.codecs import decode, encode, unsent, wire, wire_bytes
@@ -19,7 +20,7 @@ from comigs.messages.update import plus
 from comigs.mixture.adapters import start_tensor
 from comigs.mixture.ranks import cut
 from comigs.store.state import read_state
-from tests.helpers import assert_same_numbers, events, stopped_and_resumed
+from tests.helpers import assert_same_numbers, client_of, events, stopped_and_resumed
 
 pytest_plugins = ("tests.fixtures",)
 
@@ -96,13 +97,13 @@ def test_error_feedback_sends_everything_in_time():
 def rounds_of(config, steps, sent_back, root):
     """What the server holds after rounds in which a client's tensors move by `steps` each."""
     shapes = {"l.lora_A.generalist_0.weight": (2, 6), "l.lora_B.generalist_0.weight": (4, 2)}
-    held, sent, left = {}, {}, {}
+    client, held, sent, left = client_of(config), {}, {}, {}
     for number, by in enumerate(steps, 1):
-        start = reference(config, 0, number, sent, shapes)
+        start = reference(client.run, 0, number, sent, shapes)
         trained = {name: tensor + by for name, tensor in start.items()}
-        update, left = outgoing(config, 0, number, trained, sent, left)
+        update, left = outgoing(client, number, trained, sent, left)
         moved = arrived(config.payload, update)
-        held = plus(moved, reference(config, 0, number, sent, shapes))
+        held = plus(moved, reference(client.run, 0, number, sent, shapes))
         sent = sent_back(held)
     return held, {name: start_tensor(name, shape, config.seed) for name, shape in shapes.items()}
 
@@ -127,7 +128,7 @@ def test_a_pruned_client_s_update_is_measured_at_its_rank():
     a, b = "l.lora_A.generalist_0.weight", "l.lora_B.generalist_0.weight"
     sent = {a: torch.randn(8, 6), b: torch.randn(4, 8)}
     low = cut(sent, 4, config.experts)
-    start = reference(config, 0, 2, sent, {a: (4, 6), b: (4, 4)})
+    start = reference(resolve(config), 0, 2, sent, {a: (4, 6), b: (4, 4)})
     assert torch.equal(start[a], low[a]) and torch.equal(start[b], low[b])
 
 
@@ -159,7 +160,7 @@ def test_methods_that_combine_in_their_own_way_take_dense_codecs(codec, method, 
 def assert_planned(tree, folder):
     result = comigs.run(tree, out=folder)
     assert not events(folder, "failure")
-    for row, line in zip(result.table, traffic(result.config), strict=True):
+    for row, line in zip(result.table, traffic(resolve(result.config)), strict=True):
         if result.config.method != "hetlora":
             assert (row["bytes_up"], row["bytes_down"]) == (sum(line.up), sum(line.down))
         dense = sum(e["client"] == row["client"] for e in events(folder, "client"))

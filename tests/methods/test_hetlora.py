@@ -14,7 +14,7 @@ from comigs.mixture.adapters import adapter_parameters, adapter_tensors, start_t
 from comigs.mixture.ranks import pairs, rank_of
 from comigs.store.state import read_state
 from comigs.training.trainee import LocalStats
-from tests.helpers import events
+from tests.helpers import client_of, events
 
 pytest_plugins = ("tests.fixtures",)
 
@@ -61,7 +61,7 @@ def test_the_penalty_is_lambda_times_the_tail_norm_and_finite_at_the_start():
 
 def test_a_client_that_prunes_sends_less_and_goes_on(tree, tmp_path, monkeypatch):
     eager = replace(METHOD, prune=lambda received, trained: 3 if received else 4)
-    monkeypatch.setattr("comigs.local.round.find_method", lambda name: eager)
+    monkeypatch.setattr("comigs.federation.run.find_method", lambda name: eager)
     config = tree | {"method": "hetlora", "experts": {"specialists": 0, "rank": 4}}
     result = comigs.run(config, out=tmp_path)
     sent = {e["round"]: e["bytes_up"] for e in events(tmp_path, "client") if e["client"] == 0}
@@ -70,21 +70,21 @@ def test_a_client_that_prunes_sends_less_and_goes_on(tree, tmp_path, monkeypatch
     assert rank_of(adapter_tensors(result.client(0).model())) == 3
 
 
-def untrained_round(config, order):
+def untrained_round(order):
     """A round of a client whose training changes nothing."""
-    end_round(begin_round(config, order), {}, LocalStats([1.0], [0.0]), 0.0)
+    end_round(begin_round(order), {}, LocalStats([1.0], [0.0]), 0.0)
 
 
 @pytest.fixture
 def client(tree):
     experts = {"specialists": 0, "rank": 8, "dropout": 0.0}
-    return load_config(tree | {"method": "hetlora", "experts": experts}).for_client(0)
+    return client_of(load_config(tree | {"method": "hetlora", "experts": experts}))
 
 
 def from_the_server(client, rank, tmp_path):
     """What the server keeps after clients of that rank, at the client's configured rank."""
-    order = Order(0, 1, 0, {}, tmp_path)
-    named = adapter_parameters(begin_round(client, order).trainee.model)
+    order = Order(client, 1, 0, {}, tmp_path)
+    named = adapter_parameters(begin_round(order).trainee.model)
     rng = torch.Generator().manual_seed(1)
     sent = {name: torch.randn(p.shape, generator=rng) for name, p in named.items()}
     for a, b in pairs(sent):
@@ -92,25 +92,24 @@ def from_the_server(client, rank, tmp_path):
     return sent
 
 
-def test_a_pruned_client_compares_in_its_own_rank_and_scale(client, tmp_path, monkeypatch):
+def test_a_pruned_client_compares_in_its_own_rank_and_scale(client, tmp_path):
     """Configured rank 8, now 4, its tail the server's own: nothing is below."""
-    with monkeypatch.context() as patch:
-        eager = replace(METHOD, prune=lambda received, trained: 4)
-        patch.setattr("comigs.local.round.find_method", lambda name: eager)
-        untrained_round(client, Order(0, 1, 0, {}, tmp_path))
+    eager = replace(METHOD, prune=lambda received, trained: 4)
+    pruned = replace(client, run=replace(client.run, method=eager))
+    untrained_round(Order(pruned, 1, 0, {}, tmp_path))
     sent = from_the_server(client, 8, tmp_path)
-    untrained_round(client, Order(0, 2, 1, sent, tmp_path))
+    untrained_round(Order(client, 2, 1, sent, tmp_path))
     assert read_state(tmp_path, 2)[1]["rank"] == 4
 
 
 @pytest.mark.parametrize("method", ["hetlora", "flexlora"])
 def test_components_that_nobody_has_trained_begin_at_their_start(client, tmp_path, method):
     """After clients of rank 2, rows 2 to 7 of A and columns of B are 0, and would stay so."""
-    client = replace(client, method=method)
+    client = client_of(replace(client.run.config, method=method))
     sent = from_the_server(client, 2, tmp_path)
-    begun = begin_round(client, Order(0, 1, 0, sent, tmp_path))
+    begun = begin_round(Order(client, 1, 0, sent, tmp_path))
     tensors = adapter_tensors(begun.trainee.model)
     for a, b in pairs(sent):
-        start = start_tensor(a, tuple(tensors[a].shape), client.seed)
+        start = start_tensor(a, tuple(tensors[a].shape), client.config.seed)
         assert torch.equal(tensors[a], torch.cat([sent[a][:2], start[2:]]))
         assert torch.equal(tensors[b], sent[b])

@@ -8,7 +8,7 @@ import torch
 import comigs
 from comigs.config.load import load_config
 from comigs.errors import BadInput
-from comigs.federation.clients import training_clients
+from comigs.federation.run import resolve
 from comigs.local.round import start_of
 from comigs.methods import all_methods, find_method
 from comigs.mixture.ranks import pairs
@@ -86,15 +86,16 @@ def test_the_final_model_is_the_one_that_was_tested(method, even, runs):
     folder = runs(method)
     config = load_config(folder / "config.yaml")
     model = RunResult(folder, []).client(0).model()
-    data = data_of(config, 0)
+    run = resolve(config)
+    data = data_of(run.client(0))
     row = events(folder, "final")[0]
     found = perplexity(model, data.tests[row["name"]], config.data.seq_len)
     assert math.isclose(found, row["after"], rel_tol=1e-6)
-    assert len(training_clients(config)) == (1 if find_method(method).pooled else 3)
+    assert len(run.names) == (1 if find_method(method).pooled else 3)
 
 
 def test_ffa_keeps_a_bit_identical_on_all_clients_for_ever(even, runs):
-    start = start_of(load_config(even | {"method": "fedavg"}))
+    start = start_of(resolve(load_config(even | {"method": "fedavg"})))
     for number in range(1, ROUNDS + 1):
         for client in range(3):
             held = state(runs("ffa-lora"), client, number)

@@ -16,6 +16,7 @@ from comigs.config.load import config_hash, identity, load_config
 from comigs.config.model import DataConfig
 from comigs.config.settings import RunConfig
 from comigs.config.train import TrainConfig
+from comigs.federation.run import resolve
 from comigs.mixture.adapters import adapter_tensors, init_adapters
 from comigs.mixture.fused import join
 from comigs.training.bilevel import train_group
@@ -33,32 +34,32 @@ CONFIG = RunConfig(
     rounds=4,
     local_steps=4,
     batch_size=4,
-).for_client(0)
+)
 TEXTS = [torch.randint(64, (300,), generator=torch.Generator().manual_seed(i)) for i in range(N)]
 
 
-def trainees(base, experts, steps_done=(0, 0, 0)):
+def trainees(base, experts, config=CONFIG, steps_done=(0, 0, 0)):
     """N clients with adapters of their own over one base."""
-    found = []
+    found, run = [], resolve(config)
     for client, (text, done) in enumerate(zip(TEXTS, steps_done, strict=True)):
         shared = {id(t): t for t in base.parameters()}
         model = comigs.add_experts(copy.deepcopy(base, memo=shared), experts)
         init_adapters(model, 0, client)
-        found.append(Trainee(model, text, text.flip(0), {}, client, done))
+        found.append(Trainee(run.client(client), model, text, text.flip(0), {}, done))
     return found
 
 
-def train(group, config, together):
+def train(group, together):
     parts = [group] if together else [[each] for each in group]
     results = []
     for part in parts:
-        results += train_group(part, config, round_number=1, steps=config.local_steps)
+        results += train_group(part, round_number=1, steps=CONFIG.local_steps)
     return results
 
 
 def assert_trained_alike(base, experts, config=CONFIG, steps_done=(0, 0, 0)):
-    one, two = (trainees(base, experts, steps_done) for _ in range(2))
-    alone, fused = train(one, config, together=False), train(two, config, together=True)
+    one, two = (trainees(base, experts, config, steps_done) for _ in range(2))
+    alone, fused = train(one, together=False), train(two, together=True)
     for a, b, (moments, stats), (their_moments, their_stats) in zip(
         one, two, alone, fused, strict=True
     ):
@@ -82,7 +83,7 @@ def test_clients_in_one_pass_train_as_each_alone(family, experts, top_k):
 @pytest.mark.parametrize("family", CONFIGS)
 def test_one_pass_gives_every_client_of_every_family_its_own_logits(family):
     group = trainees(base_of(family), comigs.ExpertsConfig(rank=4))
-    train(group, CONFIG, together=False)
+    train(group, together=False)
     ids = torch.randint(64, (N, 2, 8), generator=torch.Generator().manual_seed(9))
     with torch.no_grad():
         joined = join([each.model for each in group])(input_ids=ids.flatten(0, 1)).logits
@@ -119,7 +120,7 @@ def test_router_steps_fall_due_for_each_client_on_its_own():
 def test_dropout_is_refused():
     group = trainees(base_of("gpt2"), comigs.ExpertsConfig(rank=4, dropout=0.1))
     with pytest.raises(comigs.BadInput, match=r"experts\.dropout"):
-        train(group, CONFIG, together=True)
+        train(group, together=True)
 
 
 def test_one_client_that_diverges_leaves_the_others_tensors_untouched_by_it():
@@ -128,7 +129,7 @@ def test_one_client_that_diverges_leaves_the_others_tensors_untouched_by_it():
     with torch.no_grad():
         next(p for n, p in group[1].model.named_parameters() if ".lora_A." in n).fill_(torch.nan)
     with pytest.raises(comigs.ComigsError, match=r"train\.lr"):
-        train(group, CONFIG, together=True)
+        train(group, together=True)
     for each, healthy in zip(group, (True, False, True), strict=True):
         grads = [p.grad for p in each.model.parameters() if p.grad is not None]
         assert grads and all(torch.isfinite(g).all() for g in grads) == healthy
@@ -193,9 +194,9 @@ def test_a_client_that_fails_in_a_group_fails_alone(tree, tmp_path, monkeypatch,
 
     begin = comigs.local.round.begin_round
 
-    def poisoned(config, order, slot=0):
-        begun = begin(config, order, slot)
-        if (order.client, order.round) == (1, 2):
+    def poisoned(order, slot=0):
+        begun = begin(order, slot)
+        if (order.client.number, order.round) == (1, 2):
             with torch.no_grad():
                 next(p for n, p in begun.trainee.model.named_parameters() if ".lora_A." in n).fill_(
                     1e38

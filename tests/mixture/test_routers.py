@@ -12,7 +12,7 @@ from comigs.mixture import routers
 from comigs.mixture.adapters import adapter_parameters, adapter_tensors, init_adapters, is_router
 from comigs.mixture.routers import router_shapes
 from tests.backbone.test_families import base_of
-from tests.helpers import events
+from tests.helpers import client_of, events
 from tests.mixture.test_fused import assert_trained_alike
 
 pytest_plugins = ("tests.fixtures",)
@@ -58,10 +58,11 @@ def test_clients_in_one_pass_train_as_each_alone(top_k, two_layers):
 
 def test_shapes_and_parameters_are_exact(two_layers):
     config = load_config(None, ["experts.router=two_layers", "experts.specialists=2"])
-    named = adapter_parameters(model_of(config, 0))
-    assert adapter_shapes(config, 0) == {n: tuple(p.shape) for n, p in named.items()}
+    client = client_of(config)
+    named = adapter_parameters(model_of(client))
+    assert adapter_shapes(client) == {n: tuple(p.shape) for n, p in named.items()}
     routed = [p for n, p in named.items() if is_router(n)]
-    assert parameter_counts(config, 0).router == sum(p.numel() for p in routed)
+    assert parameter_counts(client).router == sum(p.numel() for p in routed)
 
 
 def test_it_is_saved_with_the_experts_and_comes_back(tmp_path, two_layers):

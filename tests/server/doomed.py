@@ -17,7 +17,7 @@ from comigs_clients.app import app
 __all__ = ["app"]
 
 
-def train_or_wait(config, order):
+def train_or_wait(order):
     folder = Path(os.environ["DOOMED_FOLDER"])
     here = folder / "here"
     doomed = ray.get_runtime_context().get_node_id() == (folder / "node").read_text()
@@ -29,7 +29,7 @@ def train_or_wait(config, order):
             if here.exists():
                 break
             time.sleep(0.05)
-    return train_round(config, order)
+    return train_round(order)
 
 
 comigs_clients.app.train_round = train_or_wait

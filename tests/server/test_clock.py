@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from comigs.config.load import load_config
-from comigs.federation.devices import profile_of
+from comigs.federation.run import resolve
 from comigs.federation.selection import is_on, participants
 from comigs_server.clock import close_round, lost_devices
 
@@ -21,9 +21,9 @@ DEVICES = {
 }
 
 
-def config(profiles, **more):
+def run_of(profiles, **more):
     tree = {"devices": DEVICES["devices"] | {"profiles": profiles}, "clients": len(profiles)}
-    return load_config(tree | more)
+    return resolve(load_config(tree | more))
 
 
 def test_without_a_deadline_the_round_waits_for_the_slowest():
@@ -70,7 +70,7 @@ def test_every_update_is_in_time_or_late_and_none_in_time_came_after_the_end(
 
 def test_availability_and_losses_are_the_same_for_every_method():
     def seen(method):
-        flaky = config(["flaky"] * 12 + ["nightly"] * 12, method=method, clients=None)
+        flaky = run_of(["flaky"] * 12 + ["nightly"] * 12, method=method, clients=None)
         there = [participants(flaky, number, range(24)) for number in range(1, 9)]
         lost = [
             set(lost_devices(flaky, n, dict.fromkeys(ids, 9))) for n, ids in enumerate(there, 1)
@@ -83,22 +83,23 @@ def test_availability_and_losses_are_the_same_for_every_method():
 
 
 def test_a_trace_begins_at_a_place_of_its_own_and_repeats():
-    nightly = config(["nightly"] * 30, clients=None)
+    nightly = run_of(["nightly"] * 30, clients=None)
     rounds = [[is_on(nightly, c, number) for number in range(1, 7)] for c in range(30)]
     assert all(on[:3] == on[3:] and sum(on) == 2 for on in rounds)
     assert len({tuple(on) for on in rounds}) == 3
 
 
 def test_devices_are_lost_as_often_as_their_profile_says():
-    flaky = config(["flaky"] * 200, clients=None)
+    flaky = run_of(["flaky"] * 200, clients=None)
     share = len(lost_devices(flaky, 1, dict.fromkeys(range(200), 0))) / 200
-    assert share == pytest.approx(profile_of(flaky, 0).dropout, abs=0.1)
+    assert share == pytest.approx(flaky.profile(0).dropout, abs=0.1)
     for loss in lost_devices(flaky, 1, dict.fromkeys(range(200), 0)).values():
         assert loss.seconds > 0 and loss.joules >= 0
 
 
 def test_over_selection_asks_more_clients():
-    some = config(["laptop"] * 20, participation=0.5, clients=None)
-    more = replace(some, server=replace(some.server, over_selection=0.3))
+    some = run_of(["laptop"] * 20, participation=0.5, clients=None)
+    server = replace(some.config.server, over_selection=0.3)
+    more = resolve(replace(some.config, server=server))
     assert len(participants(some, 1, range(20))) == 10
     assert len(participants(more, 1, range(20))) == 13

@@ -8,6 +8,7 @@ import pytest
 import comigs
 from comigs.config.load import load_config
 from comigs.config.pools import PoolConfig, RayConfig
+from comigs.federation.run import resolve
 from comigs_server.grids.ray import RayGrid
 from comigs_server.journal import Journal
 from comigs_server.loop import run_rounds
@@ -32,7 +33,7 @@ def test_pools_of_device_classes_change_no_bit(tree, finished, tmp_path):
     with RayGrid(
         "comigs_clients.app:app", 3, str(tmp_path), 1, 1, config=config, classes=classes
     ) as grid:
-        run_rounds(grid, load_config(tree), tmp_path, Journal(tmp_path))
+        run_rounds(grid, resolve(load_config(tree)), tmp_path, Journal(tmp_path))
     assert_same_numbers(tmp_path, finished)
 
 

@@ -15,6 +15,7 @@ import comigs_server.grids.inline
 from comigs.cli.commands import app
 from comigs.config.load import load_config
 from comigs.errors import ComigsError
+from comigs.federation.run import resolve
 from comigs.local.round import train_round
 from comigs.store.eventjson import to_object
 from comigs.store.events import Failed
@@ -33,10 +34,10 @@ def faults(monkeypatch):
     """Faults by (round, client): each is called with what `train_round` gets."""
     table, calls = {}, []
 
-    def train(config, order):
-        table["calls"].append((order.round, order.client, order.state_round))
-        fault = table.get((order.round, order.client), train_round)
-        return fault(config, order)
+    def train(order):
+        table["calls"].append((order.round, order.client.number, order.state_round))
+        fault = table.get((order.round, order.client.number), train_round)
+        return fault(order)
 
     monkeypatch.setattr(comigs_clients.app, "train_round", train)
     table["calls"] = calls
@@ -51,8 +52,10 @@ def hangs(*_):
     time.sleep(3600)
 
 
-def diverges(config, *rest):
-    return train_round(replace(config, train=replace(config.train, lr=1e30)), *rest)
+def diverges(order):
+    config = order.client.config
+    wild = replace(config, train=replace(config.train, lr=1e30))
+    return train_round(replace(order, client=replace(order.client, config=wild)))
 
 
 def gives(change):
@@ -151,7 +154,7 @@ def test_ray_workers_that_die_raise_or_hang_cost_one_client_one_round(tree, faul
     ray, inline, seen = tmp_path / "ray", tmp_path / "inline", []
     ray.mkdir()
     with RayGrid("tests.server.faulty:app", 3, str(ray), 2, 1, timeout=10.0) as grid:
-        run_rounds(grid, config, ray, Journal(ray, seen.append))
+        run_rounds(grid, resolve(config), ray, Journal(ray, seen.append))
     assert failures(ray) == [
         (1, 0, "its worker process died"),
         (2, 1, "RuntimeError: no power"),
@@ -169,7 +172,7 @@ def test_a_client_that_cannot_even_start_is_left_out(tree, tmp_path, monkeypatch
     monkeypatch.setattr(
         comigs_clients.app,
         "model_of",
-        lambda c, client: breaks() if client == 1 else model_of(c, client),
+        lambda client: breaks() if client.number == 1 else model_of(client),
     )
     result = comigs.run(tree, out=tmp_path)
     said = [(e.get("round"), e["name"], e["reason"]) for e in events(tmp_path, "failure")]
@@ -189,8 +192,8 @@ def test_a_client_that_fails_only_in_the_final_evaluation_costs_its_row(
 ):
     evaluate = comigs_clients.app.final_evaluation
 
-    def fail(config, client, *rest):
-        return breaks() if client == 1 else evaluate(config, client, *rest)
+    def fail(client, *rest):
+        return breaks() if client.number == 1 else evaluate(client, *rest)
 
     with monkeypatch.context() as patch:
         patch.setattr(comigs_clients.app, "final_evaluation", fail)

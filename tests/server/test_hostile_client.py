@@ -12,6 +12,7 @@ import comigs
 import comigs_server.grids.inline
 from comigs.config.load import load_config
 from comigs.errors import flat
+from comigs.federation.run import resolve
 from comigs.report.page import write_report
 from comigs.store.events import Failed, Refused
 from comigs.track.progress import Progress, final_table
@@ -207,7 +208,7 @@ def registry(monkeypatch, said, **flower):
     monkeypatch.setattr("comigs_server.fleet.registry.collect", collect)
     monkeypatch.setattr("comigs_server.fleet.registry.query_messages", lambda *_: [])
     config = load_config({"engine": "flower", "clients": 3, "flower": flower})
-    return grid, Registry(grid, config)
+    return grid, Registry(grid, resolve(config))
 
 
 def test_a_number_belongs_to_the_node_that_claimed_it_first(monkeypatch):

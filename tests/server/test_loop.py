@@ -7,6 +7,7 @@ import comigs.data.tokens
 import comigs_clients.app
 import comigs_server.checks.run
 from comigs.config.load import load_config
+from comigs.federation.run import resolve
 from comigs.federation.selection import participants, takers_of_the_test
 from comigs.store.state import read_state, saved_rounds
 from tests.helpers import assert_same_numbers, events, numbers
@@ -15,7 +16,7 @@ pytest_plugins = ("tests.fixtures",)
 
 
 def drawn(config, number, count=10):
-    return participants(config, number, range(count))
+    return participants(resolve(config), number, range(count))
 
 
 def test_the_same_seed_gives_the_same_numbers(tree, finished, tmp_path):
@@ -48,9 +49,9 @@ def test_a_client_that_skips_rounds_goes_on_from_its_own_last_state(tree, tmp_pa
     calls = []
     train_round = comigs_clients.app.train_round
 
-    def watched(config, order):
-        calls.append((order.round, order.client, order.state_round))
-        return train_round(config, order)
+    def watched(order):
+        calls.append((order.round, order.client.number, order.state_round))
+        return train_round(order)
 
     monkeypatch.setattr(comigs_clients.app, "train_round", watched)
     tree = tree | {"participation": 0.5, "rounds": 6}
@@ -83,7 +84,7 @@ def test_a_client_without_any_round_is_evaluated_with_the_shared_tensors(tree, t
 
 def test_clients_without_a_turn_are_neither_asked_nor_read(tree, tmp_path, monkeypatch):
     asked, read = [], []
-    hello, read_split = comigs_clients.app.training_clients, comigs.data.tokens.read_split
+    hello, read_split = comigs_clients.app.hello_reply, comigs.data.tokens.read_split
     tree = tree | {"participation": 0.01, "rounds": 1, "seed": 2}
     tree["data"] = tree["data"] | {"test_clients": 1}
     monkeypatch.setattr(comigs_server.checks.run, "READ_AT_START", 1)
@@ -95,11 +96,11 @@ def test_clients_without_a_turn_are_neither_asked_nor_read(tree, tmp_path, monke
 
     monkeypatch.setattr(comigs.data.tokens, "read_split", watched)
     monkeypatch.setattr(
-        comigs_clients.app, "training_clients", lambda c: asked.append(None) or hello(c)
+        comigs_clients.app, "hello_reply", lambda *told: asked.append(None) or hello(*told)
     )
     result = comigs.run(tree, out=tmp_path)
     config = load_config(tree)
-    turns = {*drawn(config, 1, 3), *takers_of_the_test(config, range(3))}
+    turns = {*drawn(config, 1, 3), *takers_of_the_test(resolve(config), range(3))}
     assert len(result.table) == 1
     assert len(asked) == len(turns) < 3
     assert set(read) == {"ana", *(("ana", "bo", "cy")[i] for i in turns)}

@@ -11,6 +11,7 @@ from ray.cluster_utils import Cluster
 from comigs.config.load import load_config
 from comigs.config.pools import PoolConfig, RayConfig
 from comigs.errors import BadInput, ComigsError
+from comigs.federation.run import resolve
 from comigs_server.grids.ray import RayGrid
 from comigs_server.journal import Journal
 from comigs_server.loop import run_rounds
@@ -78,7 +79,7 @@ def test_a_node_that_dies_in_mid_round_changes_no_bit(
     thread.start()
     config = RayConfig(address="auto")
     with RayGrid("tests.server.doomed:app", 3, str(folder), 2, 1, config=config) as grid:
-        run_rounds(grid, load_config(tree), folder, Journal(folder))
+        run_rounds(grid, resolve(load_config(tree)), folder, Journal(folder))
     done.set()
     thread.join()
     assert killed.is_set()

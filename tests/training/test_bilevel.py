@@ -16,6 +16,7 @@ from comigs.evaluation.perplexity import token_loss
 from comigs.mixture.adapters import adapter_parameters, adapter_tensors, init_adapters, is_router
 from comigs.mixture.experts import balance_loss
 from comigs.training.bilevel import train_locally
+from tests.helpers import client_of
 
 CONFIG = RunConfig(
     data=DataConfig(seq_len=8),
@@ -23,7 +24,7 @@ CONFIG = RunConfig(
     rounds=4,
     local_steps=5,
     batch_size=4,
-).for_client(0)
+)
 TRAIN = torch.randint(32, (400,), generator=torch.Generator().manual_seed(1))
 VALID = torch.randint(32, (300,), generator=torch.Generator().manual_seed(2))
 
@@ -46,12 +47,11 @@ def make_model(**experts):
 
 def train(model, config=CONFIG, moments=None, number=1, done=0, steps=5, **more):
     return train_locally(
+        client_of(config),
         model,
-        config,
         TRAIN,
         VALID,
         moments or {},
-        client=0,
         round_number=number,
         steps=steps,
         steps_done=done,
@@ -118,7 +118,7 @@ def test_router_data_names_the_text_that_routers_learn_on(source):
     for valid in (VALID, VALID.flip(0)):
         model = make_model()
         train_locally(
-            model, config, TRAIN, valid, {}, client=0, round_number=1, steps=3, steps_done=0
+            client_of(config), model, TRAIN, valid, {}, round_number=1, steps=3, steps_done=0
         )
         outcomes.append({n: t for n, t in adapter_tensors(model).items() if is_router(n)})
     same = all(torch.equal(outcomes[0][n], outcomes[1][n]) for n in outcomes[0])
@@ -185,7 +185,7 @@ def test_training_lowers_the_loss():
     repeated = torch.arange(8).repeat(60)
     config = replace(CONFIG, train=TrainConfig(lr=5e-2))
     _, stats = train_locally(
-        model, config, repeated, repeated, {}, client=0, round_number=1, steps=60, steps_done=0
+        client_of(config), model, repeated, repeated, {}, round_number=1, steps=60, steps_done=0
     )
     assert stats.losses[-1] < 0.8 * stats.losses[0]
 

@@ -16,7 +16,7 @@ from comigs.training import optimizers, schedules
 from comigs.training.optimizers import find_optimizer, make_optimizer, moments_of
 from comigs.training.optimizers.adamw import rates as adam_rates
 from comigs.training.schedules import find_schedule, learning_rate
-from tests.helpers import assert_same_numbers, stopped_and_resumed
+from tests.helpers import assert_same_numbers, client_of, stopped_and_resumed
 
 pytest_plugins = ("tests.fixtures",)
 
@@ -66,7 +66,8 @@ def test_the_bytes_of_the_state_are_those_that_are_promised(name):
 
 def test_sgd_takes_half_of_the_memory_and_resumes_bit_identically(tree, tmp_path):
     def moments(name):
-        return peak_memory(load_config(tree | {"train": {"optimizer": name}}), 0).moments
+        config = load_config(tree | {"train": {"optimizer": name}})
+        return peak_memory(client_of(config)).moments
 
     assert moments("sgd") < 0.51 * moments("adamw")
     tree = tree | {"train": {"optimizer": "sgd", "lr": 0.5}}

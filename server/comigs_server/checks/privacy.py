@@ -2,17 +2,15 @@
 
 from collections.abc import Sequence
 
-from comigs.aggregation import find_aggregator
 from comigs.config.experts import ExpertsConfig
-from comigs.config.settings import RunConfig
 from comigs.config.strategies import find_strategy
 from comigs.errors import BadInput
-from comigs.methods import find_method
+from comigs.federation.run import Run
 from comigs_server.combine.accountant import check_accountant
 from comigs_server.fleet.secagg import threshold_of
 
 
-def check_privacy(config: RunConfig, experts: Sequence[ExpertsConfig], taking_part: int) -> None:
+def check_privacy(run: Run, experts: Sequence[ExpertsConfig], taking_part: int) -> None:
     """Refuse what cannot be combined.
 
     Args:
@@ -22,26 +20,27 @@ def check_privacy(config: RunConfig, experts: Sequence[ExpertsConfig], taking_pa
     Raises:
         BadInput: which setting, and why.
     """
-    if config.payload.codec == "topk-int8" and not _averages(config):
+    config = run.config
+    if config.payload.codec == "topk-int8" and not run.aggregator.averages:
         raise BadInput(
             f"payload.codec is 'topk-int8', but method {config.method!r} does not send back what "
             "it averages; use int8"
         )
     if config.privacy.mechanism == "client":
-        _check_mechanism(config, experts)
+        _check_mechanism(run, experts)
     if config.privacy.secure != "none":
-        _check_secure(config, experts, taking_part)
+        _check_secure(run, experts, taking_part)
     for client in config.faults.poisoned or []:
         if client >= len(experts):
             raise BadInput(f"faults.poisoned has client {client}; there are 0..{len(experts) - 1}")
 
 
-def _check_mechanism(config: RunConfig, experts: Sequence[ExpertsConfig]) -> None:
+def _check_mechanism(run: Run, experts: Sequence[ExpertsConfig]) -> None:
     """A clipped plain mean over clients that all share the same tensors."""
-    start = "privacy.mechanism is 'client', which needs"
+    config, start = run.config, "privacy.mechanism is 'client', which needs"
     if not find_strategy(config.server.strategy).own_rule:
         raise BadInput(f"{start} server.strategy FedAvg; it is {config.server.strategy!r}")
-    _check_mean(config, experts, start)
+    _check_mean(run, experts, start)
     if config.data.target == "mixture":
         raise BadInput(
             f"{start} data.target in_distribution: with 'mixture' every client's router learns on "
@@ -50,8 +49,9 @@ def _check_mechanism(config: RunConfig, experts: Sequence[ExpertsConfig]) -> Non
     check_accountant()
 
 
-def _check_secure(config: RunConfig, experts: Sequence[ExpertsConfig], taking_part: int) -> None:
+def _check_secure(run: Run, experts: Sequence[ExpertsConfig], taking_part: int) -> None:
     """A plain sum of numbers of which the server sees none."""
+    config = run.config
     start = f"privacy.secure is {config.privacy.secure!r}, which needs"
     if not find_strategy(config.server.strategy).of_means:
         raise BadInput(f"{start} a strategy of means; server.strategy is {config.server.strategy}")
@@ -63,7 +63,7 @@ def _check_secure(config: RunConfig, experts: Sequence[ExpertsConfig], taking_pa
         raise BadInput(f"{start} privacy.mechanism none: fixed point is not in its accounting yet")
     if config.ray.address is not None:
         raise BadInput(f"{start} clients that keep their folders; ray.address must be null")
-    least = threshold_of(config, taking_part)
+    least = threshold_of(config.privacy, taking_part)
     if taking_part < least:
         raise BadInput(f"{start} {least} clients in a round; only {taking_part} take part")
     if 2 * least <= taking_part:
@@ -71,13 +71,13 @@ def _check_secure(config: RunConfig, experts: Sequence[ExpertsConfig], taking_pa
             f"privacy.threshold is {least}; {taking_part} clients take part in a round, and "
             f"devices want more than half: at least {taking_part // 2 + 1}, or null"
         )
-    _check_mean(config, experts, start)
+    _check_mean(run, experts, start)
 
 
-def _check_mean(config: RunConfig, experts: Sequence[ExpertsConfig], start: str) -> None:
-    server, method = config.server, find_method(config.method)
-    if not _averages(config) or not any(e.generalists for e in experts) or not method.trains:
-        raise BadInput(f"{start} a method that averages; method {config.method!r} does not")
+def _check_mean(run: Run, experts: Sequence[ExpertsConfig], start: str) -> None:
+    server, method = run.config.server, run.method
+    if not run.aggregator.averages or not any(e.generalists for e in experts) or not method.trains:
+        raise BadInput(f"{start} a method that averages; method {method.name!r} does not")
     if server.weighting != "uniform":
         raise BadInput(f"{start} server.weighting uniform; it is {server.weighting!r}")
     if server.late != "discard" or server.over_selection:
@@ -87,7 +87,3 @@ def _check_mean(config: RunConfig, experts: Sequence[ExpertsConfig], start: str)
             f"{start} clients that share the same tensors; here they differ in experts.specialists "
             "or experts.rank"
         )
-
-
-def _averages(config: RunConfig) -> bool:
-    return find_aggregator(find_method(config.method).aggregator).averages

@@ -3,7 +3,6 @@
 import sys
 from typing import cast
 
-from comigs.aggregation import find_aggregator
 from comigs.backbone.base import load_base
 from comigs.config.experts import ExpertsConfig
 from comigs.config.server import ServerConfig
@@ -13,8 +12,9 @@ from comigs.data.enough import check_texts
 from comigs.data.tokens import check_length, roster
 from comigs.errors import BadInput
 from comigs.evaluation.metrics import find_metric
-from comigs.federation.clients import data_of, experts_of, training_clients
-from comigs.methods import find_method
+from comigs.federation.clients import data_of
+from comigs.federation.run import Run
+from comigs.federation.selection import wanted
 from comigs.mixture.routers import router_shapes
 from comigs.training.optimizers import find_optimizer
 from comigs.training.schedules import find_schedule
@@ -26,44 +26,46 @@ from comigs_server.grids.connection import connection
 READ_AT_START = 64  # with more clients than this, only what is short is read
 
 
-def check(config: RunConfig) -> None:
+def check(run: Run) -> None:
     """Load model and data once, so that bad input shows before anything is started.
 
     Raises:
         BadInput: what is wrong.
     """
+    config = run.config
     _check_system(config)
     count = len(roster(config))
     for key, value in config.per_client().items():
         if len(value) != count:
             raise BadInput(f"{key} has {len(value)} values; there are {count} clients")
-    taking_part = max(1, round(config.participation * len(training_clients(config))))
+    taking_part = wanted(run, len(run.names))
     if config.server.min_clients > taking_part:
         raise BadInput(
             f"server.min_clients is {config.server.min_clients}; only {taking_part} clients "
             "take part in a round"
         )
-    _check_settings(config, count, taking_part)
+    _check_settings(run, count, taking_part)
     check_length(config)
     models = dict.fromkeys(config.model.for_client(client) for client in range(count))
     for model in models:
         load_base(model.name, cast(str, model.dtype), cast(str, model.compute))
-    clients = range(len(training_clients(config)))
+    clients = range(len(run.names))
     if len(clients) <= READ_AT_START or config.data.target == "mixture":
-        for client in clients:
-            data_of(config, client)
+        for client in run.clients():
+            data_of(client)
     else:
-        data_of(config, 0)
+        data_of(run.client(0))
         check_texts(config, clients)
 
 
-def check_without_data(config: RunConfig) -> None:
+def check_without_data(run: Run) -> None:
     """Check what needs neither text nor model: those are on the devices.
 
     Raises:
         BadInput: what is wrong.
     """
-    if config.data.test_clients or find_method(config.method).pooled:
+    config = run.config
+    if config.data.test_clients or run.method.pooled:
         key = "data.test_clients" if config.data.test_clients else "method"
         value = config.data.test_clients or config.method
         raise BadInput(f"{key} is {value!r}; with engine.name flower nobody has all clients' text")
@@ -78,17 +80,17 @@ def check_without_data(config: RunConfig) -> None:
     if count is None and counted:
         raise BadInput(f"clients is null; {counted[0]} depends on how many there are: set clients")
     count = count or 1
-    _check_settings(config, count, max(1, round(config.participation * count)))
+    _check_settings(run, count, wanted(run, count))
 
 
-def _check_settings(config: RunConfig, count: int, taking_part: int) -> None:
+def _check_settings(run: Run, count: int, taking_part: int) -> None:
     """Whether the settings suit each other, for `count` clients of which some train in a round."""
-    _check_devices(config)
-    _check_training(config)
-    experts = [experts_of(config, client) for client in range(count)]
-    _check_method(config, experts)
-    check_strategy(config, experts, taking_part)
-    check_privacy(config, experts, taking_part)
+    _check_devices(run.config)
+    _check_training(run.config)
+    experts = [run.client(number).experts for number in range(count)]
+    _check_method(run, experts)
+    check_strategy(run, experts, taking_part)
+    check_privacy(run, experts, taking_part)
 
 
 def _check_system(config: RunConfig) -> None:
@@ -121,13 +123,13 @@ def _check_training(config: RunConfig) -> None:
         )
 
 
-def _check_method(config: RunConfig, experts: list[ExpertsConfig]) -> None:
-    method = find_method(config.method)
-    if reason := method.accepts(config, experts):
-        raise BadInput(f"method {config.method!r}: {reason}")
+def _check_method(run: Run, experts: list[ExpertsConfig]) -> None:
+    method = run.method
+    if reason := method.accepts(run.config, experts):
+        raise BadInput(f"method {method.name!r}: {reason}")
     mixed_ranks = len({e.rank for e in experts}) > 1 and any(e.generalists for e in experts)
-    if mixed_ranks and not find_aggregator(method.aggregator).mixed_ranks:
+    if mixed_ranks and not run.aggregator.mixed_ranks:
         raise BadInput(
-            f"experts.rank is {config.experts.rank}; method {config.method!r} averages LoRA "
+            f"experts.rank is {run.config.experts.rank}; method {method.name!r} averages LoRA "
             "matrices, which needs one rank for all clients"
         )

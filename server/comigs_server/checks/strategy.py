@@ -2,16 +2,14 @@
 
 from collections.abc import Sequence
 
-from comigs.aggregation import find_aggregator
 from comigs.config.experts import ExpertsConfig
-from comigs.config.settings import RunConfig
 from comigs.config.strategies import find_strategy
 from comigs.errors import BadInput
-from comigs.methods import find_method
+from comigs.federation.run import Run
 from comigs_server.combine.rule import make_rule
 
 
-def check_strategy(config: RunConfig, experts: Sequence[ExpertsConfig], taking_part: int) -> None:
+def check_strategy(run: Run, experts: Sequence[ExpertsConfig], taking_part: int) -> None:
     """Refuse what the strategy cannot do.
 
     Args:
@@ -21,13 +19,13 @@ def check_strategy(config: RunConfig, experts: Sequence[ExpertsConfig], taking_p
     Raises:
         BadInput: which setting, and why.
     """
-    strategy, options = find_strategy(config.server.strategy), config.server.options
+    strategy, options = find_strategy(run.config.server.strategy), run.config.server.options
     strategy.check_options(options)
     if strategy.own_rule:
         return
     start = f"server.strategy is {strategy.name!r}"
-    method = find_method(config.method)
-    if not find_aggregator(method.aggregator).averages:
+    method = run.method
+    if not run.aggregator.averages:
         raise BadInput(
             f"{start}, but method {method.name!r} combines updates in its own way; leave it at "
             "FedAvg"
@@ -51,6 +49,6 @@ def check_strategy(config: RunConfig, experts: Sequence[ExpertsConfig], taking_p
             "in a round"
         )
     try:
-        make_rule(config)
+        make_rule(run)
     except (TypeError, ValueError) as error:
         raise BadInput(f"server.options does not suit {strategy.name}: {error}") from None

@@ -24,14 +24,14 @@ import torch
 from torch import Tensor
 
 from comigs.aggregation.mean import weighted_mean
-from comigs.config.settings import RunConfig
+from comigs.federation.run import Run
 from comigs.local.reference import reference
 from comigs.messages.update import clipped, minus, plus
 from comigs.seeds import generator
 
 
 def private_mean(
-    config: RunConfig, number: int, sent: Mapping[int, Mapping[str, Tensor]],
+    run: Run, number: int, sent: Mapping[int, Mapping[str, Tensor]],
     kept: Mapping[str, Tensor], secret: str,
 ) -> dict[str, Tensor]:  # fmt: skip
     """Mean of the clipped updates, with noise, on top of what the round started from.
@@ -42,10 +42,10 @@ def private_mean(
         kept: what the server sent to all; empty where they began from the common start.
         secret: of the server; where the noise comes from.
     """
-    shapes = {name: tuple(t.shape) for name, t in sent[min(sent)].items()}
-    start = reference(config, 0, number, kept, shapes)
-    updates = {i: clipped(minus(t, start), config.privacy.clip) for i, t in sent.items()}
-    std = config.privacy.noise * config.privacy.clip / len(updates)
+    privacy, shapes = run.config.privacy, {n: tuple(t.shape) for n, t in sent[min(sent)].items()}
+    start = reference(run, 0, number, kept, shapes)
+    updates = {i: clipped(minus(t, start), privacy.clip) for i, t in sent.items()}
+    std = privacy.noise * privacy.clip / len(updates)
     rng = generator(secret, "server", number, "privacy noise", _digest(updates))
     noisy = {}
     for name, shape in sorted(shapes.items()):

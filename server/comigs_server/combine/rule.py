@@ -7,10 +7,9 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from comigs.aggregation import Tensors, find_aggregator
-from comigs.config.settings import RunConfig
+from comigs.aggregation import Tensors
 from comigs.config.strategies import find_strategy
-from comigs.methods import find_method
+from comigs.federation.run import Run
 from comigs.mixture.ranks import lora_scale
 from comigs.threads import threads
 from comigs_server.combine.flower import FlowerRule
@@ -43,17 +42,18 @@ class Rule(Protocol):
         """Put back what `memory` returned."""
 
 
-def make_rule(config: RunConfig, secret: str = "") -> Rule:
-    """The rule that `config` asks for (checked by `comigs_server.checks.strategy`).
+def make_rule(run: Run, secret: str = "") -> Rule:
+    """The rule that the run asks for (checked by `comigs_server.checks.strategy`).
 
     Args:
         secret: of the server, for a private mean.
     """
+    config = run.config
     strategy = find_strategy(config.server.strategy)
     if config.privacy.mechanism == "client":
-        return PrivateMean(config, secret)
+        return PrivateMean(run, secret)
     if strategy.own_rule:
-        return MethodsRule(config)
+        return MethodsRule(run)
     return FlowerRule(strategy, config.server.options)
 
 
@@ -74,25 +74,24 @@ class _Forgetful:
 class MethodsRule(_Forgetful):
     """The aggregator of the method."""
 
-    config: RunConfig
+    run: Run
 
     def combine(self, number: int, updates: Sequence[Update], kept: Tensors) -> dict[str, Tensor]:
-        aggregator = find_aggregator(find_method(self.config.method).aggregator)
-        scale = partial(lora_scale, self.config.experts)
+        scale = partial(lora_scale, self.run.config.experts)
         tensors = {update.client: update.tensors for update in updates}
         weights = {update.client: update.weight for update in updates}
         with threads(1):  # the same bits whatever engine the server runs beside
-            return aggregator.combine(tensors, weights, scale, kept)
+            return self.run.aggregator.combine(tensors, weights, scale, kept)
 
 
 @dataclass
 class PrivateMean(_Forgetful):
     """The mean with client-level differential privacy."""
 
-    config: RunConfig
+    run: Run
     secret: str
 
     def combine(self, number: int, updates: Sequence[Update], kept: Tensors) -> dict[str, Tensor]:
         tensors = {update.client: update.tensors for update in updates}
         with threads(1):  # the same bits whatever engine the server runs beside
-            return private_mean(self.config, number, tensors, kept, self.secret)
+            return private_mean(self.run, number, tensors, kept, self.secret)

@@ -13,15 +13,15 @@ from flwr.app import Array, Message
 from numpy.lib import format as npy
 from torch import Tensor
 
-from comigs.config.settings import RunConfig
+from comigs.config.privacy import PayloadConfig
 from comigs.errors import ComigsError, flat, one_line
+from comigs.federation.run import Run
 from comigs.local.reference import reference
 from comigs.messages.codecs import Wire, decode, wire
 from comigs.messages.fields import unknown
 from comigs.messages.masking import MASKED
 from comigs.messages.reply import Broken, Reported, read_reported
 from comigs.messages.update import minus, norm_of, plus
-from comigs.methods import find_method
 from comigs_server.fleet.exchange import Answer, Client
 from comigs_server.fleet.records import Arrays, parts_of, unpack
 from comigs_server.fleet.update import Update
@@ -55,7 +55,7 @@ class Fault:
     reason: str
 
 
-def judge(answer: Answer, config: RunConfig, number: int, sent_to: ShareOf) -> Accepted | Fault:
+def judge(answer: Answer, run: Run, number: int, sent_to: ShareOf) -> Accepted | Fault:
     """What the answer to a training message is worth.
 
     Args:
@@ -66,7 +66,7 @@ def judge(answer: Answer, config: RunConfig, number: int, sent_to: ShareOf) -> A
     if answer.reply is None:
         return Fault(client, answer.reason)
     try:
-        return _accept(answer.reply, client, config, number, sent_to)
+        return _accept(answer.reply, client, run, number, sent_to)
     except Unfit as error:
         return Fault(client, str(error))
     except Broken as error:
@@ -79,43 +79,41 @@ class Unfit(ComigsError):
     """An update that is whole, but not what was asked for."""
 
 
-def _accept(
-    reply: Message, client: Client, config: RunConfig, number: int, sent_to: ShareOf
-) -> Accepted:
+def _accept(reply: Message, client: Client, run: Run, number: int, sent_to: ShareOf) -> Accepted:
     arrays, metrics = parts_of(reply)
     if isinstance(of := metrics.get("round"), int) and of != number:
         raise Broken(f"is of round {flat(str(of), 12)}; this is round {number}")
     reported = read_reported(metrics)
-    asked = frozenset(config.log.metrics or ())
+    asked = frozenset(run.config.log.metrics or ())
     if (stranger := unknown(reported.metrics or (), asked)) is not None:
         raise Broken(f"has the metric {flat(stranger, 60)!r}, which log.metrics does not name")
     if client.examples is not None and reported.num_examples > client.examples:
         counts = f"{reported.num_examples} examples; it said {client.examples} at first"
         raise Unfit(f"counts {counts}")
-    check_arrays(arrays, client, config)
-    size = sum(one.bytes for one in expected(arrays, client, config).values())
-    weight = float(reported.num_examples) if config.server.weighting == "samples" else 1.0
-    if config.privacy.secure != "none":
+    check_arrays(arrays, client, run)
+    size = sum(one.bytes for one in expected(arrays, client, run).values())
+    weight = float(reported.num_examples) if run.config.server.weighting == "samples" else 1.0
+    if run.config.privacy.secure != "none":
         return Accepted(client, Update(client.id, unpack(arrays), weight), reported, size, None)
-    shapes = shapes_of(arrays, client, config)
-    start = reference(config, client.id, number, sent_to(client), shapes)
-    tensors = _decoded(arrays, shapes, config, start)
-    norm = check_values(tensors, start, config.server.max_norm)
+    shapes = shapes_of(arrays, client, run)
+    start = reference(run, client.id, number, sent_to(client), shapes)
+    tensors = _decoded(arrays, shapes, run.config.payload, start)
+    norm = check_values(tensors, start, run.config.server.max_norm)
     return Accepted(client, Update(client.id, tensors, weight), reported, size, norm)
 
 
-def expected(arrays: Arrays, client: Client, config: RunConfig) -> dict[str, Wire]:
+def expected(arrays: Arrays, client: Client, run: Run) -> dict[str, Wire]:
     """What a client should send; of its LoRA rank, where it may lower that, as far as it says."""
-    shapes = shapes_of(arrays, client, config)
-    if config.privacy.secure != "none":
+    shapes = shapes_of(arrays, client, run)
+    if run.config.privacy.secure != "none":
         return {MASKED: Wire((sum(map(math.prod, shapes.values())),), "uint32")}
-    return wire(config.payload, shapes)
+    return wire(run.config.payload, shapes)
 
 
-def shapes_of(arrays: Arrays, client: Client, config: RunConfig) -> Mapping[str, tuple[int, ...]]:
+def shapes_of(arrays: Arrays, client: Client, run: Run) -> Mapping[str, tuple[int, ...]]:
     """The shapes of the client's tensors: at the rank of the first pair, if it may prune."""
     shapes = client.shapes
-    if find_method(config.method).prune is None:
+    if run.method.prune is None:
         return shapes
     first = next((n for n in sorted(shapes) if ".lora_A." in n and n in arrays), None)
     if first is None or len(arrays[first].shape) != 2:
@@ -124,13 +122,13 @@ def shapes_of(arrays: Arrays, client: Client, config: RunConfig) -> Mapping[str,
     return {n: (rank, s[1]) if ".lora_A." in n else (s[0], rank) for n, s in shapes.items()}
 
 
-def check_arrays(arrays: Arrays, client: Client, config: RunConfig) -> None:
+def check_arrays(arrays: Arrays, client: Client, run: Run) -> None:
     """Refuse arrays that cannot be what the client was asked for; nothing is decoded.
 
     Raises:
         Unfit: what is wrong with them.
     """
-    wanted = expected(arrays, client, config)
+    wanted = expected(arrays, client, run)
     if (extra := unknown(arrays, frozenset(wanted))) is not None:
         raise Unfit(f"sent {extra!r}, which it does not share")
     if missing := sorted(set(wanted) - set(arrays)):
@@ -156,11 +154,11 @@ def _header(array: Array) -> tuple[tuple[int, ...], str]:
 
 
 def _decoded(
-    arrays: Arrays, shapes: Shapes, config: RunConfig, start: Mapping[str, Tensor]
+    arrays: Arrays, shapes: Shapes, payload: PayloadConfig, start: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
     values = {name: array.numpy() for name, array in arrays.items()}
-    tensors = decode(config.payload, values, shapes)
-    return tensors if config.payload.codec == "none" else plus(tensors, start)
+    tensors = decode(payload, values, shapes)
+    return tensors if payload.codec == "none" else plus(tensors, start)
 
 
 def check_values(

@@ -1,6 +1,5 @@
 """Flower's records at the edge: what becomes a message, and what is read out of a reply."""
 
-import json
 import math
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
@@ -11,8 +10,7 @@ import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from torch import Tensor
 
-from comigs.config.load import to_dict
-from comigs.config.settings import RunConfig
+from comigs.federation.run import Run
 from comigs.messages.fields import unknown
 from comigs.messages.order import Listed
 from comigs.messages.reply import Broken
@@ -32,15 +30,15 @@ def unpack(arrays: Arrays) -> dict[str, Tensor]:
     return {name: torch.from_numpy(array.numpy()) for name, array in arrays.items()}
 
 
-def query_messages(config: RunConfig, nodes: Iterable[int]) -> list[Message]:
+def query_messages(run: Run, nodes: Iterable[int]) -> list[Message]:
     """Ask nodes who they are."""
-    content = RecordDict({"config": order_record(config, {})})
+    content = RecordDict({"config": order_record(run, {})})
     return [Message(content, dst_node_id=node, message_type="query") for node in nodes]
 
 
 def tensor_messages(
     kind: str,
-    config: RunConfig,
+    run: Run,
     clients: Iterable[Client],
     share_of: Callable[[Client], Mapping[str, Tensor]],
     told: Callable[[Client], Told],
@@ -53,21 +51,19 @@ def tensor_messages(
         same = tuple(map(id, share.values()))  # clients that get the same have one copy in common
         if same not in packed:
             packed[same] = share, pack(share)
-        content = RecordDict(
-            {"arrays": packed[same][1], "config": order_record(config, told(client))}
-        )
+        content = RecordDict({"arrays": packed[same][1], "config": order_record(run, told(client))})
         messages.append(Message(content, dst_node_id=client.node, message_type=kind))
     return messages
 
 
 def secagg_messages(
-    stage: str, config: RunConfig, number: int, records: Mapping[Client, Told]
+    stage: str, run: Run, number: int, records: Mapping[Client, Told]
 ) -> list[Message]:
     """Messages of a stage of secure aggregation in round `number`."""
     return [
         Message(
             RecordDict(
-                {"config": order_record(config, {"server-round": number}), "secagg": _plain(told)}
+                {"config": order_record(run, {"server-round": number}), "secagg": _plain(told)}
             ),
             client.node,
             f"train.{stage}",
@@ -113,9 +109,9 @@ def listed_in(reply: Message) -> Listed:
     return Listed.model_validate(dict(reply.content.config_records["secagg"]))
 
 
-def order_record(config: RunConfig, told: Told = MappingProxyType({})) -> ConfigRecord:
+def order_record(run: Run, told: Told = MappingProxyType({})) -> ConfigRecord:
     """Every message carries the whole configuration."""
-    return ConfigRecord({"config": json.dumps(to_dict(config)), **told})
+    return ConfigRecord({"config": run.text, **told})
 
 
 def _plain(told: Told) -> ConfigRecord:

@@ -9,7 +9,7 @@ from flwr.serverapp import Grid
 
 from comigs.config.settings import RunConfig
 from comigs.errors import BadInput, ComigsError, flat
-from comigs.federation.clients import training_clients
+from comigs.federation.run import Run
 from comigs.messages.reply import Broken, Hello, read_hello
 from comigs.store.events import Refused, Waiting
 from comigs_server.fleet.exchange import Answer, Client, collect
@@ -32,10 +32,10 @@ class Registry:
             asks for keys gives the same node number to a device whenever it comes.
     """
 
-    def __init__(self, grid: Grid, config: RunConfig) -> None:
+    def __init__(self, grid: Grid, run: Run) -> None:
         self._embedded = isinstance(grid, EmbeddedGrid)
-        self.names = dict(enumerate(training_clients(config))) if self._embedded else {}
-        self._grid, self._config = grid, config
+        self.names = dict(enumerate(run.names)) if self._embedded else {}
+        self._grid, self._run = grid, run
         self._known: dict[int, Client] = {}
         self._online: set[int] = set()
         self._refused: set[int] = set()
@@ -62,7 +62,7 @@ class Registry:
         Raises:
             ComigsError: when as many nodes are there, and none can say who it is.
         """
-        told, wanted = -1, _listed_clients(self._config)
+        told, wanted = -1, _listed_clients(self._run)
         while True:
             for answer in self.look():
                 if not self.ids and len(self._online) >= wanted:
@@ -110,9 +110,9 @@ class Registry:
 
     def _ask(self, nodes: Iterable[int]) -> list[Answer]:
         strangers = [self._stranger(node) for node in nodes]
-        messages = query_messages(self._config, [stranger.node for stranger in strangers])
+        messages = query_messages(self._run, [stranger.node for stranger in strangers])
         failed = []
-        timeout = self._config.server.round_timeout
+        timeout = self._run.config.server.round_timeout
         for answer in collect(self._grid, messages, strangers, timeout):
             if answer.reply is None:
                 failed.append(answer)
@@ -146,18 +146,18 @@ class Registry:
         if self._embedded:
             if (said.client, said.name) != (node.id, node.name):
                 raise Broken(f"is that of client {said.client}, {said.name!r}")
-            check_fit(said, self._config)
+            check_fit(said, self._run)
             return
-        count = expected_clients(self._config)
+        count = expected_clients(self._run.config)
         if count is not None and said.client >= count:
             raise Broken(f"is that of client {said.client}; there are 0..{count - 1}")
         owner = self.nodes.get(said.client)
-        free = self._config.flower.keyless and owner not in self._online
+        free = self._run.config.flower.keyless and owner not in self._online
         if owner not in (None, node.node) and not free:
             raise Broken(f"is that of client {said.client}, which node {owner} was first to be")
         if said.name in {n for i, n in self.names.items() if i != said.client}:
             raise Broken(f"has the name of another client, {said.name!r}")
-        check_fit(said, self._config)
+        check_fit(said, self._run)
         self.nodes[said.client] = node.node
 
     def _stranger(self, node: int) -> Client:
@@ -172,12 +172,12 @@ def expected_clients(config: RunConfig) -> int | None:
     return counts[0] if counts else None
 
 
-def _listed_clients(config: RunConfig) -> int:
+def _listed_clients(run: Run) -> int:
     """How many clients there will be, as far as this machine can know."""
     try:
-        return expected_clients(config) or len(training_clients(config))
+        return expected_clients(run.config) or len(run.names)
     except BadInput:  # the texts are on the devices, and there is no list of them here
-        return config.server.min_clients
+        return run.config.server.min_clients
 
 
 @lru_cache(maxsize=64)

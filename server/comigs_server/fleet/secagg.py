@@ -17,8 +17,9 @@ from flwr.serverapp import Grid
 from flwr.supercore.primitives.asymmetric import bytes_to_public_key, public_key_to_bytes
 from torch import Tensor
 
-from comigs.config.settings import RunConfig
+from comigs.config.privacy import PrivacyConfig
 from comigs.errors import ComigsError, one_line
+from comigs.federation.run import Run
 from comigs.local.reference import reference
 from comigs.messages.masking import MASKED, Words, from_words, mask
 from comigs.messages.update import plus
@@ -53,9 +54,9 @@ class Session:
     failed: list[Answer] = field(default_factory=list)
 
 
-def agree(grid: Grid, config: RunConfig, number: int, clients: Sequence[Client]) -> Session:
+def agree(grid: Grid, run: Run, number: int, clients: Sequence[Client]) -> Session:
     """Collect the clients' keys and shares, before anything is trained."""
-    session = Session(number, len(clients), threshold_of(config, len(clients)))
+    session = Session(number, len(clients), threshold_of(run.config.privacy, len(clients)))
 
     taken: set[bytes] = set()
 
@@ -70,7 +71,7 @@ def agree(grid: Grid, config: RunConfig, number: int, clients: Sequence[Client])
         return [first, second]
 
     empty = {client.id: _record([], []) for client in clients}
-    session.public = _stage(grid, config, session, "keys", clients, empty, keys)
+    session.public = _stage(grid, run, session, "keys", clients, empty, keys)
     there = [client for client in clients if client.id in session.public]
     listed = [key for client in there for key in session.public[client.id]]
     public = _record([c.id for c in there], listed) | {"threshold": session.threshold}
@@ -82,16 +83,16 @@ def agree(grid: Grid, config: RunConfig, number: int, clients: Sequence[Client])
         return dict(zip(to, values, strict=True))
 
     said = _stage(
-        grid, config, session, "shares", there, dict.fromkeys(others, public), shares
+        grid, run, session, "shares", there, dict.fromkeys(others, public), shares
     )  # fmt: skip
     session.boxes = {to: {i: said[i][to] for i in said if i != to} for to in said}
     session.seeds = {i: said[i][i] for i in said}
     return session
 
 
-def threshold_of(config: RunConfig, count: int) -> int:
+def threshold_of(privacy: PrivacyConfig, count: int) -> int:
     """Clients that must stay to the end of a round; more than half, unless configured."""
-    return config.privacy.threshold or max(2, count // 2 + 1)
+    return privacy.threshold or max(2, count // 2 + 1)
 
 
 def give(session: Session, messages: Iterable[Message], clients: Iterable[Client]) -> list[Message]:
@@ -108,7 +109,7 @@ def give(session: Session, messages: Iterable[Message], clients: Iterable[Client
 
 
 def unmask(
-    grid: Grid, config: RunConfig, session: Session, words: Mapping[int, Words],
+    grid: Grid, run: Run, session: Session, words: Mapping[int, Words],
     clients: Iterable[Client],
 ) -> Words:  # fmt: skip
     """The sum of the updates that arrived.
@@ -129,7 +130,7 @@ def unmask(
         return dict(zip(to, values, strict=True))
 
     ask = [client for client in clients if client.id in words]
-    said = _stage(grid, config, session, "unmask", ask, dict.fromkeys(arrived, record), told)
+    said = _stage(grid, run, session, "unmask", ask, dict.fromkeys(arrived, record), told)
     if len(said) < session.threshold:
         raise ComigsError(
             f"round {session.number}: secure aggregation needs {session.threshold} clients to the "
@@ -175,7 +176,7 @@ def _is_key(public: bytes, secret: bytes) -> bool:
 
 
 def sum_up(
-    grid: Grid, config: RunConfig, session: Session, updates: Mapping[int, Update],
+    grid: Grid, run: Run, session: Session, updates: Mapping[int, Update],
     clients: Sequence[Client], sent_to: Callable[[Client], Mapping[str, Tensor]],
 ) -> Update:  # fmt: skip
     """The mean of the clients that arrived, as one update.
@@ -188,24 +189,24 @@ def sum_up(
         ComigsError: as `unmask`.
     """
     words = {i: np.asarray(update.tensors[MASKED].numpy()) for i, update in updates.items()}
-    total = unmask(grid, config, session, words, clients)
+    total = unmask(grid, run, session, words, clients)
     shapes = clients[0].shapes
-    start = reference(config, 0, session.number, sent_to(clients[0]), shapes)
-    summed = from_words(total, shapes, config.privacy.range, session.count)
+    start = reference(run, 0, session.number, sent_to(clients[0]), shapes)
+    summed = from_words(total, shapes, run.config.privacy.range, session.count)
     mean = {name: (part / len(words)).float() for name, part in summed.items()}
     return Update(0, plus(mean, start), 1.0)
 
 
 def _stage(
-    grid: Grid, config: RunConfig, session: Session, name: str, clients: Sequence[Client],
+    grid: Grid, run: Run, session: Session, name: str, clients: Sequence[Client],
     records: Mapping[int, dict[str, Any]],
     read: Callable[[Client, Sequence[bytes], Sequence[int]], T],
 ) -> dict[int, T]:  # fmt: skip
     """Send each client its record, and read what the answers hold; `failed` gets the others."""
     told = {client: records[client.id] for client in clients}
-    messages = secagg_messages(name, config, session.number, told)
+    messages = secagg_messages(name, run, session.number, told)
     out: dict[int, T] = {}
-    for answer in collect(grid, messages, clients, config.server.round_timeout):
+    for answer in collect(grid, messages, clients, run.config.server.round_timeout):
         client = answer.client
         try:
             if answer.reply is None:

@@ -6,11 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from comigs.config.settings import RunConfig
 from comigs.config.strategies import find_strategy
-from comigs.federation.clients import experts_of
+from comigs.federation.run import Run
 from comigs.messages.reply import Broken, Hello
-from comigs.methods import find_method
 from comigs_server.fleet.exchange import Answer, Client
 
 A, B = ".lora_A.", ".lora_B."
@@ -18,21 +16,21 @@ MOST_ELEMENTS = 2**31  # of all tensors of one client
 Shape = tuple[int, ...]
 
 
-def check_fit(said: Hello, config: RunConfig) -> None:
+def check_fit(said: Hello, run: Run) -> None:
     """Rounds of this run; names that the method shares, LoRA pairs whole, of the configured rank.
 
     Raises:
         Broken: what is not so.
     """
-    method, shapes = find_method(config.method), said.shapes
-    if max(said.rounds, default=0) > config.rounds:
-        raise Broken(f"has round {max(said.rounds)}; the run has {config.rounds}")
-    rank = experts_of(config, said.client).rank
+    method, shapes = run.method, said.shapes
+    if max(said.rounds, default=0) > run.config.rounds:
+        raise Broken(f"has round {max(said.rounds)}; the run has {run.config.rounds}")
+    rank = run.client(said.client).experts.rank
     if sum(math.prod(shape) for shape in shapes.values()) > MOST_ELEMENTS:
         raise Broken(f"has more than {MOST_ELEMENTS} elements to share")
     for name, shape in shapes.items():
         if not method.trains or not method.shares(name):
-            raise Broken(f"has {name[:120]!r}, which {config.method} does not share")
+            raise Broken(f"has {name[:120]!r}, which {method.name} does not share")
         if A not in name and B not in name:
             continue
         other = name.replace(A, B) if A in name else name.replace(B, A)
@@ -43,7 +41,7 @@ def check_fit(said: Hello, config: RunConfig) -> None:
 
 
 def of_one_shape(
-    config: RunConfig, clients: Sequence[Client], kept: Mapping[str, Tensor]
+    run: Run, clients: Sequence[Client], kept: Mapping[str, Tensor]
 ) -> tuple[list[Client], list[Answer]]:
     """The clients whose tensors can be combined, and why the others' cannot.
 
@@ -65,7 +63,7 @@ def of_one_shape(
         table: next((f"{n!r} of another shape" for n, s in named.items() if s != right[n]), "")
         for table, named in tables.items()
     }
-    if _needs_the_same(config):
+    if _needs_the_same(run):
         same: Counter[frozenset[str]] = Counter()
         for table, count in counts.items():
             same[frozenset(tables[table])] += 0 if odd[table] else count
@@ -79,11 +77,11 @@ def of_one_shape(
     ]
 
 
-def _needs_the_same(config: RunConfig) -> bool:
+def _needs_the_same(run: Run) -> bool:
     """Whether a sum needs the same tensors of all."""
-    privacy = config.privacy
+    privacy = run.config.privacy
     private = privacy.secure != "none" or privacy.mechanism == "client"
-    return private or not find_strategy(config.server.strategy).own_rule
+    return private or not find_strategy(run.config.server.strategy).own_rule
 
 
 def _unranked(name: str, shape: Shape) -> Shape:

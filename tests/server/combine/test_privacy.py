@@ -12,6 +12,7 @@ import comigs
 import comigs_server.resume
 from comigs.config.load import load_config, read_config
 from comigs.errors import BadInput
+from comigs.federation.run import resolve
 from comigs.federation.selection import participants
 from comigs.local.reference import reference
 from comigs.messages.update import clipped, minus, norm_of
@@ -57,17 +58,17 @@ def test_a_clipped_update_is_no_longer_than_the_limit_and_points_the_same_way(se
 
 @given(st.integers(1, 6), st.floats(0.1, 5.0), st.integers(0, 99))
 def test_one_client_moves_the_mean_by_at_most_two_clips_over_n(count, clip, seed):
-    config = config_of(clip=clip, noise=0.0)
+    run = resolve(config_of(clip=clip, noise=0.0))
     sent = {i: drawn(seed + i, 10.0) for i in range(count)}
     other = sent | {0: drawn(seed + 1000, 1e4)}
     kept = drawn(7)
-    one, two = (private_mean(config, 1, each, kept, SECRET) for each in (sent, other))
+    one, two = (private_mean(run, 1, each, kept, SECRET) for each in (sent, other))
     assert norm_of(minus(one, two)) <= 2 * clip / count * (1 + 1e-4)
 
 
 def test_without_noise_and_with_a_wide_clip_it_is_the_mean():
     sent = {i: drawn(i) for i in (2, 5, 9)}
-    mean = private_mean(config_of(clip=1e6, noise=0.0), 1, sent, {}, SECRET)
+    mean = private_mean(resolve(config_of(clip=1e6, noise=0.0)), 1, sent, {}, SECRET)
     for name in SHAPES:
         torch.testing.assert_close(mean[name], sum(s[name] for s in sent.values()) / 3)
 
@@ -75,12 +76,12 @@ def test_without_noise_and_with_a_wide_clip_it_is_the_mean():
 def test_noise_has_the_promised_size_and_its_own_stream_for_each_round():
     shape = {"l.lora_B.generalist_0.weight": (300, 200)}
     zero = {i: {name: torch.zeros(s) for name, s in shape.items()} for i in range(4)}
-    config = config_of(clip=0.5, noise=3.0)
-    [one] = private_mean(config, 1, zero, {}, SECRET).values()
+    run = resolve(config_of(clip=0.5, noise=3.0))
+    [one] = private_mean(run, 1, zero, {}, SECRET).values()
     assert float(one.std()) == pytest.approx(3.0 * 0.5 / 4, rel=0.02)
     assert abs(float(one.mean())) < 0.01
-    [again] = private_mean(config, 1, zero, {}, SECRET).values()
-    [other] = private_mean(config, 2, zero, {}, SECRET).values()
+    [again] = private_mean(run, 1, zero, {}, SECRET).values()
+    [other] = private_mean(run, 2, zero, {}, SECRET).values()
     assert torch.equal(one, again)
     assert abs(float((one * other).mean())) < 0.01
 
@@ -88,10 +89,10 @@ def test_noise_has_the_promised_size_and_its_own_stream_for_each_round():
 def test_noise_is_another_where_secret_or_updates_are_others():
     """A client knows the seed, and a repeated round may have other clients."""
     zero = {i: {name: torch.zeros(s) for name, s in SHAPES.items()} for i in range(3)}
-    config = config_of()
-    one = private_mean(config, 1, zero, {}, SECRET)
+    run = resolve(config_of())
+    one = private_mean(run, 1, zero, {}, SECRET)
     for sent, secret in ((zero, "b" * 64), ({i: zero[i] for i in (0, 1)}, SECRET)):
-        other = private_mean(config, 1, sent, {}, secret)
+        other = private_mean(run, 1, sent, {}, secret)
         assert not any(torch.equal(one[name], other[name]) for name in SHAPES)
 
 
@@ -165,10 +166,10 @@ def test_the_server_s_secret_is_nobody_else_s(tree, tmp_path):
 
 
 def test_who_takes_part_in_a_private_run_does_not_follow_from_the_seed(tree):
-    config = load_config(tree | {"participation": 0.1})
-    drawn = [[participants(config, n, range(100), s) for n in (1, 2)] for s in ("", SECRET)]
+    run = resolve(load_config(tree | {"participation": 0.1}))
+    drawn = [[participants(run, n, range(100), s) for n in (1, 2)] for s in ("", SECRET)]
     assert drawn[0] != drawn[1]
-    assert drawn[1] == [participants(config, n, range(100), SECRET) for n in (1, 2)]
+    assert drawn[1] == [participants(run, n, range(100), SECRET) for n in (1, 2)]
 
 
 def test_a_damaged_secret_ends_the_run(tmp_path):
@@ -194,8 +195,9 @@ def test_a_round_moves_the_shared_tensors_by_the_clip_at_most(tree, tmp_path):
     privacy = {"mechanism": "client", "clip": 0.03, "noise": 0.0}
     folder = comigs.run(tree | {"privacy": privacy}, out=tmp_path).folder
     one, two, three = (read_state(folder / "server", n)[0]["shared"] for n in (1, 2, 3))
-    config = load_config(tree)
-    start = reference(config, 0, 1, {}, {name: tuple(t.shape) for name, t in one.items()})
+    start = reference(
+        resolve(load_config(tree)), 0, 1, {}, {name: tuple(t.shape) for name, t in one.items()}
+    )
     for before, after in ((start, one), (one, two), (two, three)):
         assert 0.003 < norm_of(minus(after, before)) <= 0.0301
 

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from comigs.config.load import load_config
+from comigs.federation.run import resolve
 from comigs.messages.codecs import encode
 from comigs.mixture.adapters import start_tensor
 from comigs_server.fleet.exchange import Answer, Client
@@ -34,7 +35,7 @@ def judged(arrays, metrics=METRICS, settings=(), sent=None, **records):
         arrays = pack(arrays)
     content = RecordDict({"arrays": arrays, "metrics": MetricRecord(metrics)} | records)
     reply = Message(content, dst_node_id=0, message_type="train")
-    verdict = judge(Answer(CLIENT, reply), config, 3, lambda client: sent or {})
+    verdict = judge(Answer(CLIENT, reply), resolve(config), 3, lambda client: sent or {})
     assert verdict.client == CLIENT
     if isinstance(verdict, Fault):
         return verdict.reason, None, verdict

@@ -3,6 +3,7 @@
 import torch
 
 from comigs.config.settings import RunConfig
+from comigs.federation.run import resolve
 from comigs_server.fleet.exchange import Client
 from comigs_server.fleet.records import bytes_of, tensor_messages
 from comigs_server.grids.embedded import EmbeddedGrid
@@ -20,7 +21,7 @@ def test_clients_that_get_the_same_tensors_share_one_copy_of_them(tmp_path):
     share = {0: tensors[0], 1: tensors[1], 2: dict(tensors[0])}
     messages = tensor_messages(
         "train",
-        RunConfig(),
+        resolve(RunConfig()),
         reversed(clients),
         lambda client: share[client.id],
         lambda client: {"state-round": {1: 5}.get(client.id, 0)},

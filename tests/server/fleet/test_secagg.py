@@ -13,6 +13,7 @@ import comigs_server.grids.inline
 from comigs.config.load import load_config
 from comigs.costs.traffic import traffic
 from comigs.errors import BadInput, ComigsError
+from comigs.federation.run import resolve
 from comigs.local.reference import reference
 from comigs.messages.masking import from_words, mask, step_of, to_words
 from comigs.messages.update import minus
@@ -81,7 +82,7 @@ def test_the_mean_is_that_of_the_clients_and_the_bytes_are_those_of_the_plan(sec
     assert not events(tmp_path, "failure")
     for number in (1, 2, 3):
         assert_mean(tmp_path, number, (0, 1, 2))
-    for row, line in zip(result.table, traffic(result.config), strict=True):
+    for row, line in zip(result.table, traffic(resolve(result.config)), strict=True):
         assert (row["bytes_up"], row["bytes_down"]) == (sum(line.up), sum(line.down))
 
 
@@ -128,9 +129,7 @@ def test_a_round_that_too_few_see_to_its_end_is_abandoned(secure, tmp_path, monk
     monkeypatch.setattr(
         comigs_clients.app,
         "train_round",
-        lambda config, order: (
-            breaks() if order.client and order.round == 2 else train(config, order)
-        ),
+        lambda order: breaks() if order.client.number and order.round == 2 else train(order),
     )
     comigs.run(secure, out=tmp_path)
     [told] = events(tmp_path, "abandoned")
@@ -183,7 +182,7 @@ def test_what_the_server_received_unmasks_no_single_update(secure, tmp_path, mon
     for client in (0, 1, 2):
         own = own_of(tmp_path, 1, client)
         shapes = {name: tuple(t.shape) for name, t in own.items()}
-        start = reference(load_config({"seed": 7}), 0, 1, {}, shapes)
+        start = reference(resolve(load_config({"seed": 7})), 0, 1, {}, shapes)
         true = to_words(minus(own, start), 1.0, 3)
         guesses = [words[client]]
         if client != 2:

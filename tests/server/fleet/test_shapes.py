@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from comigs.config.load import load_config
+from comigs.federation.run import resolve
 from comigs_clients.wire import decode, encode
 from comigs_server.fleet.exchange import Answer, Client
 from comigs_server.fleet.judge import Fault, judge
@@ -22,7 +23,7 @@ from comigs_server.grids.embedded import EmbeddedGrid
 A, B = "l.lora_A.generalist_0.weight", "l.lora_B.generalist_0.weight"
 SHAPES = {A: (8, 3), B: (4, 8)}
 CLIENT = Client(0, 1, "ana", frozenset(), SHAPES)
-CONFIG = load_config({"clients": 3})
+RUN = resolve(load_config({"clients": 3}))
 NUMBERS = {
     "round": 1, "loss": 1.0, "num-examples": 9, "tokens": 4, "router_tokens": 0,
     "train_seconds": 1.0, "eval_seconds": 0.0, "seconds": 1.0,
@@ -67,7 +68,7 @@ def honest(fill=0.01):
 
 def judged(arrays, numbers=NUMBERS, client=CLIENT):
     reply = message(RecordDict({"arrays": arrays, "metrics": MetricRecord(numbers)}))
-    verdict = judge(Answer(client, reply), CONFIG, 1, lambda client: {})
+    verdict = judge(Answer(client, reply), RUN, 1, lambda client: {})
     reason = verdict.reason if isinstance(verdict, Fault) else None
     assert len(reason or "") < 400
     return reason
@@ -108,7 +109,7 @@ def test_numbers_beyond_their_bounds_are_refused(change):
 
 def asked(reply, registry=None):
     """Why the registry does not take the node that answers so, or None."""
-    registry = registry or Registry(SimpleNamespace(get_node_ids=lambda: [7]), CONFIG)
+    registry = registry or Registry(SimpleNamespace(get_node_ids=lambda: [7]), RUN)
 
     def collect(grid, messages, strangers, timeout):
         return [Answer(stranger, reply) for stranger in strangers]
@@ -153,10 +154,10 @@ def test_clients_of_another_base_are_told_from_the_others():
         return Client(number, number, "x", frozenset(), {A: (8, width), B: (4, 8)})
 
     clients = [client(0, 5), client(1, 3), client(2, 3)]
-    good, odd = of_one_shape(CONFIG, clients, {})
+    good, odd = of_one_shape(RUN, clients, {})
     assert [c.id for c in good] == [1, 2]
     assert [a.client.id for a in odd] == [0]
-    good, odd = of_one_shape(CONFIG, clients, {A: torch.zeros(8, 5)})
+    good, odd = of_one_shape(RUN, clients, {A: torch.zeros(8, 5)})
     assert [c.id for c in good] == [0]
 
 

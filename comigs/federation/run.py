@@ -1,0 +1,133 @@
+"""A run, resolved: what a configuration names is looked up once, here, and handed down."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from comigs.aggregation import Aggregator, find_aggregator
+from comigs.config.experts import ExpertsConfig
+from comigs.config.load import to_dict
+from comigs.config.model import Compute, Dtype
+from comigs.config.profiles import Profile, profiles_of
+from comigs.config.settings import ClientConfig, RunConfig
+from comigs.data.tokens import roster
+from comigs.errors import BadInput
+from comigs.methods import find_method
+from comigs.methods.base import Method
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as everything below works by it. Made by `resolve` alone; equal by what it says.
+
+    What is one client's is in `client`; the texts' names are read when they are first asked for,
+    since a server behind a SuperLink has none.
+
+    Attributes:
+        config: as written, with threads and devices filled in.
+        text: the same as JSON, as messages carry it.
+        aggregator: how the server combines what the method shares.
+    """
+
+    text: str = field(repr=False)
+    config: RunConfig = field(compare=False)
+    method: Method
+    aggregator: Aggregator = field(compare=False, repr=False)
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Names of the clients that train: the roster, or one that holds everybody's text.
+
+        Raises:
+            BadInput: when the configuration asks for more clients than the data has.
+        """
+        return ("all",) if self.method.pooled else roster(self.config)
+
+    @cached_property
+    def steps_per_round(self) -> int:
+        """Local steps of one training client; the same in total for every method."""
+        return self.config.local_steps * (len(roster(self.config)) if self.method.pooled else 1)
+
+    @cached_property
+    def _profiles(self) -> dict[str, Profile]:
+        return profiles_of(self.config.devices.define)
+
+    @property
+    def devices(self) -> list[str] | None:
+        """The profile's name of each client; None without devices, or with all text in one place.
+
+        Raises:
+            BadInput: which client has which is not filled in yet.
+        """
+        names = self.config.devices.profiles
+        if names is None or self.method.pooled:
+            return None
+        if not isinstance(names, list):
+            raise BadInput("devices.profiles is not yet one name per client: call assign_devices")
+        return names
+
+    def profile(self, number: int) -> Profile | None:
+        """The device of one client, if there are devices."""
+        names = self.devices
+        return None if names is None else self._profiles[names[number]]
+
+    def client(self, number: int) -> "Client":
+        """Client `number` (0-based), made anew: 100,000 of them are not kept."""
+        return Client(self, number, self.config.for_client(number))
+
+    def clients(self) -> Iterator["Client"]:
+        """All that train, one by one."""
+        return map(self.client, range(len(self.names)))
+
+
+@dataclass(frozen=True)
+class Client:
+    """One client of a run.
+
+    Attributes:
+        config: the run's, with the client's own value of whatever differs between clients.
+    """
+
+    run: Run
+    number: int
+    config: ClientConfig = field(hash=False)
+
+    @property
+    def method(self) -> Method:
+        return self.run.method
+
+    @property
+    def experts(self) -> ExpertsConfig:
+        """Its experts in the layout of the method."""
+        return self.method.experts(self.config.experts)
+
+    @property
+    def dtype(self) -> Dtype:
+        """How its frozen base is stored."""
+        dtype = self.config.model.dtype
+        assert not isinstance(dtype, list)
+        return dtype
+
+    @property
+    def compute(self) -> Compute:
+        """The type of its frozen base's products."""
+        compute = self.config.model.compute
+        assert not isinstance(compute, list)
+        return compute
+
+    @property
+    def profile(self) -> Profile | None:
+        """Its device, if there are devices."""
+        return self.run.profile(self.number)
+
+
+def resolve(config: RunConfig) -> Run:
+    """The run that a configuration describes.
+
+    Raises:
+        BadInput: there is no such method.
+    """
+    method = find_method(config.method)
+    aggregator = find_aggregator(method.aggregator)
+    return Run(json.dumps(to_dict(config)), config, method, aggregator)
