@@ -1,6 +1,7 @@
 """Federated fine-tuning of language models on unequal devices with mixtures of LoRA experts."""
 
 import importlib
+import logging
 from typing import TYPE_CHECKING, Any
 
 from comigs.version import __version__
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
         training_router,
     )
     from comigs.mixture.experts import add_experts, balance_loss, using_expert
+
+# Where it is installed PEFT imports it, and it warns of a kernel that it could not fetch.
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 _HOME = {
     "add_experts": "comigs.mixture.experts",

@@ -4,9 +4,9 @@ import os
 
 import pytest
 
-from comigs.app.run import with_threads
 from comigs.config.load import load_config
 from comigs.cores import cores
+from comigs.federation.machine import on_this_machine
 
 
 def system(root, groups, **files):
@@ -75,8 +75,8 @@ def test_a_system_without_affinity_counts_its_cores(tmp_path, monkeypatch):
 
 def test_threads_and_workers_follow(monkeypatch):
     monkeypatch.setattr("comigs.app.run.cores", lambda: 6)
-    assert with_threads(load_config(None)).threads == 6
-    ray = with_threads(load_config(None, ["engine=ray"]))
+    assert on_this_machine(load_config(None)).threads == 6
+    ray = on_this_machine(load_config(None, ["engine=ray"]))
     assert (ray.engine.workers, ray.threads) == (6, 1)
-    two = with_threads(load_config(None, ["engine=ray", "engine.workers=2"]))
+    two = on_this_machine(load_config(None, ["engine=ray", "engine.workers=2"]))
     assert two.threads == 3

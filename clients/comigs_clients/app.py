@@ -17,8 +17,10 @@ from torch import Tensor
 from comigs.config.load import write_config
 from comigs.errors import Refusal
 from comigs.federation.clients import data_of, model_of
+from comigs.federation.machine import with_compute
 from comigs.federation.policy import Policy
 from comigs.federation.run import Run, resolve
+from comigs.hardware import resolve_device, use_device
 from comigs.local.round import Order, Trained, final_evaluation, train_round
 from comigs.messages.codecs import Arrays
 from comigs.messages.masking import MASKED
@@ -89,8 +91,13 @@ class Task(Generic[M]):
 
 @lru_cache(maxsize=4)
 def run_of(text: str) -> Run:
-    """The run that messages with this configuration are about."""
-    return resolve(read_config(text))
+    """The run that messages with this configuration are about.
+
+    A device that trains for itself chooses the arithmetic that it is good at.
+    """
+    config = read_config(text)
+    own = config.flower.run is not None
+    return resolve(with_compute(config, resolve_device(config.device)) if own else config)
 
 
 def unwrap(message: Message, context: Context, kind: type[M]) -> Task[M]:
@@ -118,6 +125,7 @@ def unwrap(message: Message, context: Context, kind: type[M]) -> Task[M]:
     if max(state, getattr(order, "server_round", 0)) > config.rounds:
         raise Refusal("bad-order", f"there are {config.rounds} rounds", "server-round")
     hold_to(config, folder)
+    use_device(resolve_device(config.device))
     if config.flower.run:  # a process of its own
         use_threads(config.threads or 1)
         if not (folder / "config.yaml").exists():

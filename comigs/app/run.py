@@ -15,7 +15,7 @@ from comigs.config.load import changed_keys, load_config, read_config, write_con
 from comigs.config.settings import RunConfig
 from comigs.cores import cores
 from comigs.errors import BadInput
-from comigs.hardware import device_name, processor, resolve_device, use_device
+from comigs.hardware import processor, resolve_device, use_device
 from comigs.store.plain import from_home
 from comigs.store.runfolder import held, taken, taken_anew
 from comigs.store.whole import write_whole
@@ -103,10 +103,12 @@ def run(
     """
     from comigs.app.fingerprint import at_home, write_origin
     from comigs.costs.fit import fit_devices
+    from comigs.federation.machine import on_this_machine
     from comigs.federation.run import resolve
 
     extra = [f"{key}={json.dumps(value)}" for key, value in settings.items()]
-    run = fit_devices(resolve(with_threads(load_config(source, [*overrides, *extra]))))
+    wanted = on_this_machine(load_config(source, [*overrides, *extra]))
+    run = _computing(fit_devices(resolve(wanted)))
     _check(run)
     config = at_home(run.config)
     with taken(from_home(out)) if out else taken_anew(config.name) as folder:
@@ -134,11 +136,13 @@ def plan(
     from comigs.costs.memory import peak_memory
     from comigs.costs.plan import make_plan
     from comigs.costs.work import token_flops
+    from comigs.federation.machine import on_this_machine
     from comigs.federation.run import resolve
     from comigs.report import page  # noqa: F401 - a run holds it
 
-    run = resolve(with_threads(load_config(source, overrides)))
+    run = resolve(on_this_machine(load_config(source, overrides)))
     run = fit_devices(run) if run.config.devices.fit == "derive" else place_devices(run)
+    run = _computing(run)
     _check(run)
     flops = [token_flops(client) for client in run.clients()]
     order = sorted(
@@ -179,17 +183,27 @@ def resume(
         )
     check_origin(config, folder)
     run = resolve(config)
+    _place(config)
     _check(run)
     with held(folder):
         return _launch(run, folder, watch, trackers)
 
 
-def with_threads(config: RunConfig) -> RunConfig:
-    """Fill in `threads` and `engine.workers`: threads are part of a run's identity."""
-    name, count = config.engine.name, cores()
-    workers = config.engine.workers or (count if name == "ray" else 1)
-    threads = config.threads or (1 if name == "flower" else max(1, count // workers))
-    return replace(config, threads=threads, engine=replace(config.engine, workers=workers))
+def _computing(run: "Run") -> "Run":
+    """`run` with the arithmetic that its devices or this machine are good at; see `_place`."""
+    from comigs.federation.machine import with_compute
+    from comigs.federation.run import resolve
+
+    _place(run.config)
+    if run.config.engine.name == "flower":  # each device decides for itself
+        return run
+    return resolve(with_compute(run.config, run.config.device))
+
+
+def _place(config: RunConfig) -> None:
+    """Where clients train in this process, have its models where they do."""
+    if config.engine.name == "inline":
+        use_device(resolve_device(config.device))
 
 
 def _named(config: RunConfig, folder: Path) -> RunConfig:

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from comigs.app.run import with_threads
 from comigs.config.load import load_config, read_suite
 from comigs.config.settings import RunConfig
 from comigs.errors import BadInput
@@ -65,6 +64,8 @@ def load_suite(name: str, overrides: Sequence[str] = (), seeds: list[int] | None
     Raises:
         BadInput: when it is unusable; also for a row that would get another budget than the others.
     """
+    from comigs.federation.machine import on_this_machine, with_compute
+
     tree = read_suite(name)
     rows = [_row(entry) for entry in tree["methods"]]
     points = [
@@ -83,7 +84,8 @@ def load_suite(name: str, overrides: Sequence[str] = (), seeds: list[int] | None
                     continue
                 chosen = point | settings | {"seed": seed}
                 dotted = [f"{key}={json.dumps(value)}" for key, value in chosen.items()]
-                config = with_threads(load_config(tree["base"], [*dotted, *overrides]))
+                config = on_this_machine(load_config(tree["base"], [*dotted, *overrides]))
+                config = with_compute(config, config.device)
                 runs.append(SuiteRun(label, column, config))
     return Suite(tree["title"], [label for label, _ in rows], columns, runs, tree.get("reach"))
 

@@ -1,4 +1,4 @@
-"""In which type this machine multiplies matrices: bf16 is up to 70 times slower where it is slow."""
+"""In which type this machine multiplies matrices: bf16 is up to 70 times slower on many CPUs."""
 
 import json
 import time
@@ -7,13 +7,12 @@ from functools import cache
 import torch
 
 from comigs.backbone.cache import cache_folder
+from comigs.config.model import NATIVE
 from comigs.hardware import processor
 from comigs.store.whole import write_whole
 
 ROWS, WIDTH = 128, 768  # of the product that is timed: the shape of a small model's
 TRIES = 3
-NATIVE = {"float32": "float32", "bfloat16": "bfloat16", "int8": "bfloat16", "nf4": "bfloat16"}
-"""By how a base is stored, the type in which a machine that is good at all of them computes."""
 
 
 def fastest(dtype: str, device: str = "cpu") -> str:

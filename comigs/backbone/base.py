@@ -11,13 +11,13 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar
 
 from comigs.backbone.activation import prefer_fast_activation
-from comigs.backbone.arithmetic import NATIVE
 from comigs.backbone.attention import prefer_fast_attention
 from comigs.backbone.cache import shared_source
 from comigs.backbone.families import decoder_layers, family_of, text_model
 from comigs.backbone.quantised import load_quantised
 from comigs.backbone.stored import PER_BYTE, settle, store
 from comigs.backbone.weights import check_settings, load_whole
+from comigs.config.model import NATIVE
 from comigs.errors import BadInput, one_line
 from comigs.hardware import device
 

@@ -5,11 +5,10 @@ copy outlives its product: a base takes the memory of its storage and of one lin
 are bitsandbytes' (8-bit blocks, arXiv 2110.02861; 4-bit NormalFloat, QLoRA, arXiv 2305.14314).
 """
 
-import logging
 from collections.abc import Iterator
 from functools import cache
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -36,20 +35,19 @@ class StoredLinear(nn.Linear):
 
     def __init__(self, linear: nn.Module, kind: str | None, compute: torch.dtype) -> None:
         nn.Module.__init__(self)
-        weight, bias = linear.weight, linear.bias
-        assert isinstance(weight, nn.Parameter)
+        weight, bias = _weight(linear), cast(nn.Parameter | None, linear.bias)
         self.kind, self.compute, self.shape = kind, compute, tuple(weight.shape)
         self.turned = isinstance(linear, Conv1D)
         outputs, inputs = reversed(self.shape) if self.turned else self.shape
         self.in_features, self.out_features = inputs, outputs
-        self.absmax = None
+        self.register_buffer("absmax", None)
         if kind:
             count, place = weight.numel(), weight.device
             packed = torch.empty(-(-count // PER_BYTE[kind]), 1, dtype=torch.uint8, device=place)
             weight = nn.Parameter(packed, requires_grad=False)
-            blocks = torch.empty(-(-count // BLOCK), dtype=torch.float32, device=place)
-            self.register_buffer("absmax", blocks)
-        self.weight, self.bias = weight, bias
+            self.absmax = torch.empty(-(-count // BLOCK), dtype=torch.float32, device=place)
+        self.weight = weight
+        self.register_parameter("bias", bias)
 
     def pack(self, weight: Tensor) -> None:
         """Store `weight`, of the linear that this one stands for."""
@@ -118,7 +116,7 @@ def store(model: PreTrainedModel, dtype: str, compute: str) -> None:
     for name, linear in list(_linears(model)):
         stored = StoredLinear(linear, None if linear is head else kind, product)
         if stored.kind and not linear.weight.is_meta:
-            stored.pack(linear.weight)
+            stored.pack(_weight(linear))
         model.set_submodule(name, stored)
     for module in model.modules():
         if isinstance(module, nn.Embedding):
@@ -146,6 +144,12 @@ class _Cast:
         return output.to(self.dtype)
 
 
+def _weight(module: nn.Module) -> nn.Parameter:
+    weight = module.weight
+    assert isinstance(weight, nn.Parameter)
+    return weight
+
+
 def _linears(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear | Conv1D):
@@ -159,7 +163,6 @@ def _bitsandbytes() -> ModuleType:
     Raises:
         BadInput: it is not installed.
     """
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # kernels that are not needed
     try:
         import bitsandbytes.functional
     except ImportError as error:

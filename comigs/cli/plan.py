@@ -92,7 +92,7 @@ def _what(devices: bool) -> Columns:
     columns: Columns = {
         "E": lambda c: str(c.experts),
         "rank": lambda c: str(c.rank),
-        "base": lambda c: {"float32": "fp32", "bfloat16": "bf16"}[c.dtype],
+        "base": lambda c: {"float32": "fp32", "bfloat16": "bf16"}.get(c.dtype, c.dtype),
         "micro": lambda c: str(c.micro_batch),
         "generalists": lambda c: _count(c.parameters.generalist),
         "specialists": lambda c: _count(c.parameters.specialists),

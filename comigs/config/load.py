@@ -160,12 +160,12 @@ def identity(config: RunConfig) -> dict[str, Any]:
     unread: tuple[str, ...] = _NOT_IDENTITY
     if config.router.grad == "alternating":
         unread += _OF_FIRST_ORDER
+    flat = _flat(to_dict(config))
     if config.device in ("auto", "cpu"):
-        unread += ("device",)
-    if computes_as_stored(config.model):
-        unread += ("model.compute",)
-    flat = _flat(to_dict(config)).items()
-    return {k: v for k, v in flat if k in _IDENTITY or not k.startswith(unread)}
+        del flat["device"]
+    if config.model.native:
+        del flat["model.compute"]
+    return {k: v for k, v in flat.items() if k in _IDENTITY or not k.startswith(unread)}
 
 
 def config_hash(config: RunConfig) -> str:

@@ -9,6 +9,9 @@ PerClient = int | list[int]  # one value for all clients, or one for each
 Dtype = Literal["float32", "bfloat16", "int8", "nf4"]
 Compute = Literal["auto", "float32", "bfloat16", "float16"]
 
+NATIVE = {"float32": "float32", "bfloat16": "bfloat16", "int8": "bfloat16", "nf4": "bfloat16"}
+"""By how a base is stored, the type of its products on a machine that is good at all of them."""
+
 
 def own(value: Any, client: int) -> Any:
     """A client's own value of a setting that may hold one for each client."""
@@ -28,6 +31,14 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         place("model.name", self.name)
+
+    @property
+    def native(self) -> bool:
+        """Whether all products are done in the type that goes with the storage."""
+        dtypes = self.dtype if isinstance(self.dtype, list) else [self.dtype]
+        return all(
+            own(self.compute, i) in ("auto", NATIVE[dtype]) for i, dtype in enumerate(dtypes)
+        )
 
     def for_client(self, client: int) -> "ModelConfig":
         """The base of one client, with plain types."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from comigs.config.model import ModelConfig
 from comigs.costs.shapes import skeleton
 from comigs.costs.work import token_flops
 from comigs.evaluation.perplexity import perplexity
@@ -30,12 +31,12 @@ class Speed:
     forward: float
 
 
-Kind = tuple[str, int]  # dtype of the base, sequences per forward pass
+Kind = tuple[ModelConfig, int]  # the base, sequences per forward pass
 
 
 def kind_of(client: Client) -> Kind:
     """What decides how fast a client's FLOPs are done on one machine."""
-    return client.dtype, client.config.micro_batch
+    return client.config.model, client.config.micro_batch
 
 
 def calibrate(client: Client) -> Speed:

@@ -3,8 +3,11 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from importlib.util import find_spec
 from typing import Any, cast
 
+from comigs.backbone.stored import PER_BYTE
+from comigs.config.model import Dtype
 from comigs.config.profiles import Profile
 from comigs.config.settings import ClientConfig, RunConfig
 from comigs.costs.memory import peak_memory
@@ -12,6 +15,13 @@ from comigs.data.tokens import roster, stream
 from comigs.errors import BadInput
 from comigs.federation.devices import assign_devices
 from comigs.federation.run import Client, Run, resolve
+
+DTYPES: tuple[Dtype, ...] = (
+    "float32",
+    "bfloat16",
+    "int8",
+    "nf4",
+)  # of a base, by how much memory it takes
 
 
 def place_devices(run: Run) -> Run:
@@ -30,9 +40,9 @@ def fit_devices(run: Run) -> Run:
 
     What fits is at most `1 - devices.margin` of a device's memory. With `devices.fit: derive` the
     configured numbers are the upper limits. Given up first is what costs least: the size of the
-    micro-batch (no number changes), then float32 for the frozen base, then specialists, last the
-    rank, by halves. The number of specialists is kept where the method needs it equal everywhere.
-    What fits stays as it is.
+    micro-batch (no number changes), then bits of the frozen base (int8 and nf4 where bitsandbytes
+    is installed), then specialists, last the rank, by halves. The number of specialists is kept
+    where the method needs it equal everywhere. What fits stays as it is.
 
     Raises:
         BadInput: a client that what is asked for, or the least there is, does not fit on.
@@ -56,11 +66,17 @@ def usable(config: RunConfig, profile: Profile) -> int:
     return int(profile.memory * (1 - config.devices.margin))
 
 
+def on_its_device(client: Client) -> Client:
+    """`client` with the arithmetic that its device has, whatever this machine is good at."""
+    config = client.config
+    return replace(client, config=replace(config, model=replace(config.model, compute="auto")))
+
+
 def _fit(client: Client, profile: Profile) -> ClientConfig:
     wanted, have = client.config, usable(client.config, profile)
     choices = [wanted] if wanted.devices.fit == "check" else _choices(client)
     for choice in choices:
-        need = peak_memory(replace(client, config=choice)).total
+        need = peak_memory(on_its_device(replace(client, config=choice))).total
         if need <= have:
             return choice
     name = client.run.names[client.number]
@@ -82,7 +98,8 @@ def _choices(client: Client) -> Iterator[ClientConfig]:
     micros = [m for m in range(wanted.micro_batch, 0, -1) if batch % m == 0]
     if wanted.router.grad == "first_order":
         micros = [batch]
-    dtypes = dict.fromkeys([wanted.model.dtype, "bfloat16"])
+    here = [d for d in DTYPES if d not in PER_BYTE or find_spec("bitsandbytes")]
+    dtypes = [client.dtype, *here[DTYPES.index(client.dtype) + 1 :]]
     for rank in _ranks(client):
         for specialists in _specialists(client):
             for dtype in dtypes:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import cast
 
 from comigs.costs.calibrate import Kind, Speed, kind_of
-from comigs.costs.fit import usable
+from comigs.costs.fit import on_its_device, usable
 from comigs.costs.footprint import resident
 from comigs.costs.memory import Memory, peak_memory
 from comigs.costs.traffic import traffic
@@ -129,7 +129,7 @@ def make_plan(run: Run, speeds: Mapping[Kind, Speed], process: int, workers: int
             client.dtype,
             client.config.micro_batch,
             parameter_counts(client),
-            peak_memory(client),
+            peak_memory(on_its_device(client) if client.profile else client),
             work.flops(per_token) if trains else 0.0,
             rounds[i] if trains else 0,
             sent[i].update,

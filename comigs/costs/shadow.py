@@ -20,8 +20,9 @@ from transformers import AutoModelForCausalLM
 
 from comigs.backbone.attention import prefer_fast_attention
 from comigs.backbone.base import load_settings
+from comigs.backbone.stored import PER_BYTE, settle, store
 from comigs.config.experts import ExpertsConfig
-from comigs.config.model import ModelConfig
+from comigs.config.model import NATIVE, ModelConfig
 from comigs.mixture.experts import add_experts
 
 _aten = torch.ops.aten
@@ -36,19 +37,23 @@ def shadow_model(
     model: ModelConfig, experts: ExpertsConfig, layers: int, mode: FakeTensorMode
 ) -> PeftModel:
     """The first `layers` layers of a client's model (`comigs.mixture.models`), without weights."""
+    dtype, compute = cast(str, model.dtype), cast(str, model.compute)
+    compute = NATIVE[dtype] if compute == "auto" else compute
+    stored = "bfloat16" if dtype in PER_BYTE else dtype
     config = load_settings(model.name)
     config.num_hidden_layers = layers
     if getattr(config, "layer_types", None):
         config.layer_types = config.layer_types[:layers]
     with torch.device("meta"):
-        base = AutoModelForCausalLM.from_config(
-            config, dtype=getattr(torch, cast(str, model.dtype))
-        )
+        base = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, stored))
+        if dtype in PER_BYTE or compute != dtype:
+            store(base, dtype, compute)
+            settle(base, compute)
         mixture = add_experts(base.eval(), experts, model.attention_lora)
     with mode:
         fakes = {id(t): _on_cpu(t) for t in (*mixture.parameters(), *mixture.buffers())}
         shadow = copy.deepcopy(mixture, fakes)
-        prefer_fast_attention(shadow.get_base_model())
+        prefer_fast_attention(shadow.get_base_model(), compute)
     return shadow
 
 

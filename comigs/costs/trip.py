@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from comigs.config.model import NATIVE
 from comigs.costs.work import token_flops
 from comigs.federation.run import Client
 
@@ -40,7 +41,7 @@ def trip(
     assert device is not None
     cost = token_flops(client)
     flops = tokens * cost.expert + router_tokens * cost.router + evaluated * cost.forward
-    compute = flops / device.flops[client.dtype]
+    compute = flops / device.flops[NATIVE[client.dtype]]
     return Trip(
         device.latency + bytes_down / device.down,
         compute,

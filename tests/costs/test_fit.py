@@ -14,7 +14,7 @@ FULL = {"experts": 4, "rank": 8, "dtype": "float32", "micro": 8}
 def need(client):
     """A made-up predictor: 100 for a float32 base, 10 per expert and rank, 5 per sequence."""
     config = client.config
-    base = 100 if config.model.dtype == "float32" else 50
+    base = {"float32": 100, "bfloat16": 50, "int8": 30, "nf4": 20}[config.model.dtype]
     adapters = 10 * (1 + config.experts.specialists) * config.experts.rank
     return Memory(base, adapters, 0, 0, 5 * config.micro_batch)
 
@@ -66,29 +66,44 @@ def test_the_margin_stays_free():
         (425, (3, 8, "float32", 1)),
         (424, (3, 8, "bfloat16", 8)),
         (375, (3, 8, "bfloat16", 1)),
-        (374, (2, 8, "float32", 4)),
-        (135, (0, 8, "bfloat16", 1)),
+        (374, (3, 8, "int8", 4)),
+        (355, (3, 8, "int8", 1)),
+        (354, (3, 8, "nf4", 2)),
+        (344, (2, 8, "bfloat16", 8)),
+        (105, (0, 8, "nf4", 1)),
     ],
 )
-def test_first_smaller_micro_batches_then_bfloat16_then_fewer_specialists(memory, want):
+def test_first_smaller_micro_batches_then_fewer_bits_then_fewer_specialists(memory, want):
     assert derived(memory) == want
 
 
+def test_a_base_that_is_stored_in_few_bits_gets_no_more_of_them():
+    assert derived(344, "model.dtype=int8")[:3] == (2, 8, "int8")
+    assert derived(355, "model.dtype=int8") == (3, 8, "int8", 1)
+    assert derived(350, "model.dtype=int8") == (3, 8, "nf4", 2)
+
+
+def test_without_bitsandbytes_no_base_is_quantised(monkeypatch):
+    monkeypatch.setattr(fit, "find_spec", lambda name: None)
+    assert derived(374) == (2, 8, "float32", 4)
+    assert derived(135) == (0, 8, "bfloat16", 1)
+
+
 def test_a_lower_rank_is_the_last_resort_and_only_where_ranks_may_differ():
-    assert derived(134, "method=hetlora") == (0, 4, "bfloat16", 8)
-    assert derived(134, "method=local") == (0, 4, "bfloat16", 8)
+    assert derived(104, "method=hetlora") == (0, 4, "bfloat16", 2)
+    assert derived(104, "method=local") == (0, 4, "bfloat16", 2)
     with pytest.raises(BadInput, match="at the very least"):
-        derived(134)
+        derived(104)
 
 
 def test_specialists_stay_where_the_method_needs_them_equal():
     with pytest.raises(BadInput, match="at the very least"):
-        derived(374, "method=pcl")
+        derived(344, "method=pcl")
 
 
 def test_no_client_is_left_with_fewer_experts_than_top_k():
     assert derived(150, "experts.top_k=3")[0] == 0
-    assert derived(374, "experts.top_k=4")[0] == 0
+    assert derived(344, "experts.top_k=4")[0] == 0
 
 
 def test_micro_batches_stay_whole_for_the_first_order_router():
