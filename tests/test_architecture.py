@@ -16,7 +16,7 @@ HOMES = {"comigs": "comigs", "comigs_clients": "clients", "comigs_server": "serv
 MAX_LINES, MEDIAN_LINES = 300, 120
 ORDER = (  # of the rooms, lowest first: a file imports from its own room and from those above it
     ("comigs.errors", "comigs.seeds", "comigs.version"),
-    ("comigs.cores", "comigs.heap", "comigs.threads"),
+    ("comigs.cores", "comigs.hardware", "comigs.heap", "comigs.threads"),
     ("comigs.store",),
     ("comigs.schema",),
     ("comigs.config",),
@@ -62,6 +62,7 @@ UNPICKLERS = {"pickle", "_pickle", "cloudpickle", "dill", "joblib", "shelve"}
 UNPICKLING = {"torch.load", "torch.serialization.load"}
 FEW_PLACES = {  # what only these files may use
     "torch.set_num_threads": {"comigs.threads"},
+    "torch.cuda.is_available": {"comigs.hardware"},
     # What a configuration names is looked up once, and a run is resolved where it is read.
     "comigs.aggregation.find_aggregator": {"comigs.federation.run"},
     "comigs.methods.find_method": {"comigs.federation.run", "comigs.app.suite"},
@@ -230,6 +231,7 @@ def test_source_files_are_short():
         ("comigs.app.run", "import numpy, dill"),
         ("comigs.store.state", "import torch as t\nx = t.load"),
         ("comigs.local.round", "import torch\ntorch.set_num_threads(1)"),
+        ("comigs.backbone.base", "import torch\ntorch.cuda.is_available()"),
         ("comigs.local.round", "from comigs.methods import find_method\nfind_method('local')"),
         ("comigs.costs.work", "import comigs.methods as m\nm.find_method('local')"),
         ("comigs_server.loop", "from comigs.federation.run import resolve as r\nr(config)"),

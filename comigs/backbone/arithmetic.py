@@ -23,11 +23,11 @@ def fastest(dtype: str, device: str = "cpu") -> str:
     """
     if NATIVE[dtype] == "float32":
         return "float32"
-    return "bfloat16" if _remembered(torch.device(device).type) else "float32"
+    return "bfloat16" if remembered(torch.device(device).type) else "float32"
 
 
 @cache
-def _remembered(device: str) -> bool:
+def remembered(device: str) -> bool:
     """Whether bfloat16 is fast, from the notes of this machine or by the probe."""
     gpu = torch.cuda.get_device_name() if device == "cuda" else ""
     kind = gpu or f"{processor()} {torch.backends.cpu.get_cpu_capability()}"
@@ -38,15 +38,15 @@ def _remembered(device: str) -> bool:
         if file.is_file():
             notes = dict(json.loads(file.read_text(encoding="utf-8")))
         if not isinstance(notes.get(key), bool):
-            notes[key] = _bfloat16_is_fast(device)
+            notes[key] = bfloat16_is_fast(device)
             file.parent.mkdir(parents=True, exist_ok=True)
             write_whole(file, json.dumps(notes, indent=1) + "\n")
     except (OSError, ValueError, TypeError, RuntimeError):  # no home, or a damaged note
-        notes[key] = _bfloat16_is_fast(device)
+        notes[key] = bfloat16_is_fast(device)
     return notes[key]
 
 
-def _bfloat16_is_fast(device: str) -> bool:
+def bfloat16_is_fast(device: str) -> bool:
     """Whether a bf16 product, forward and backward, takes at most as long as an fp32 one."""
     return _seconds(torch.bfloat16, device) <= _seconds(torch.float32, device)
 

@@ -32,6 +32,7 @@ class StoredLinear(nn.Linear):
     """
 
     absmax: Tensor | None
+    code: Tensor | None
 
     def __init__(self, linear: nn.Module, kind: str | None, compute: torch.dtype) -> None:
         nn.Module.__init__(self)
@@ -41,17 +42,19 @@ class StoredLinear(nn.Linear):
         outputs, inputs = reversed(self.shape) if self.turned else self.shape
         self.in_features, self.out_features = inputs, outputs
         self.register_buffer("absmax", None)
+        self.register_buffer("code", None, persistent=False)
         if kind:
             count, place = weight.numel(), weight.device
             packed = torch.empty(-(-count // PER_BYTE[kind]), 1, dtype=torch.uint8, device=place)
             weight = nn.Parameter(packed, requires_grad=False)
+            self.code = _values().to(place) if kind == "int8" else None
             self.absmax = torch.empty(-(-count // BLOCK), dtype=torch.float32, device=place)
         self.weight = weight
         self.register_parameter("bias", bias)
 
     def pack(self, weight: Tensor) -> None:
         """Store `weight`, of the linear that this one stands for."""
-        library, flat = _bitsandbytes(), weight.detach().float().contiguous()
+        library, flat = quantiser(), weight.detach().float().contiguous()
         if self.kind == "nf4":
             packed, state = library.quantize_4bit(flat, blocksize=BLOCK, quant_type="nf4")
         else:
@@ -63,11 +66,11 @@ class StoredLinear(nn.Linear):
         """The weight, out x in, in the type that it is multiplied in."""
         weight: Tensor = self.weight
         if self.kind:
-            library = _bitsandbytes()
+            library = quantiser()
             state = library.QuantState(
                 absmax=self.absmax,
                 shape=torch.Size(self.shape),
-                code=_map_of(self.kind, str(weight.device)),
+                code=self.code,
                 blocksize=BLOCK,
                 quant_type=self.kind,
                 dtype=self.compute,
@@ -128,6 +131,8 @@ def settle(model: PreTrainedModel, compute: str) -> None:
     for module in model.modules():
         if isinstance(module, nn.Embedding):
             continue
+        if isinstance(module, StoredLinear) and module.code is not None:
+            module.code = _values().to(module.weight.device)  # no part of what is loaded
         for name, parameter in list(module.named_parameters(recurse=False)):
             if name != "weight" or not isinstance(module, StoredLinear):
                 cast = parameter.to(getattr(torch, compute))
@@ -157,7 +162,7 @@ def _linears(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 
 @cache
-def _bitsandbytes() -> ModuleType:
+def quantiser() -> ModuleType:
     """The library's functions.
 
     Raises:
@@ -175,9 +180,8 @@ def _bitsandbytes() -> ModuleType:
 
 
 @cache
-def _map_of(kind: str, device: str) -> Tensor | None:
-    """The 256 values of int8; nf4's are the library's own."""
-    if kind == "nf4":
-        return None
-    code: Tensor = _bitsandbytes().create_dynamic_map()
-    return code.to(device)
+def _values() -> Tensor:
+    """The 256 values of int8; nf4's are in the library's kernels."""
+    with torch.device("cpu"):
+        values: Tensor = quantiser().create_dynamic_map()
+    return values

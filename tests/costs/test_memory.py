@@ -116,15 +116,19 @@ CASES = [
 ]
 
 
-TYPED = [(*case, "float32") for case in CASES] + [(*case, "bfloat16") for case in CASES[::6]]
+TYPED = [(*case, "float32", "float32") for case in CASES]
+TYPED += [(*case, "bfloat16", "bfloat16") for case in CASES[::6]]
+STORED = [("bfloat16", "float32"), ("int8", "float32"), ("nf4", "float32"), ("nf4", "bfloat16")]
+SOME = [CASES[0], CASES[11], CASES[19]]
+TYPED += [(*case, *how) for how, case in zip(STORED, [*SOME, CASES[14]], strict=True)]
 
 
-@pytest.mark.parametrize(("shape", "experts", "more", "dtype"), TYPED, ids=str)
-def test_the_peak_is_predicted_within_15_percent(folders, shape, experts, more, dtype):
+@pytest.mark.parametrize(("shape", "experts", "more", "dtype", "compute"), TYPED, ids=str)
+def test_the_peak_is_predicted_within_15_percent(folders, shape, experts, more, dtype, compute):
     config = replace(CONFIG, **more)
     config = replace(
         config,
-        model=ModelConfig(str(folders[shape]), dtype),
+        model=ModelConfig(str(folders[shape]), dtype, compute),
         experts=replace(config.experts, **experts),
     )
     memory = peak_memory(client_of(config))

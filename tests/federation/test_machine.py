@@ -1,0 +1,110 @@
+"""What the machine decides is decided once, and recorded."""
+
+import json
+
+import pytest
+import torch
+
+import comigs
+from comigs.backbone import arithmetic
+from comigs.backbone.arithmetic import fastest
+from comigs.config.load import config_hash, load_config, read_config
+from comigs.federation.machine import on_this_machine, with_compute
+from comigs.hardware import device, resolve_device, use_device
+
+pytest_plugins = ("tests.fixtures",)
+DTYPES = ("float32", "bfloat16", "int8", "nf4")
+
+
+@pytest.fixture
+def bf16(tmp_path, monkeypatch):
+    """Sets whether a bf16 product is fast on this machine."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    note = tmp_path / "cache" / "comigs" / "arithmetic.json"
+
+    def set_to(fast, forget=True):
+        if forget:
+            note.unlink(missing_ok=True)
+        monkeypatch.setattr(arithmetic, "bfloat16_is_fast", lambda device: fast)
+        arithmetic.remembered.cache_clear()
+
+    yield set_to
+    arithmetic.remembered.cache_clear()
+
+
+def test_a_machine_without_fast_bf16_computes_in_float32(bf16):
+    bf16(False)
+    assert [fastest(dtype) for dtype in DTYPES] == ["float32"] * 4
+
+
+def test_a_machine_with_fast_bf16_keeps_float32_exact(bf16):
+    bf16(True)
+    assert [fastest(dtype) for dtype in DTYPES] == ["float32"] + ["bfloat16"] * 3
+
+
+def test_the_probe_is_remembered_and_a_damaged_note_is_made_anew(bf16, tmp_path):
+    bf16(False)
+    assert fastest("bfloat16") == "float32"
+    note = tmp_path / "cache" / "comigs" / "arithmetic.json"
+    assert list(json.loads(note.read_text()).values()) == [False]
+    bf16(True, forget=False)
+    assert fastest("bfloat16") == "float32"
+    note.write_text("{")
+    bf16(True, forget=False)
+    assert fastest("bfloat16") == "bfloat16"
+
+
+def test_auto_is_filled_in_for_each_client_by_its_storage(bf16):
+    bf16(True)
+    settings = ["model.dtype=[float32,bfloat16,nf4,float32]"]
+    filled = with_compute(load_config(None, settings), "cpu")
+    assert filled.model.compute == ["float32", "bfloat16", "bfloat16", "float32"]
+    bf16(False)
+    assert with_compute(load_config(None, settings), "cpu").model.compute == "float32"
+    asked = load_config(None, [*settings, "model.compute=[auto,float32,bfloat16,auto]"])
+    filled = with_compute(asked, "cpu").model.compute
+    assert filled == ["float32", "float32", "bfloat16", "float32"]
+
+
+def test_a_run_records_device_and_arithmetic_and_goes_on_with_them(bf16, tree, tmp_path):
+    bf16(False)
+    model = {"model": {"name": "comigs-tiny", "dtype": "bfloat16"}}
+    folder = comigs.run(tree | model, out=tmp_path / "run").folder
+    config = read_config(folder)
+    assert (config.device, config.model.compute) == ("cpu", "float32")
+    bf16(True)
+    assert comigs.app.run.resume(folder).config.model.compute == "float32"
+    with pytest.raises(comigs.BadInput, match=r"model\.compute differs from the run"):
+        comigs.app.run.resume(folder, ["model.compute=bfloat16"])
+
+
+def test_a_device_that_is_not_there_is_refused_with_what_to_do():
+    missing = f"cuda:{torch.cuda.device_count() + 7}" if torch.cuda.is_available() else "cuda"
+    with pytest.raises(comigs.BadInput, match=rf"device is '{missing}'; this machine has"):
+        comigs.run("quickstart", [f"device={missing}"])
+    with pytest.raises(comigs.BadInput, match=r"device is 'gpu'; it must be auto, cpu, cuda"):
+        load_config(None, ["device=gpu"])
+
+
+def test_nothing_but_use_device_chooses_a_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert device().type == "cpu"
+    assert resolve_device("auto") == "cuda"
+    use_device("cpu")
+    assert device().type == "cpu"
+
+
+def test_workers_without_gpus_train_on_the_cpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert on_this_machine(load_config(None, ["engine=ray"])).device == "cpu"
+    with_gpus = ["engine=ray", "ray.pools.default.gpus=0.5"]
+    assert on_this_machine(load_config(None, with_gpus)).device == "cuda"
+    assert on_this_machine(load_config(None, ["engine=flower"])).device == "auto"
+
+
+def test_runs_of_before_keep_their_hash_on_the_cpu():
+    plain = load_config(None)
+    assert config_hash(plain) == config_hash(load_config(None, ["device=cpu"]))
+    assert config_hash(plain) != config_hash(load_config(None, ["device=cuda"]))
