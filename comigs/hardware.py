@@ -2,6 +2,7 @@
 
 import contextlib
 import platform
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from comigs.errors import BadInput
 if TYPE_CHECKING:
     import torch
 
+DEVICES = r"auto|cpu|mps|cuda(:\d{1,3})?"
 _chosen = "cpu"
 
 
@@ -21,6 +23,8 @@ def resolve_device(wanted: str) -> str:
     """
     import torch
 
+    if not re.fullmatch(DEVICES, wanted):
+        raise BadInput(f"device is {wanted!r}; it must be auto, cpu, cuda, cuda:1 or mps", "device")
     if wanted == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     kind, _, number = wanted.partition(":")

@@ -15,7 +15,7 @@ from comigs.config.load import changed_keys, load_config, read_config, write_con
 from comigs.config.settings import RunConfig
 from comigs.cores import cores
 from comigs.errors import BadInput
-from comigs.hardware import processor, resolve_device, use_device
+from comigs.hardware import device_name, processor, resolve_device, use_device
 from comigs.store.plain import from_home
 from comigs.store.runfolder import held, taken, taken_anew
 from comigs.store.whole import write_whole
@@ -238,7 +238,10 @@ def _launch(run: "Run", folder: Path, watch: Watch, trackers: "Sequence[Tracker]
     following.start(run.config, folder)
     try:
         tell(FolderMade(str(folder)))
-        write_whole(folder / "environment.json", json.dumps(_environment(), indent=2) + "\n")
+        write_whole(
+            folder / "environment.json",
+            json.dumps(_environment(run.config.device), indent=2) + "\n",
+        )
         if run.config.engine.name == "flower":
             from comigs.app.submission import run_on_superlink
 
@@ -272,7 +275,7 @@ def _run_here(run: "Run", folder: Path, watch: "Watcher") -> None:
         run_rounds(grid, run, folder, Journal(folder, watch))
 
 
-def _environment() -> dict[str, Any]:
+def _environment(device: str) -> dict[str, Any]:
     from importlib.metadata import version
 
     packages = ("torch", "transformers", "peft", "flwr", "ray", "omegaconf")
@@ -281,6 +284,7 @@ def _environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processor": processor(),
+        "device": device_name(device),
         "cores": os.cpu_count(),
         "packages": {name: version(name) for name in packages},
     }

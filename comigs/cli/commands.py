@@ -217,13 +217,14 @@ def generate(
     client: Annotated[int, typer.Option(help="Whose model, from 0.")] = 0,
     tokens: Annotated[int, typer.Option(min=1, help="Tokens to write.")] = 60,
     seed: Annotated[int, typer.Option(min=0, max=WORD, help="Seed of the sampling.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     debug: Debug = False,
 ) -> None:
     """Continue a prompt with one client's own mixture of experts."""
     from comigs.use.generate import generate_text
 
     try:
-        typer.echo(generate_text(run_folder, client, prompt, tokens, seed))
+        typer.echo(generate_text(run_folder, client, prompt, tokens, seed, device))
     except ComigsError as error:
         _fail(error, debug)
 

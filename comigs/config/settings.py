@@ -16,6 +16,7 @@ from comigs.config.privacy import FaultsConfig, PayloadConfig, PrivacyConfig
 from comigs.config.server import EngineConfig, ServerConfig
 from comigs.config.train import LogConfig, TrainConfig
 from comigs.errors import BadInput
+from comigs.hardware import DEVICES
 from comigs.schema.rules import at_least, folder_name, require
 
 
@@ -70,7 +71,7 @@ class RunConfig:
             at_least(key, getattr(self, key), 1)
         at_least("seed", self.seed, 0)
         folder_name("name", self.name)
-        known = re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,3})?", self.device)
+        known = re.fullmatch(DEVICES, self.device)
         require(bool(known), "device", self.device, "auto, cpu, cuda, cuda:1 or mps")
         require(0 < self.participation <= 1, "participation", self.participation, "in (0, 1]")
         size = self.micro_batch_size

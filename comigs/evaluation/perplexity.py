@@ -25,6 +25,8 @@ def token_loss(
     device = next(model.parameters()).device
     if device.type == "cuda":
         windows = windows.pin_memory().to(device, non_blocking=True)
+    elif device.type != "cpu":
+        windows = windows.to(device)
     inputs, targets = windows[:, :-1], windows[:, 1:].flatten()
     if chunked:
         total = chunked_loss(model, inputs, targets)
@@ -56,6 +58,7 @@ def perplexity(
     """exp(mean token cross-entropy) over the whole stream, every token but the first once."""
     total = torch.zeros((), dtype=torch.float64)
     for windows in consecutive_windows(tokens, batch_size, seq_len):
-        total = total + token_loss(model, windows, "sum", chunked).double()
+        loss = token_loss(model, windows, "sum", chunked)
+        total = total + (loss.cpu() if loss.device.type == "mps" else loss).double()  # has none
     mean = total.item() / (len(tokens) - 1)
     return math.exp(mean) if mean < 700 else math.inf

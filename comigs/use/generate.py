@@ -10,6 +10,7 @@ from comigs.config.load import read_config
 from comigs.data.encoding import encode, opening
 from comigs.errors import BadInput
 from comigs.federation.run import Client, resolve
+from comigs.hardware import resolve_device, use_device
 from comigs.mixture.adapters import refuse_corrections, save_experts
 from comigs.mixture.peftfolder import save_adapters
 from comigs.seeds import derive
@@ -25,12 +26,18 @@ def _open(folder: Path, number: int) -> tuple[Client, PeftModel]:
     return client, final_model(client, folder)
 
 
-def generate_text(folder: Path, client: int, prompt: str, tokens: int, seed: int) -> str:
+def generate_text(
+    folder: Path, client: int, prompt: str, tokens: int, seed: int, device: str = "cpu"
+) -> str:
     """Return the prompt and its continuation by the client's final model.
+
+    Args:
+        device: where it computes: auto, cpu, cuda, cuda:1 or mps.
 
     Raises:
         BadInput: when the run, the client or the prompt is unusable.
     """
+    use_device(resolve_device(device))
     own, model = _open(folder, client)
     tokenizer = load_tokenizer(own.config.model.name)
     begin = opening(tokenizer)

@@ -1,9 +1,9 @@
 """How little memory one client needs to train a 135M model, against what comigs predicts.
 
-    python -m experiments.benchmarks.ondevice [--experts 2] [--quick] [--out FILE.json]
+    python -m experiments.benchmarks.ondevice [--experts 2] [--dtype nf4] [--quick]
 
 A process of its own trains two rounds, and saves its state, of a random Llama-shaped model whose
-bf16 base is mapped from its file: steps of 2 x 128 tokens, one sequence at a time, layers
+base is mapped from a file in its dtype: steps of 2 x 128 tokens, one sequence at a time, layers
 recomputed in the backward pass, loss in chunks. It does so under a memory limit that the kernel
 enforces (limits.py), and the smallest limit that it survives is found in steps of 25 MB. Pages of
 libraries that other processes had in memory are not charged to it; they are added to the limit.
@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.table import Table
 from transformers import AutoModelForCausalLM, AutoTokenizer, PretrainedConfig
 
+from comigs.backbone.arithmetic import fastest
 from comigs.backbone.base import BUNDLED
 from comigs.config.load import load_config
 from comigs.costs.footprint import process_memory
@@ -30,6 +31,7 @@ from experiments.benchmarks.limits import Outcome, attempt, kind
 from experiments.benchmarks.record import RESULTS, save
 from experiments.benchmarks.step import SHAPES
 
+DTYPES = ("float32", "bfloat16", "int8", "nf4")
 SHAPE: PretrainedConfig = SHAPES["llama-135M"]
 WORDS = ["mira", "tolu", "sanke", "brifo", "zelt", "ando", "kypra", "rem", "ulste", "no", "vai"]
 STEP = 25_000_000
@@ -47,9 +49,9 @@ def write_inputs(folder: Path) -> None:
     (folder / "text" / "client.txt").write_text("".join(lines), encoding="utf-8")
 
 
-def configuration(folder: Path, experts: int, length: int) -> dict[str, Any]:
+def configuration(folder: Path, dtype: str, experts: int, length: int) -> dict[str, Any]:
     return {
-        "model": {"name": str(folder / "model"), "dtype": "bfloat16"},
+        "model": {"name": str(folder / "model"), "dtype": dtype, "compute": fastest(dtype)},
         "data": {"name": str(folder / "text"), "seq_len": length, "valid_tokens": 2 * length},
         "experts": {"specialists": experts - 1, "top_k": min(2, experts)},
         "router": {"every": 2, "steps": 1},
@@ -64,7 +66,8 @@ def configuration(folder: Path, experts: int, length: int) -> dict[str, Any]:
 
 def try_limit(config: dict[str, Any], limit: int | None, by: str) -> Outcome:
     """Run the process with the base out of the page cache, so that it is charged for it."""
-    for file in Path(config["model"]["name"]).glob("*.safetensors"):
+    folder = Path(config["model"]["name"]).parent
+    for file in folder.glob("**/*.safetensors"):
         with open(file, "rb") as handle:
             os.fsync(handle.fileno())
             os.posix_fadvise(handle.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
@@ -86,12 +89,15 @@ def smallest_limit(config: dict[str, Any], start: int, by: str) -> int:
     return works * STEP
 
 
-def measure(folder: Path, experts: int, length: int, by: str) -> dict[str, Any]:
-    config = configuration(folder, experts, length)
+def measure(folder: Path, dtype: str, experts: int, length: int, by: str) -> dict[str, Any]:
+    config = configuration(folder, dtype, experts, length)
+    try_limit(config, None, by)  # makes the copy of the base that is mapped from now on
     free = try_limit(config, None, by)
     limit = smallest_limit(config, free.resident - free.uncounted, by) + free.uncounted
     predicted = process_memory(resolve(load_config(config)).client(0))
     return {
+        "dtype": dtype,
+        "compute": config["model"]["compute"],
         "experts": experts,
         "resident": free.resident,
         "uncounted": free.uncounted,
@@ -105,27 +111,37 @@ def measure(folder: Path, experts: int, length: int, by: str) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--experts", type=int, action="append", help="1, 2, 4 and 8 unless given")
+    parser.add_argument("--dtype", action="append", choices=DTYPES, help="all unless given")
     parser.add_argument("--quick", action="store_true", help="one expert, short sequences")
     parser.add_argument("--out", type=Path, default=RESULTS / "ondevice.json")
     args = parser.parse_args()
     counts, length = ([1], 16) if args.quick else (args.experts or [1, 2, 4, 8], 128)
+    dtypes = args.dtype or (["bfloat16"] if args.quick else list(DTYPES))
     by = kind()
     with tempfile.TemporaryDirectory() as folder:
+        os.environ["XDG_CACHE_HOME"] = str(Path(folder) / "cache")
         write_inputs(Path(folder))
-        rows = [measure(Path(folder), experts, length, by) for experts in counts]
-    if args.experts and args.out.exists():  # keep the rows of other runs
+        points = [(dtype, experts) for dtype in dtypes for experts in counts]
+        rows = [measure(Path(folder), *point, length, by) for point in points]
+    if (args.experts or args.dtype) and args.out.exists():  # keep the rows of other runs
         old = json.loads(args.out.read_text(encoding="utf-8"))["rows"]
-        rows = sorted([r for r in old if r["experts"] not in counts] + rows, key=_experts)
-    table = Table("experts", "resident MB", "smallest limit MB", "predicted MB", "ratio", box=None)
+        rows = sorted([r for r in old if _point(r) not in points] + rows, key=_order)
+    sizes = ("resident", "smallest_limit", "predicted")
+    table = Table("base", "computes in", "experts", *(f"{s} MB" for s in sizes), "ratio", box=None)
     for row in rows:
-        sizes = (f"{row[k] / 1e6:.0f}" for k in ("resident", "smallest_limit", "predicted"))
-        table.add_row(str(row["experts"]), *sizes, f"{row['predicted/limit']:.2f}")
+        megabytes = (f"{row[k] / 1e6:.0f}" for k in sizes)
+        about = (row["dtype"], row["compute"], str(row["experts"]))
+        table.add_row(*about, *megabytes, f"{row['predicted/limit']:.2f}")
     Console().print(table)
     save(args.out, limited_by=by, rows=rows)
 
 
-def _experts(row: dict[str, Any]) -> int:
-    return row["experts"]
+def _point(row: dict[str, Any]) -> tuple[str, int]:
+    return row["dtype"], row["experts"]
+
+
+def _order(row: dict[str, Any]) -> tuple[int, int]:
+    return DTYPES.index(row["dtype"]), row["experts"]
 
 
 if __name__ == "__main__":

@@ -136,7 +136,7 @@ def test_every_kind_of_client_is_timed_by_itself(tree, monkeypatch):
     kinds = {"fast": ["float32"] * 3, "mixed": ["float32", "bfloat16", "float32"]}
     for name, dtypes in kinds.items():
         timed.clear()
-        config, planned = plan(tree | {"model": tree["model"] | {"dtype": dtypes}})
+        _, planned = plan(tree | {"model": tree["model"] | {"dtype": dtypes}})
         assert sorted(model.dtype for model, _ in timed) == sorted(set(dtypes))
         seconds[name] = planned.seconds
     assert seconds["mixed"] > 10 * seconds["fast"]
