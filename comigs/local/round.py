@@ -115,8 +115,10 @@ def begin_round(order: Order, slot: int = 0) -> Begun:
     data = data_of(client)
     model, moments, meta = restore(client, order.root, order.state_round, slot)
     mark = time.perf_counter()
-    arrival = Arrival(model, shared, moments, data, config, client.number, order.round)
+    kept = dict(meta.get("kept", {}))
+    arrival = Arrival(model, shared, moments, data, config, client.number, order.round, kept)
     metrics = receive(client.run, arrival)
+    meta = meta | ({"kept": kept} if kept else {})
     penalty = penalty_of(client.method, model, order.proximal_mu)
     if config.log.eval_every and (order.round - 1) % config.log.eval_every == 0:
         metrics["valid_ppl"] = evaluate(model, data.valid, config)
@@ -215,7 +217,8 @@ def final_evaluation(
     trainable = sum(p.numel() for n, p in adapter_parameters(model).items() if method.learns(n))
     for row in rows:
         row["before"] = evaluate(model, data.tests[row["name"]], own)
-    arrival = Arrival(model, shared, moments, data, own, client.number, own.rounds + 1)
+    kept = dict(meta.get("kept", {}))
+    arrival = Arrival(model, shared, moments, data, own, client.number, own.rounds + 1, kept)
     extra = receive(run, arrival) | finish(run, arrival)
     write_state(root / "final", state_round, {"tensors": adapter_tensors(model)}, meta)
     valid = evaluate(model, data.valid, own)

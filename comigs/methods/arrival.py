@@ -20,6 +20,8 @@ class Arrival:
         moments: the client's optimiser moments; entries may be removed.
         client: its number.
         round: the round about to begin; after the last one, the number of rounds + 1.
+        kept: numbers that the method keeps from one arrival of the client to the next; it may
+            change them in place.
     """
 
     model: PeftModel
@@ -29,3 +31,4 @@ class Arrival:
     config: ClientConfig
     client: int
     round: int
+    kept: dict[str, float]

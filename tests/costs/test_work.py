@@ -119,6 +119,8 @@ def test_flops_of_every_family(family, folders):
         ["train.checkpointing=true"],
         ["train.checkpointing=true", "model.attention_lora=false", "experts.specialists=3"],
         ["train.loss=chunked"],
+        ["model.dtype=bfloat16", "model.compute=float32"],
+        ["model.dtype=nf4", "model.compute=float32"],
     ],
     ids=" ".join,
 )
