@@ -1,4 +1,4 @@
-"""On a CUDA device: the numbers are those of the CPU to rounding, and a run there can be resumed."""
+"""On a CUDA device: numbers are those of the CPU to rounding, and a run can be resumed."""
 
 import pytest
 import torch
