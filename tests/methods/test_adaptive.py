@@ -1,0 +1,99 @@
+"""comigs-adaptive: roles follow the evidence, and its ends are methods that are known."""
+
+import math
+
+import pytest
+import torch
+
+import comigs
+from comigs.methods import comigs_adaptive
+from comigs.methods.comigs_adaptive import FORGET, ROLES, weigh
+from tests.helpers import numbers, stopped_and_resumed
+
+pytest_plugins = ("tests.fixtures",)
+
+
+@pytest.fixture
+def equal(tree):
+    return tree | {"experts": {"specialists": 1, "rank": 2}}
+
+
+CALM = torch.tensor([-1.0, 1.0] * 8, dtype=torch.float64)  # mean 0 over 16 windows
+
+
+def losses(gap, noise):
+    """Role 0 is better than 1 by `gap` nats a token; its pairs differ by `noise` on both sides."""
+    level = torch.linspace(2, 5, 16, dtype=torch.float64)  # windows differ far more than roles
+    return {1.0: level, 0.5: level + 9, 0.0: level - gap + noise * CALM}
+
+
+def error(noise):
+    return noise * math.sqrt(16 / 15) / 4  # of the mean of 16
+
+
+def test_a_role_that_is_surely_better_is_taken_at_once():
+    role, evidence = weigh(losses(gap=1.0, noise=1.0), 1.0, {})
+    assert role == 0.0
+    assert evidence["loss 0.0"] == 0.0 and evidence["loss 1.0"] == pytest.approx(1.0)
+    assert evidence["variance 0.0"] == pytest.approx(error(1.0) ** 2)
+
+
+def test_what_may_be_noise_changes_nothing():
+    for gap in (1.99 * error(1.0), 0.0, -1.0):
+        assert weigh(losses(gap, noise=1.0), 1.0, {})[0] == 1.0
+    assert weigh(losses(2.01 * error(1.0), noise=1.0), 1.0, {})[0] == 0.0
+
+
+def test_what_earlier_rounds_saw_counts_and_fades():
+    gap = 1.3 * error(1.0)
+    role, seen = 1.0, {}
+    roles = []
+    for _ in range(4):
+        role, seen = weigh(losses(gap, noise=1.0), role, seen)
+        roles.append(role)
+    # n rounds: gap (1 + 1/2 + ...) against 2 sqrt(1 + 1/4 + ...) errors
+    sure = [
+        1.3 * sum(FORGET**k for k in range(n))
+        > 2 * math.sqrt(sum(FORGET ** (2 * k) for k in range(n)))
+        for n in range(1, 5)
+    ]
+    assert roles == [0.0 if any(sure[: n + 1]) else 1.0 for n in range(4)]
+    assert roles[0] == 1.0 and roles[-1] == 0.0
+
+
+def test_a_client_comes_back_when_sharing_is_better_again():
+    role, seen = weigh(losses(gap=1.0, noise=0.1), 1.0, {})
+    for _ in range(3):
+        role, seen = weigh(losses(gap=-1.0, noise=0.1), role, seen)
+    assert role == 1.0
+
+
+def test_who_always_takes_the_mean_trains_as_in_fedavg_moe(equal, tmp_path, monkeypatch):
+    monkeypatch.setattr(comigs_adaptive, "ROLES", (1.0,))
+    shared = comigs.run(equal, out=tmp_path / "a", method="comigs-adaptive").folder
+    assert numbers(shared) == numbers(
+        comigs.run(equal, out=tmp_path / "b", method="fedavg-moe").folder
+    )
+
+
+def test_who_never_takes_it_is_not_touched_by_the_others(equal, tmp_path, monkeypatch):
+    monkeypatch.setattr(comigs_adaptive, "ROLES", (0.0,))
+    monkeypatch.setattr(comigs_adaptive, "weigh", lambda *evidence: (0.0, {}))
+    alone = comigs.run(equal, out=tmp_path / "run", method="comigs-adaptive").table
+    assert [row["after"] for row in alone] == [row["before"] for row in alone]
+
+
+def test_roles_and_evidence_come_back_with_a_resumed_run(equal, tmp_path):
+    adaptive = equal | {"method": "comigs-adaptive"}
+    whole = comigs.run(adaptive, out=tmp_path / "whole").folder
+    assert numbers(stopped_and_resumed(adaptive, tmp_path / "resumed")) == numbers(whole)
+
+
+def test_the_role_at_the_end_is_the_best_on_the_whole_validation_text(equal, tmp_path, monkeypatch):
+    ends = {}
+    for roles in (ROLES, (0.0,), (1.0,)):  # of the last arrival; it is the only one
+        monkeypatch.setattr(comigs_adaptive, "ROLES", roles)
+        settings = {"rounds": 1, "method": "comigs-adaptive"}
+        ends[roles] = comigs.run(equal, out=tmp_path / str(roles), **settings).table
+    for free, own, mean in zip(*ends.values(), strict=True):
+        assert free["valid"] <= min(own["valid"], mean["valid"])
