@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from peft import PeftModel
@@ -198,7 +198,7 @@ def final_evaluation(
     model is saved in `root`/final.
     """
     run, own, method, data = client.run, client.config, client.method, data_of(client)
-    base = load_base(own.model.name, cast(str, own.model.dtype))
+    base = load_base(own.model.name, client.dtype)
     rows: list[dict[str, Any]] = [
         {"name": name, "test_tokens": len(test), "pretrained": evaluate(base, test, own)}
         for name, test in data.tests.items()
