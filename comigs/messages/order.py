@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from comigs.config.settings import RunConfig
-from comigs.errors import BadInput, Refusal
+from comigs.errors import BadInput, Refusal, flat
 from comigs.messages.plain import MOST_CHARACTERS, read_object
 from comigs.schema.build import Origin, build
 
@@ -151,7 +151,7 @@ def read(kind: type[M], record: Mapping[str, Any] | None) -> M:
         return kind.model_validate(dict(record))
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
-        field = str(first["loc"][0]) if first["loc"] else ""
+        field = flat(str(first["loc"][0])) if first["loc"] else ""
         known = field in {f.alias for f in kind.model_fields.values()}
         value = "" if not field else f"{field} = {first['input']!r:.80}"
         said = "not a number" if first["type"] == "int_type" else first["msg"]

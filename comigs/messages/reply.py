@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from comigs.errors import ComigsError
+from comigs.errors import ComigsError, flat
 from comigs.messages.fields import METRIC
 from comigs.messages.order import MOST_CLIENTS, MOST_ROUNDS
 
@@ -148,7 +148,7 @@ def _read(parse: Any, value: object) -> Any:
         return parse(value)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
-        where = ".".join(str(part)[:60] for part in first["loc"])
+        where = flat(".".join(str(part)[:60] for part in first["loc"]))
         raise Broken(f"has {where} = {_shown(first['input'])}: {first['msg'][:120]}") from None
     except (RecursionError, OverflowError, ValueError) as error:
         raise Broken(f"cannot be read ({type(error).__name__})") from None

@@ -118,7 +118,7 @@ def measure(shape: str, clients: int, batch: int, steps: int, repeats: int, leng
     torch.manual_seed(0)
     base = AutoModelForCausalLM.from_config(SHAPES[shape], dtype=torch.bfloat16)
     base.requires_grad_(False).eval().to("cuda" if torch.cuda.is_available() else "cpu")
-    prefer_fast_attention(base)
+    prefer_fast_attention(base, "bfloat16")
     config = RunConfig(
         data=DataConfig(seq_len=length),
         router=RouterConfig(every=steps, steps=1),

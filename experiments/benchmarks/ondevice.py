@@ -127,7 +127,14 @@ def main() -> None:
         old = json.loads(args.out.read_text(encoding="utf-8"))["rows"]
         rows = sorted([r for r in old if _point(r) not in points] + rows, key=_order)
     sizes = ("resident", "smallest_limit", "predicted")
-    table = Table("base", "computes in", "experts", *(f"{s} MB" for s in sizes), "ratio", box=None)
+    table = Table(
+        "base",
+        "computes in",
+        "experts",
+        *(f"{s.replace('_', ' ')} MB" for s in sizes),
+        "ratio",
+        box=None,
+    )
     for row in rows:
         megabytes = (f"{row[k] / 1e6:.0f}" for k in sizes)
         about = (row["dtype"], row["compute"], str(row["experts"]))

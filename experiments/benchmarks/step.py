@@ -123,7 +123,7 @@ def peak_bytes(step: Callable[[], None]) -> int:
 def measure(shape: str, dtype: torch.dtype, repeats: int, length: int) -> dict:
     torch.manual_seed(0)
     base = AutoModelForCausalLM.from_config(SHAPES[shape], dtype=dtype).eval().requires_grad_(False)
-    prefer_fast_attention(base)
+    prefer_fast_attention(base, str(dtype).removeprefix("torch."))
     ids = torch.randint(0, base.config.vocab_size, (4, length + 1))
     steps = {
         name: stepper(make(base), ids) for name, make in {"a": ours, "b": plain, "c": naive}.items()

@@ -1,0 +1,64 @@
+"""A resolved run and its clients: equal by what they say, each client with its own values."""
+
+import json
+from dataclasses import FrozenInstanceError, replace
+
+import pytest
+
+from comigs.config.load import load_config, to_dict
+from comigs.errors import BadInput
+from comigs.federation.run import resolve
+from comigs.messages.order import read_config
+
+UNEQUAL = ["clients=2", "experts.rank=[2,4]", "model.dtype=[float32,bfloat16]"]
+
+
+def run_of(*settings):
+    return resolve(load_config(None, settings))
+
+
+def test_runs_and_clients_are_equal_and_hashable_by_their_configuration():
+    one, same, other = run_of(*UNEQUAL), run_of(*UNEQUAL), run_of(*UNEQUAL, "seed=7")
+    assert {one, same, other} == {one, other}
+    assert {one.client(0), same.client(0), other.client(0), one.client(1)} == {
+        *(run.client(0) for run in (one, other)),
+        one.client(1),
+    }
+    tried = replace(one.client(0), config=replace(one.client(0).config, batch_size=2))
+    assert tried != one.client(0)
+
+
+def test_a_run_does_not_change():
+    with pytest.raises(FrozenInstanceError):
+        run_of().config = load_config()
+
+
+def test_a_client_has_its_own_values_in_the_layout_of_the_method():
+    own = [run_of("method=fedavg", *UNEQUAL).client(number) for number in (0, 1)]
+    assert [client.dtype for client in own] == ["float32", "bfloat16"]
+    assert [client.experts.rank for client in own] == [2, 4]
+    assert [client.experts.specialists for client in own] == [0, 0]
+
+
+def test_the_text_that_messages_carry_gives_the_same_run():
+    run = run_of(*UNEQUAL, "devices.profiles=[board,laptop]")
+    assert json.loads(run.text) == to_dict(run.config)
+    assert resolve(read_config(run.text)) == run
+
+
+def test_texts_are_looked_for_when_somebody_asks():
+    run = run_of("data.name=/on/the/devices/only")
+    with pytest.raises(BadInput, match=r"data\.name"):
+        list(run.clients())
+    assert run.client(3).experts.total == 2
+
+
+def test_everybodys_text_in_one_place_is_one_client_with_all_the_steps():
+    run, apart = run_of("method=centralized", "clients=3", "local_steps=5"), run_of("local_steps=5")
+    assert (run.names, run.steps_per_round, apart.steps_per_round) == (("all",), 15, 5)
+    assert run_of("method=centralized", "devices.profiles={board: 1}").devices is None
+
+
+def test_an_unknown_method_is_bad_input():
+    with pytest.raises(BadInput, match="did you mean 'comigs'"):
+        run_of("method=comig")
