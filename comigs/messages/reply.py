@@ -148,7 +148,7 @@ def _read(parse: Any, value: object) -> Any:
         return parse(value)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
-        where = flat(".".join(str(part)[:60] for part in first["loc"]))
+        where = flat(".".join(str(part)[:60] for part in first["loc"]), 120)
         raise Broken(f"has {where} = {_shown(first['input'])}: {first['msg'][:120]}") from None
     except (RecursionError, OverflowError, ValueError) as error:
         raise Broken(f"cannot be read ({type(error).__name__})") from None

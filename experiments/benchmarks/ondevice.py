@@ -127,18 +127,13 @@ def main() -> None:
         old = json.loads(args.out.read_text(encoding="utf-8"))["rows"]
         rows = sorted([r for r in old if _point(r) not in points] + rows, key=_order)
     sizes = ("resident", "smallest_limit", "predicted")
-    table = Table(
-        "base",
-        "computes in",
-        "experts",
-        *(f"{s.replace('_', ' ')} MB" for s in sizes),
-        "ratio",
-        box=None,
-    )
+    heads = ("resident MB", "smallest limit MB", "predicted MB")
+    table = Table("base", "experts", *heads, "ratio", box=None)
     for row in rows:
         megabytes = (f"{row[k] / 1e6:.0f}" for k in sizes)
-        about = (row["dtype"], row["compute"], str(row["experts"]))
-        table.add_row(*about, *megabytes, f"{row['predicted/limit']:.2f}")
+        table.add_row(
+            row["dtype"], str(row["experts"]), *megabytes, f"{row['predicted/limit']:.2f}"
+        )
     Console().print(table)
     save(args.out, limited_by=by, rows=rows)
 

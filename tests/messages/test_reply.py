@@ -79,3 +79,9 @@ def test_rows_that_are_not_a_client_s_own_are_refused(rows):
 
 def test_a_perplexity_that_diverged_is_told():
     assert read_rows(json.dumps([ROW | {"after": float("inf")}]), {"bo"})
+
+
+def test_a_field_under_a_name_with_control_characters_is_told_in_one_line():
+    with pytest.raises(Broken) as caught:
+        read_hello(json.dumps(HELLO | {"shapes": {"\x1f\n" * 30: None}}))
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 400

@@ -46,8 +46,7 @@ def check(run: Run) -> None:
         )
     _check_settings(run, count, taking_part)
     check_length(config)
-    models = dict.fromkeys(config.model.for_client(client) for client in range(count))
-    for model in models:
+    for model in dict.fromkeys(client.config.model for client in run.clients()):
         load_base(model.name, cast(str, model.dtype), cast(str, model.compute))
     clients = range(len(run.names))
     if len(clients) <= READ_AT_START or config.data.target == "mixture":
