@@ -155,7 +155,8 @@ def _training(client: Client, count: int) -> Work:
     router_steps = steps / config.router.every * config.router.steps
     peers = count if client.method.peers else 0
     valid = len(data_of(client).valid) if peers else 0
-    return Work(steps * batch, router_steps * batch, peers * valid)
+    evaluated = peers * valid + client.method.looks(config)
+    return Work(steps * batch, router_steps * batch, evaluated)
 
 
 def _evaluated(client: Client, rounds: int, tested: bool) -> Work:

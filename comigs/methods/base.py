@@ -86,6 +86,7 @@ class Method:
         finish: personalises the final model once more, at the very end.
         restarts: whether a client begins a new LoRA in every round in which something arrives.
         peers: whether each device evaluates every other's model on its validation text in a round.
+        looks: tokens of validation text that a device evaluates, besides, before a round.
         feedback: whether what a codec did not send of an update still means the same in the next
             round, so that it is added there; not where the server changes the basis, or where an
             update is the difference to the client's own last one and makes up for it anyway.
@@ -111,6 +112,7 @@ class Method:
     finish: "Callable[[Arrival], dict[str, float]] | None" = None
     restarts: bool = False
     peers: bool = False
+    looks: Callable[[RunConfig], int] = lambda config: 0
     feedback: bool = True
     penalty: "Callable[[Mapping[str, nn.Parameter]], Tensor] | None" = None
     prune: "Callable[[Tensors, Tensors], int] | None" = None

@@ -24,6 +24,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from comigs.config.settings import RunConfig
 from comigs.methods.base import Method, all_generalists, everything, same_experts
 
 if TYPE_CHECKING:
@@ -60,6 +61,16 @@ def weigh(
     return role, evidence | {f"variance {other}": variance[other] for other in losses}
 
 
+def windows_of(config: RunConfig) -> int:
+    """Windows that each role is tried on, before a round."""
+    return max(4, round(SHARE * config.local_steps * config.batch_size))
+
+
+def looks(config: RunConfig) -> int:
+    """Tokens of validation text that go through the model before a round."""
+    return len(ROLES) * windows_of(config) * config.data.seq_len
+
+
 def receive(arrival: Arrival) -> dict[str, float]:
     """Begin the round from the client's own tensors, the mean, or between, as its text says."""
     import torch
@@ -87,10 +98,11 @@ def receive(arrival: Arrival) -> dict[str, float]:
 
     if arrival.round > config.rounds:
         take(min(ROLES, key=whole))
-        return {}
+        tokens = len(ROLES) * len(arrival.data.valid)
+        return {"peer_evaluations": len(ROLES), "peer_evaluation_tokens": tokens}
     rng = generator(config.seed, arrival.client, arrival.round, "roles")
-    count = max(4, round(SHARE * config.local_steps * config.batch_size))
-    windows = random_windows(arrival.data.valid, count, config.data.seq_len, rng)
+    length = config.data.seq_len
+    windows = random_windows(arrival.data.valid, windows_of(config), length, rng)
     found = {}
     for role in ROLES:
         take(role)
@@ -98,7 +110,7 @@ def receive(arrival: Arrival) -> dict[str, float]:
     role, evidence = weigh(found, kept.get("role", 1.0), kept)
     kept.update(evidence, role=role)
     take(role)
-    return {}
+    return {"peer_evaluations": len(ROLES), "peer_evaluation_tokens": looks(config)}
 
 
 METHOD = Method(
@@ -109,5 +121,6 @@ METHOD = Method(
     experts=all_generalists,
     router="joint",
     receive=receive,
+    looks=looks,
     accepts=same_experts,
 )

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 import comigs
+from comigs.config.load import read_config
 from comigs.methods import comigs_adaptive
 from comigs.methods.comigs_adaptive import FORGET, ROLES, weigh
-from tests.helpers import numbers, stopped_and_resumed
+from tests.helpers import events, numbers, stopped_and_resumed
 
 pytest_plugins = ("tests.fixtures",)
 
@@ -97,3 +98,12 @@ def test_the_role_at_the_end_is_the_best_on_the_whole_validation_text(equal, tmp
         ends[roles] = comigs.run(equal, out=tmp_path / str(roles), **settings).table
     for free, own, mean in zip(*ends.values(), strict=True):
         assert free["valid"] <= min(own["valid"], mean["valid"])
+
+
+def test_what_it_evaluates_is_told_and_planned(equal, tmp_path):
+    folder = comigs.run(equal, out=tmp_path / "run", method="comigs-adaptive").folder
+    config = read_config(folder)
+    told = {(e["round"], e.get("peer_evaluation_tokens")) for e in events(folder, "client")}
+    assert {tokens for number, tokens in told if number > 1} == {comigs_adaptive.looks(config)}
+    assert {tokens for number, tokens in told if number == 1} == {None}
+    assert comigs_adaptive.looks(config) == 3 * comigs_adaptive.windows_of(config) * 16
