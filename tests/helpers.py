@@ -15,7 +15,7 @@ QUIET = {
     "HF_HUB_OFFLINE": "1",
     "FLWR_TELEMETRY_ENABLED": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
-    "PYTHONPATH": str(ROOT),
+    "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "clients", ROOT / "server"))),
     "COLUMNS": "200",
 }
 

@@ -8,6 +8,7 @@ The C library is told to return blocks of 128 kB and more as soon as they are fr
 device with little memory: what it keeps in holes by default is an eighth of the whole.
 """
 
+import argparse
 import ctypes
 import json
 import os
@@ -140,4 +141,9 @@ def _train(folder: Path, by: str, config: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    _train(Path(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3]))
+    parser = argparse.ArgumentParser(description="The process that ondevice.py starts and limits.")
+    parser.add_argument("folder", type=Path, help="where its state goes")
+    parser.add_argument("by", choices=[*_LIMIT, "RLIMIT_DATA"], help="how it is limited")
+    parser.add_argument("config", type=json.loads, help="what it trains, as JSON")
+    args = parser.parse_args()
+    _train(args.folder, args.by, args.config)

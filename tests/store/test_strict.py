@@ -50,7 +50,7 @@ def test_finite_events_are_written_as_before():
     assert to_json([event], indent=1) == json.dumps([event], indent=1)
 
 
-def tested(**numbers):
+def a_test(**numbers):
     row = {"pretrained": 9.5, "before": 3.5, "after": 2.5, "seconds": 1.0, "valid": 2.0}
     counts = dict.fromkeys(("client", "bytes_up", "bytes_down", "test_tokens"), 1)
     row |= counts | {"trainable": 1, "communicated": 1, "name": "NaN"} | numbers
@@ -58,7 +58,7 @@ def tested(**numbers):
 
 
 def test_a_journal_is_strict_and_reads_its_infinities_back(tmp_path):
-    event = tested(pretrained=math.inf, before=-math.inf)
+    event = a_test(pretrained=math.inf, before=-math.inf)
     Journal(tmp_path).write(event)
     for line in (tmp_path / "metrics.jsonl").read_text().splitlines():
         assert strictly(line)["pretrained"] is None
@@ -67,7 +67,7 @@ def test_a_journal_is_strict_and_reads_its_infinities_back(tmp_path):
 
 
 def test_lines_of_before_are_still_read(tmp_path):
-    old = json.dumps(to_object(tested(pretrained=math.inf, after=math.nan)))
+    old = json.dumps(to_object(a_test(pretrained=math.inf, after=math.nan)))
     assert "Infinity" in old and "NaN," in old
     (tmp_path / "metrics.jsonl").write_text(old + "\n")
     [event] = events_of(tmp_path)
