@@ -31,7 +31,7 @@ def remembered(device: str) -> bool:
     """Whether bfloat16 is fast, from the notes of this machine or by the probe."""
     gpu = torch.cuda.get_device_name() if device == "cuda" else ""
     kind = gpu or f"{processor()} {torch.backends.cpu.get_cpu_capability()}"
-    key = f"{kind}, torch {torch.__version__}"
+    key = f"{device}: {kind}, torch {torch.__version__}"
     notes: dict[str, bool] = {}
     try:
         file = cache_folder() / "arithmetic.json"
@@ -52,7 +52,7 @@ def bfloat16_is_fast(device: str) -> bool:
 
 
 def _seconds(dtype: torch.dtype, device: str) -> float:
-    """The shortest time of a product of each of the two kinds, on one thread."""
+    """The shortest time of a product of each of the two kinds."""
     x = torch.full((ROWS, WIDTH), 0.5, dtype=dtype, device=device)
     w = torch.full((WIDTH, WIDTH), 0.5, dtype=dtype, device=device)
 

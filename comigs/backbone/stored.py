@@ -135,8 +135,8 @@ def settle(model: PreTrainedModel, compute: str) -> None:
             module.code = _values().to(module.weight.device)  # no part of what is loaded
         for name, parameter in list(module.named_parameters(recurse=False)):
             if name != "weight" or not isinstance(module, StoredLinear):
-                cast = parameter.to(getattr(torch, compute))
-                setattr(module, name, nn.Parameter(cast, requires_grad=False))
+                small = parameter.to(getattr(torch, compute))
+                setattr(module, name, nn.Parameter(small, requires_grad=False))
 
 
 class _Cast:

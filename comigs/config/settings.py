@@ -94,6 +94,11 @@ class RunConfig:
                 "loss is one number for all clients in a pass",
                 "engine.fuse",
             )
+        dtypes = self.model.dtype if isinstance(self.model.dtype, list) else [self.model.dtype]
+        if self.train.compile and (packed := {"int8", "nf4"} & set(dtypes)):
+            raise BadInput(
+                f"train.compile must be false with model.dtype {min(packed)}", "train.compile"
+            )
         self._check_clients()
 
     def _check_clients(self) -> None:

@@ -98,7 +98,8 @@ def _choices(client: Client) -> Iterator[ClientConfig]:
     micros = [m for m in range(wanted.micro_batch, 0, -1) if batch % m == 0]
     if wanted.router.grad == "first_order":
         micros = [batch]
-    here = [d for d in DTYPES if d not in PER_BYTE or find_spec("bitsandbytes")]
+    quantises = find_spec("bitsandbytes") and not wanted.train.compile
+    here = [d for d in DTYPES if d not in PER_BYTE or quantises]
     dtypes = [client.dtype, *here[DTYPES.index(client.dtype) + 1 :]]
     for rank in _ranks(client):
         for specialists in _specialists(client):

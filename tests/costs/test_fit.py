@@ -89,6 +89,12 @@ def test_without_bitsandbytes_no_base_is_quantised(monkeypatch):
     assert derived(135) == (0, 8, "bfloat16", 1)
 
 
+def test_what_is_compiled_is_not_quantised():
+    assert derived(374, "train.compile=true") == (2, 8, "float32", 4)
+    with pytest.raises(BadInput, match=r"train\.compile must be false with model\.dtype nf4"):
+        load_config(None, ["train.compile=true", "model.dtype=[float32,nf4]"])
+
+
 def test_a_lower_rank_is_the_last_resort_and_only_where_ranks_may_differ():
     assert derived(104, "method=hetlora") == (0, 4, "bfloat16", 2)
     assert derived(104, "method=local") == (0, 4, "bfloat16", 2)
