@@ -11,8 +11,8 @@ from flwr.common.constant import ErrorCode
 from flwr.serverapp.strategy import FedAvg
 
 from comigs.errors import BadInput
-from comigs_server.grids import make_grid
-from comigs_server.grids.client import Together
+from comigs_server.grids import inline, make_grid
+from comigs_server.grids.client import Together, client_context
 from comigs_server.grids.inline import InlineGrid
 from tests.server.grids import toy
 
@@ -62,12 +62,19 @@ def test_only_the_messages_asked_for_run(grid):
     assert reply.metadata.src_node_id == 3
 
 
-def test_contexts_are_made_when_used_and_kept(tmp_path):
+def test_contexts_are_made_when_used_and_kept(tmp_path, monkeypatch):
+    made = []
+
+    def watched(node_id, *others):
+        made.append(node_id)
+        return client_context(node_id, *others)
+
+    monkeypatch.setattr(inline, "client_context", watched)
     with InlineGrid(toy.app, 1_000_000, str(tmp_path)) as grid:
         for count in (1, 2):
             [reply] = grid.send_and_receive(ask(grid, nodes=[77]))
             assert reply.content.metric_records["seen"]["count"] == count
-        assert list(grid._contexts) == [77]
+        assert made == [77]
 
 
 def test_a_client_that_raises_gives_an_error_reply(grid, caplog):
@@ -172,8 +179,8 @@ def test_a_timeout_outside_the_main_thread_is_refused(tmp_path):
 
 def test_what_is_given_up_never_runs(grid):
     assert grid.send_and_receive(ask(grid), timeout=0.0) == []
-    assert grid._contexts == {}
-    assert len(grid.send_and_receive(ask(grid))) == 4
+    replies = grid.send_and_receive(ask(grid))
+    assert [reply.content.metric_records["seen"]["count"] for reply in replies] == [1, 1, 1, 1]
 
 
 def test_an_unknown_node_is_refused(grid):
