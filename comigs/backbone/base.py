@@ -109,7 +109,7 @@ def load_base(name: str, dtype: str, compute: str = "auto") -> PreTrainedModel:
     return base_on(device(), name, dtype, NATIVE[dtype] if compute == "auto" else compute)
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=4)
 def base_on(place: torch.device, name: str, dtype: str, compute: str) -> PreTrainedModel:
     """`load_base` with all of it decided; kept for the process."""
     source = model_source(name)
