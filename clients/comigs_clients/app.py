@@ -96,8 +96,7 @@ def run_of(text: str) -> Run:
     A device that trains for itself chooses the arithmetic that it is good at.
     """
     config = read_config(text)
-    own = config.flower.run is not None
-    return resolve(with_compute(config, resolve_device(config.device)) if own else config)
+    return resolve(with_compute(config) if config.flower.run else config)
 
 
 def unwrap(message: Message, context: Context, kind: type[M]) -> Task[M]:

@@ -197,7 +197,7 @@ def _computing(run: "Run") -> "Run":
     _place(run.config)
     if run.config.engine.name == "flower":  # each device decides for itself
         return run
-    return resolve(with_compute(run.config, run.config.device))
+    return resolve(with_compute(run.config))
 
 
 def _place(config: RunConfig) -> None:

@@ -85,8 +85,7 @@ def load_suite(name: str, overrides: Sequence[str] = (), seeds: list[int] | None
                 chosen = point | settings | {"seed": seed}
                 dotted = [f"{key}={json.dumps(value)}" for key, value in chosen.items()]
                 config = on_this_machine(load_config(tree["base"], [*dotted, *overrides]))
-                config = with_compute(config, config.device)
-                runs.append(SuiteRun(label, column, config))
+                runs.append(SuiteRun(label, column, with_compute(config)))
     return Suite(tree["title"], [label for label, _ in rows], columns, runs, tree.get("reach"))
 
 

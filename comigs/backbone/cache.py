@@ -36,28 +36,33 @@ def shared_source(source: str, dtype: str, load: Callable[[str], PreTrainedModel
         source: a folder, or a hub id.
         load: loads the model at `source` in `dtype`.
     """
-    weights = _weights(source)
-    if not weights:
-        load(source)  # fetches them
-        weights = _weights(source)
-    if all(_fits(path, dtype) for path in weights):
-        return source
-    copy = kept_copy(source, dtype, lambda to: load(source).save_pretrained(to))
+    copy = kept_copy(source, dtype, load, lambda to: load(source).save_pretrained(to))
     return source if copy is None else str(copy)
 
 
-def kept_copy(source: str, dtype: str, write: Callable[[Path], object]) -> Path | None:
+def kept_copy(
+    source: str,
+    dtype: str,
+    load: Callable[[str], PreTrainedModel],
+    write: Callable[[Path], object],
+) -> Path | None:
     """A folder that holds the weights at `source` in another form, made when needed.
 
-    None where the weights are too small to share, or, with a warning, where no copy can be kept.
+    None where they are too small to share or have that form already, or, with a warning, where no
+    copy can be kept.
 
     Args:
         source: a folder, or a hub id.
         dtype: the form.
+        load: loads the model at `source`, and so fetches it.
         write: writes the files into a folder that is there.
     """
     weights = _weights(source)
-    if sum(path.stat().st_size for path in weights) < WORTH_SHARING:
+    if not weights:
+        load(source)
+        weights = _weights(source)
+    size = sum(path.stat().st_size for path in weights)
+    if size < WORTH_SHARING or all(_fits(path, dtype) for path in weights):
         return None
     try:
         cache = cache_folder()
@@ -128,8 +133,9 @@ def _weights(source: str) -> list[Path]:
 
 def _fits(path: Path, dtype: str) -> bool:
     """Whether all weights of a file can be used as they are stored."""
+    stored = _STORED.get(dtype)  # none that can be used as it is quantised
     with safe_open(path, "pt") as file:
-        return all(file.get_slice(k).get_dtype() == _STORED[dtype] for k in file.keys())  # noqa: SIM118
+        return all(file.get_slice(k).get_dtype() == stored for k in file.keys())  # noqa: SIM118
 
 
 def _fingerprint(weights: Sequence[Path]) -> str:

@@ -1,5 +1,7 @@
 """A base whose decoder is int8 or nf4: quantised once on each machine, mapped by every process."""
 
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -29,12 +31,14 @@ def load_quantised(source: str, name: str, dtype: str, compute: str) -> PreTrain
         BadInput: as `load_whole`, or the library for it is not installed.
     """
 
+    load = partial(load_whole, name=name, dtype="auto")
+
     def quantise() -> PreTrainedModel:
-        model = load_whole(source, name, "auto")
+        model = load(source)
         store(model, dtype, compute)
         return model
 
-    folder = kept_copy(source, dtype, lambda to: save_file(_tensors(quantise()), to / FILE))
+    folder = kept_copy(source, dtype, load, lambda to: save_file(_tensors(quantise()), to / FILE))
     model = quantise() if folder is None else _mapped(source, folder, dtype, compute)
     settle(model, compute)
     return model
@@ -62,6 +66,6 @@ def _mapped(source: str, folder: Path, dtype: str, compute: str) -> PreTrainedMo
         model.get_output_embeddings().weight = model.get_input_embeddings().weight
     if left := [name for name, p in model.named_parameters() if p.is_meta]:
         raise ValueError(f"{folder} lacks {left[0]}")
-    if model.can_generate() and (Path(source) / "generation_config.json").is_file():
+    with suppress(OSError):  # there is none: the one made of the model's config stays
         model.generation_config = GenerationConfig.from_pretrained(source)
     return model

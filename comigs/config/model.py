@@ -35,10 +35,13 @@ class ModelConfig:
     @property
     def native(self) -> bool:
         """Whether all products are done in the type that goes with the storage."""
-        dtypes = self.dtype if isinstance(self.dtype, list) else [self.dtype]
-        return all(
-            own(self.compute, i) in ("auto", NATIVE[dtype]) for i, dtype in enumerate(dtypes)
-        )
+        return all(compute in ("auto", NATIVE[dtype]) for dtype, compute in self.kinds())
+
+    def kinds(self) -> list[tuple[Dtype, Compute]]:
+        """Storage and arithmetic of each client; one pair where all are alike."""
+        lists = [len(x) for x in (self.dtype, self.compute) if isinstance(x, list)]
+        clients = range(max(lists, default=1))
+        return [(own(self.dtype, i), own(self.compute, i)) for i in clients]
 
     def for_client(self, client: int) -> "ModelConfig":
         """The base of one client, with plain types."""

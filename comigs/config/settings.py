@@ -94,12 +94,12 @@ class RunConfig:
                 "loss is one number for all clients in a pass",
                 "engine.fuse",
             )
-        dtypes = self.model.dtype if isinstance(self.model.dtype, list) else [self.model.dtype]
-        if self.train.compile and (packed := {"int8", "nf4"} & set(dtypes)):
+        self._check_clients()
+        packed = {dtype for dtype, _ in self.model.kinds()} & {"int8", "nf4"}
+        if self.train.compile and packed:
             raise BadInput(
                 f"train.compile must be false with model.dtype {min(packed)}", "train.compile"
             )
-        self._check_clients()
 
     def _check_clients(self) -> None:
         count, source = self.clients, "clients"

@@ -16,12 +16,8 @@ from comigs.errors import BadInput
 from comigs.federation.devices import assign_devices
 from comigs.federation.run import Client, Run, resolve
 
-DTYPES: tuple[Dtype, ...] = (
-    "float32",
-    "bfloat16",
-    "int8",
-    "nf4",
-)  # of a base, by how much memory it takes
+# Of a base, the largest first.
+DTYPES: tuple[Dtype, ...] = ("float32", "bfloat16", "int8", "nf4")
 
 
 def place_devices(run: Run) -> Run:

@@ -81,16 +81,8 @@ def _token_flops(
         return sum(map(prod, router_shapes(experts.router, width, len(names)).values()))
 
     carrier = names[0] if attention_lora else None
-    whole = Pass(
-        base,
-        names,
-        carrier,
-        slots,
-        rank,
-        weights if routed else None,
-        seq_len,
-        checkpoints=checkpoints,
-    )
+    decides = weights if routed else None
+    whole = Pass(base, names, carrier, slots, rank, decides, seq_len, checkpoints=checkpoints)
     forward = whole.forward()
     again = forward if in_parts and router.balance and routed and slots < len(names) else 0.0
 

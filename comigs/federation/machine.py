@@ -4,7 +4,6 @@ from dataclasses import replace
 from typing import Any
 
 from comigs.backbone.arithmetic import fastest
-from comigs.config.model import own
 from comigs.config.settings import RunConfig
 from comigs.cores import cores
 from comigs.hardware import resolve_device
@@ -31,17 +30,16 @@ def on_this_machine(config: RunConfig) -> RunConfig:
     return replace(config, device=resolve_device(config.device))
 
 
-def with_compute(config: RunConfig, device: str) -> RunConfig:
-    """Fill in `model.compute: auto`, by how each client's base is stored.
+def with_compute(config: RunConfig) -> RunConfig:
+    """Fill in `model.compute: auto`, by how each client's base is stored, for this machine.
 
-    Args:
-        device: of the machine that trains.
+    Raises:
+        BadInput: the device is not here.
     """
-    model = config.model
-    lists = [len(x) for x in (model.dtype, model.compute) if isinstance(x, list)]
+    device = resolve_device(config.device)
     each: list[Any] = [
-        fastest(own(model.dtype, i), device) if now == "auto" else now
-        for i, now in enumerate(own(model.compute, i) for i in range(max(lists, default=1)))
+        fastest(dtype, device) if compute == "auto" else compute
+        for dtype, compute in config.model.kinds()
     ]
-    compute: Any = each if len(set(each)) > 1 else each[0]
-    return replace(config, model=replace(model, compute=compute))
+    compute: Any = each[0] if len(set(each)) == 1 else each
+    return replace(config, model=replace(config.model, compute=compute))

@@ -81,7 +81,7 @@ def receive(arrival: Arrival) -> dict[str, float]:
     from comigs.seeds import generator
 
     model, config, kept = arrival.model, arrival.config, arrival.kept
-    own = {name: tensor.clone() for name, tensor in adapter_tensors(model).items()}
+    own = adapter_tensors(model)
 
     def take(role: float) -> None:
         mixed = {n: torch.lerp(own[n], mean, role) for n, mean in arrival.shared.items()}
@@ -93,6 +93,9 @@ def receive(arrival: Arrival) -> dict[str, float]:
 
     @torch.no_grad()
     def losses(windows: Tensor) -> Tensor:
+        if config.train.loss == "chunked":  # whose promise is never to hold all logits
+            each = [token_loss(model, window[None], chunked=True) for window in windows]
+            return torch.stack(each).double().cpu()
         loss = token_loss(model, windows, "none")
         return loss.view(len(windows), -1).mean(1).double().cpu()
 

@@ -214,7 +214,7 @@ def _slots_of(
     The balance loss is a product of counts and means, so micro-batches add up to the full batch
     only if each of them uses the whole batch's counts (cf. arXiv 2501.11873).
     """
-    if all(block.top_k == len(block.names) for block in expert_blocks(model)):
+    if not any(block.router and block.top_k < len(block.names) for block in expert_blocks(model)):
         return None
     total: list[Tensor] = []
     for part in parts:

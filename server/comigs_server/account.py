@@ -67,9 +67,9 @@ def account(
         bytes_up=sum(e.bytes_up for e in events),
         bytes_down=sum(e.bytes_down for e in events),
         metrics={
-            name: sum(values) / len(values)
+            name: mean
             for name in run.config.log.metrics or ()
-            if (values := [e.metrics[name] for e in events if e.metrics and name in e.metrics])
+            if (mean := _mean((e.metrics or {}).get(name) for e in events)) is not None
         }
         or None,
         epsilon=epsilon(run.config.privacy, progress.draws) if private else Untold.UNTOLD,

@@ -109,6 +109,8 @@ def test_flops_of_every_family(family, folders):
         ["model.attention_lora=false", "experts.specialists=0"],
         ["experts.dropout=0.1"],
         ["micro_batch_size=2", "experts.specialists=2"],
+        ["micro_batch_size=2", "experts.specialists=2", "experts.routed=false"],
+        ["micro_batch_size=2", "experts.specialists=0"],
         ["router.grad=first_order"],
         ["router.trainable=false"],
         ["method=fedavg", "experts.specialists=3"],

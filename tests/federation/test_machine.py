@@ -58,13 +58,20 @@ def test_the_probe_is_remembered_and_a_damaged_note_is_made_anew(bf16, tmp_path)
 def test_auto_is_filled_in_for_each_client_by_its_storage(bf16):
     bf16(True)
     settings = ["model.dtype=[float32,bfloat16,nf4,float32]"]
-    filled = with_compute(load_config(None, settings), "cpu")
+    filled = with_compute(load_config(None, settings))
     assert filled.model.compute == ["float32", "bfloat16", "bfloat16", "float32"]
     bf16(False)
-    assert with_compute(load_config(None, settings), "cpu").model.compute == "float32"
+    assert with_compute(load_config(None, settings)).model.compute == "float32"
     asked = load_config(None, [*settings, "model.compute=[auto,float32,bfloat16,auto]"])
-    filled = with_compute(asked, "cpu").model.compute
+    filled = with_compute(asked).model.compute
     assert filled == ["float32", "float32", "bfloat16", "float32"]
+
+
+def test_one_client_that_computes_otherwise_is_part_of_the_identity():
+    plain = ["model.dtype=bfloat16", "clients=2"]
+    other = load_config(None, [*plain, "model.compute=[bfloat16,float32]"])
+    assert not other.model.native
+    assert config_hash(other) != config_hash(load_config(None, plain))
 
 
 def test_a_run_records_device_and_arithmetic_and_goes_on_with_them(bf16, tree, tmp_path):

@@ -7,6 +7,7 @@ import torch
 
 import comigs
 from comigs.config.load import read_config
+from comigs.evaluation import perplexity
 from comigs.methods import comigs_adaptive
 from comigs.methods.comigs_adaptive import FORGET, ROLES, weigh
 from tests.helpers import events, numbers, stopped_and_resumed
@@ -107,3 +108,19 @@ def test_what_it_evaluates_is_told_and_planned(equal, tmp_path):
     assert {tokens for number, tokens in told if number > 1} == {comigs_adaptive.looks(config)}
     assert {tokens for number, tokens in told if number == 1} == {None}
     assert comigs_adaptive.looks(config) == 3 * comigs_adaptive.windows_of(config) * 16
+
+
+def test_with_the_chunked_loss_all_logits_are_never_held(equal, tmp_path, monkeypatch):
+    adaptive = equal | {"method": "comigs-adaptive"}
+    plain = comigs.run(adaptive, out=tmp_path / "plain").table
+    asked, real = set(), perplexity.token_loss
+
+    def watched(model, windows, reduction="mean", chunked=False):
+        asked.add(chunked)
+        return real(model, windows, reduction, chunked)
+
+    monkeypatch.setattr(perplexity, "token_loss", watched)
+    chunked = comigs.run(adaptive, ["train.loss=chunked"], out=tmp_path / "chunked").table
+    assert asked == {True}
+    ends = [row["after"] for row in plain]
+    assert [row["after"] for row in chunked] == pytest.approx(ends, rel=1e-4)
