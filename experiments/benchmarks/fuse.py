@@ -5,16 +5,14 @@
 Each of n clients does some local steps of B x 128 tokens from its own adapters (one generalist, one
 specialist, top 2, rank 8), with one router step: (serial) one model over one base, switching the
 clients' adapters; (fused) n clients in one pass; (own base) a model with a base of its own for
-each. bf16 base, random weights. Ways run in alternation, minima. On a GPU, time is wall time and
-memory what it allocated at most. On a CPU, time is one thread's processor time, so that other work
-on the machine does not count, and memory what the clients hold (base, adapters) and the peak of
-live tensor bytes in a step.
+each. bf16 base, random weights. Ways run in alternation, minima. Time is wall time on a GPU and one
+thread's processor time on a CPU, so that other work on the machine does not count; memory is what
+the clients hold (base, adapters) and the peak of live tensor bytes in a step.
 """
 
 import argparse
 import copy
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -39,8 +37,8 @@ from comigs.mixture.experts import add_experts
 from comigs.mixture.models import bare_copy
 from comigs.training.bilevel import train_group
 from comigs.training.trainee import Trainee
+from experiments.benchmarks.peak import peak_bytes
 from experiments.benchmarks.record import RESULTS, prepare, save
-from experiments.benchmarks.step import peak_bytes
 
 SHAPES: dict[str, PretrainedConfig] = {
     "tiny": GPT2Config(vocab_size=2048, n_embd=128, n_layer=4, n_head=4, n_positions=128),
@@ -97,15 +95,6 @@ class Clients:
         return Trainee(self.run.client(client), self._model(client), text, text, {}, 0)
 
 
-def peak(step: Callable[[], None], held: int) -> int:
-    """Peak bytes: as the GPU counts them, or what is held and the peak of live tensors on top."""
-    if not torch.cuda.is_available():
-        return held + peak_bytes(step)
-    torch.cuda.reset_peak_memory_stats()
-    step()
-    return torch.cuda.max_memory_allocated()
-
-
 def now() -> float:
     """Seconds, to take differences of."""
     if not torch.cuda.is_available():
@@ -130,16 +119,11 @@ def measure(shape: str, clients: int, batch: int, steps: int, repeats: int, leng
     for way in WAYS:
         ways[way] = Clients(way, base, clients, resolve(config))
         ways[way].train()
-        memory[way] = peak(ways[way].step, ways[way].held)
-        if torch.cuda.is_available():  # the peak counts what other ways hold, too
-            del ways[way]
+        memory[way] = ways[way].held + peak_bytes(ways[way].step)
     for _ in range(repeats):
         for way in WAYS:
-            if not (run := ways.get(way)):
-                run = Clients(way, base, clients, resolve(config))
-                run.train()
             begin = now()
-            run.train()
+            ways[way].train()
             seconds[way].append(now() - begin)
     best = {way: min(times) for way, times in seconds.items()}
     return {

@@ -19,7 +19,6 @@ from peft import LoraConfig, get_peft_model
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
-from torch.profiler import ProfilerActivity, profile
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PretrainedConfig
 
 from comigs.backbone.attention import prefer_fast_attention
@@ -28,6 +27,7 @@ from comigs.config.experts import ExpertsConfig
 from comigs.mixture.adapters import adapter_parameters, is_router
 from comigs.mixture.experts import ExpertMLP, add_experts, expert_blocks
 from comigs.mixture.models import bare_copy
+from experiments.benchmarks.peak import peak_bytes
 from experiments.benchmarks.record import RESULTS, prepare, save
 
 SHAPES: dict[str, PretrainedConfig] = {
@@ -108,26 +108,16 @@ def stepper(model: nn.Module, ids: Tensor) -> Callable[[], None]:
     return step
 
 
-def peak_bytes(step: Callable[[], None]) -> int:
-    """Peak of live tensor bytes during a step, above its start."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
-        step()
-    live = peak = 0
-    for event in record.profiler.kineto_results.events():
-        if event.name() == "[memory]":
-            live += event.nbytes()
-            peak = max(peak, live)
-    return peak
-
-
 def measure(shape: str, dtype: torch.dtype, repeats: int, length: int) -> dict:
     torch.manual_seed(0)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     base = AutoModelForCausalLM.from_config(SHAPES[shape], dtype=dtype).eval().requires_grad_(False)
-    prefer_fast_attention(base, str(dtype).removeprefix("torch."))
-    ids = torch.randint(0, base.config.vocab_size, (4, length + 1))
+    prefer_fast_attention(base.to(device), str(dtype).removeprefix("torch."))
+    ids = torch.randint(0, base.config.vocab_size, (4, length + 1), device=device)
     steps = {
         name: stepper(make(base), ids) for name, make in {"a": ours, "b": plain, "c": naive}.items()
     }
+    finish = torch.cuda.synchronize if device == "cuda" else lambda: None
     memory = {}
     for name, step in steps.items():
         step()
@@ -137,6 +127,7 @@ def measure(shape: str, dtype: torch.dtype, repeats: int, length: int) -> dict:
         for name, step in steps.items():
             begin = time.perf_counter()
             step()
+            finish()
             seconds[name].append(time.perf_counter() - begin)
     best = {name: min(times) for name, times in seconds.items()}
     return {
@@ -167,7 +158,7 @@ def main() -> None:
     ]
     table = Table("shape", "base", "(a) s", "(b) s", "(c) s", "a/b", "c/a", "MB a/b/c", box=None)
     for row in rows:
-        times = (f"{row['seconds'][k]:.2f}" for k in "abc")
+        times = (f"{row['seconds'][k]:.4g}" for k in "abc")
         memory = " / ".join(f"{row['peak_bytes'][k] / 1e6:.0f}" for k in "abc")
         table.add_row(
             row["shape"], row["dtype"], *times, f"{row['a/b']:.2f}", f"{row['c/a']:.2f}", memory
