@@ -12,8 +12,10 @@ clients, in the order of their numbers.
 import difflib
 import json
 import lzma
+from bisect import bisect_left
 from collections.abc import Iterable
 from functools import lru_cache
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 from comigs.data.names import in_order, paths_of, texts_in
@@ -160,10 +162,7 @@ def _read(folder: Path, stem: str, root: Path) -> str:
 
 def _blocks(text: str) -> list[str]:
     """Cut text into consecutive train, valid and test blocks at line ends."""
-    lines = text.splitlines(keepends=True)
-    cuts = [(1 - 2 * HELD_OUT) * len(text), (1 - HELD_OUT) * len(text)]
-    blocks, read = ["", "", ""], 0
-    for line in lines:
-        blocks[sum(read >= cut for cut in cuts)] += line
-        read += len(line)
-    return blocks
+    starts = [0, *accumulate(len(line) for line in text.splitlines(keepends=True))]
+    cuts = (0.0, (1 - 2 * HELD_OUT) * len(text), (1 - HELD_OUT) * len(text), float(len(text)))
+    edges = [starts[bisect_left(starts, cut)] for cut in cuts]
+    return [text[begin:end] for begin, end in pairwise(edges)]

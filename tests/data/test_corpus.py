@@ -34,6 +34,17 @@ def test_one_file_per_client_is_split_into_consecutive_blocks_of_lines(tmp_path)
         assert len(blocks[1]) == pytest.approx(0.1 * len(PARAGRAPHS), rel=0.1)
 
 
+def test_a_block_begins_with_the_first_line_at_or_after_its_share(tmp_path):
+    (tmp_path / "ten.txt").write_text("".join(f"line {i}\n" for i in range(10)))
+    (tmp_path / "long.txt").write_text("a\n" * 30 + "b" * 20 + "\n" + "c\n" * 9)
+    (tmp_path / "large.txt").write_text("0123456\n" * 1_000_000)  # for ever, were it quadratic
+    splits = {
+        name: [len(read_split(str(tmp_path), name, s)) for s in ("train", "valid")]
+        for name in ("ten", "long", "large")
+    }
+    assert splits == {"ten": [56, 7], "long": [81, 10], "large": [6_400_000, 800_000]}
+
+
 def test_a_folder_per_client_is_taken_as_it_is_split(tmp_path):
     folder = tmp_path / "anna"
     folder.mkdir()
