@@ -19,9 +19,10 @@ def alike(message: Message, context: Context) -> Hashable:
         task = unwrap(message, context, TrainAsked)
     except Refusal:  # it is answered by itself
         return None
-    client = task.run.client(task.number)
+    client, devices = task.run.client(task.number), task.run.devices
     own = client.config
-    return client.experts, own.model, own.micro_batch, task.order.server_round
+    kind = devices[task.number] if devices else None  # Ray's pools are of one kind
+    return client.experts, own.model, own.micro_batch, kind, task.order.server_round
 
 
 def train_fused(

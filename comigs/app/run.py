@@ -268,7 +268,7 @@ def _run_here(run: "Run", folder: Path, watch: "Watcher") -> None:
         threads=config.threads or 1,
         workers=config.engine.workers or 1,
         timeout=config.server.round_timeout,
-        fuse=config.engine.fuse,
+        fuse=1 if config.engine.fuse == "auto" else config.engine.fuse,
         ray=config.ray,
         classes=run.devices,
     ) as grid:

@@ -93,6 +93,12 @@ def load_settings(name: str) -> PreTrainedConfig:
     return settings
 
 
+@lru_cache(maxsize=8)
+def hidden_size(name: str) -> int:
+    """The width of a model's hidden states; raises as `load_settings`."""
+    return int(load_settings(name).hidden_size)
+
+
 def load_base(name: str, dtype: str, compute: str = "auto") -> PreTrainedModel:
     """Load a causal LM, frozen and in evaluation mode, on the device of `comigs.hardware`.
 

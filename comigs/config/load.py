@@ -163,6 +163,8 @@ def identity(config: RunConfig) -> dict[str, Any]:
     flat = _flat(to_dict(config))
     if config.device in ("auto", "cpu"):
         del flat["device"]
+    if config.engine.fuse == "auto":
+        flat["engine.fuse"] = 1
     if config.model.native:
         del flat["model.compute"]
     return {k: v for k, v in flat.items() if k in _IDENTITY or not k.startswith(unread)}

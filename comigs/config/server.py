@@ -50,13 +50,16 @@ class EngineConfig:
     """Where clients run: this process, worker processes, or real devices."""
     workers: int | None = None
     """Processes of the ray engine; null: one for each core."""
-    fuse: int = 1
-    """Clients of equal shape that train in one pass, at most (inline only)."""
+    fuse: int | Literal["auto"] = "auto"
+    """Clients of equal shape that train in one pass, at most; auto: several if many and small."""
 
     def __post_init__(self) -> None:
         at_least("engine.workers", self.workers, 1)
-        at_least("engine.fuse", self.fuse, 1)
-        if self.fuse > 1 and self.name != "inline":
+        if self.fuse != "auto":
+            at_least("engine.fuse", self.fuse, 1)
+        if self.fuse not in ("auto", 1) and self.name == "flower":
             raise BadInput(
-                f"engine.fuse is {self.fuse}; it works with engine.name inline only", "engine.fuse"
+                f"engine.fuse is {self.fuse}; a device has one client: it works with engine.name "
+                "inline or ray",
+                "engine.fuse",
             )

@@ -82,24 +82,26 @@ class RunConfig:
             raise BadInput(
                 "micro_batch_size must be null with router.grad first_order", "micro_batch_size"
             )
-        if self.engine.fuse > 1 and self.experts.dropout:
-            raise BadInput(
-                f"engine.fuse is {self.engine.fuse}; it needs experts.dropout 0, since clients in "
-                "one pass cannot each draw from their own random stream",
-                "engine.fuse",
-            )
-        if self.engine.fuse > 1 and self.train.loss == "chunked":
-            raise BadInput(
-                f"engine.fuse is {self.engine.fuse}; it needs train.loss full, since the chunked "
-                "loss is one number for all clients in a pass",
-                "engine.fuse",
-            )
+        if self.engine.fuse not in ("auto", 1) and (why := self.alone):
+            raise BadInput(f"engine.fuse is {self.engine.fuse}; it needs {why}", "engine.fuse")
         self._check_clients()
         packed = {dtype for dtype, _ in self.model.kinds()} & {"int8", "nf4"}
         if self.train.compile and packed:
             raise BadInput(
                 f"train.compile must be false with model.dtype {min(packed)}", "train.compile"
             )
+
+    @property
+    def alone(self) -> str:
+        """What clients would need to train in one pass with others; empty: they can."""
+        if self.experts.dropout:
+            return (
+                "experts.dropout 0, since clients in one pass cannot each draw from their own "
+                "random stream"
+            )
+        if self.train.loss == "chunked":
+            return "train.loss full, since the chunked loss is one number for all clients in a pass"
+        return ""
 
     def _check_clients(self) -> None:
         count, source = self.clients, "clients"

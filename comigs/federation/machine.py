@@ -1,12 +1,18 @@
-"""What of a configuration the machine decides: threads, workers, the device, the arithmetic."""
+"""What of a configuration the machine decides: threads, workers, device, arithmetic, passes."""
 
 from dataclasses import replace
 from typing import Any
 
 from comigs.backbone.arithmetic import fastest
+from comigs.backbone.base import hidden_size
 from comigs.config.settings import RunConfig
 from comigs.cores import cores
+from comigs.data.tokens import roster
 from comigs.hardware import resolve_device
+
+MANY = 8  # clients in a round
+SMALL = {"cpu": 2**17, "cuda": 2**20}  # hidden values (tokens x width) in a step
+TOGETHER = {"cpu": 4, "cuda": 16}
 
 
 def on_this_machine(config: RunConfig) -> RunConfig:
@@ -31,10 +37,10 @@ def on_this_machine(config: RunConfig) -> RunConfig:
 
 
 def with_compute(config: RunConfig) -> RunConfig:
-    """Fill in `model.compute: auto`, by how each client's base is stored, for this machine.
+    """Fill in `model.compute: auto`, by how each client's base is stored, and `engine.fuse: auto`.
 
     Raises:
-        BadInput: the device is not here.
+        BadInput: the device is not here, or the base's settings cannot be read.
     """
     device = resolve_device(config.device)
     each: list[Any] = [
@@ -42,4 +48,19 @@ def with_compute(config: RunConfig) -> RunConfig:
         for dtype, compute in config.model.kinds()
     ]
     compute: Any = each[0] if len(set(each)) == 1 else each
-    return replace(config, model=replace(config.model, compute=compute))
+    config = replace(config, model=replace(config.model, compute=compute))
+    if config.engine.fuse != "auto" or config.engine.name == "flower":
+        return config
+    return replace(config, engine=replace(config.engine, fuse=_in_one_pass(config, device)))
+
+
+def _in_one_pass(config: RunConfig, device: str) -> int:
+    """Clients that train fastest together: of a small step most is the launching of its products.
+
+    The same for any number of workers. A few clients train one by one, as real devices do, to the
+    same bits. The sizes are those at which `experiments.benchmarks.fuse` saw a gain.
+    """
+    kind = "cuda" if device.startswith("cuda") else "cpu"
+    drawn = config.participation * len(roster(config))
+    values = config.batch_size * config.data.seq_len * hidden_size(config.model.name)
+    return TOGETHER[kind] if drawn >= MANY and values <= SMALL[kind] and not config.alone else 1

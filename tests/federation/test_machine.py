@@ -11,6 +11,7 @@ from comigs.backbone.arithmetic import fastest
 from comigs.config.load import config_hash, load_config, read_config
 from comigs.federation.machine import on_this_machine, with_compute
 from comigs.hardware import device, resolve_device, use_device
+from tests.fixtures import made_up_text
 
 pytest_plugins = ("tests.fixtures",)
 DTYPES = ("float32", "bfloat16", "int8", "nf4")
@@ -115,3 +116,32 @@ def test_runs_of_before_keep_their_hash_on_the_cpu():
     plain = load_config(None)
     assert config_hash(plain) == config_hash(load_config(None, ["device=cpu"]))
     assert config_hash(plain) != config_hash(load_config(None, ["device=cuda"]))
+
+
+@pytest.mark.parametrize(
+    "settings, together",
+    [
+        ([], 4),
+        (["engine=ray", "engine.workers=5"], 4),  # the same bits for any number of workers
+        (["engine.fuse=3"], 3),
+        (["participation=0.5"], 1),
+        (["batch_size=64"], 1),
+        (["experts.dropout=0.1"], 1),
+        (["train.loss=chunked"], 1),
+        (["engine=flower"], "auto"),
+    ],
+)
+def test_many_small_clients_train_together(tmp_path, settings, together):
+    for client in range(8):
+        (tmp_path / f"{client}.txt").write_text("text\n")
+    config = load_config(None, [f"data={tmp_path}", "batch_size=2", "device=cpu", *settings])
+    assert with_compute(config).engine.fuse == together
+
+
+def test_how_clients_were_put_together_is_recorded(tree, tmp_path):
+    (tmp_path / "data").mkdir()
+    for client in range(8):
+        (tmp_path / f"data/{client}.txt").write_text(made_up_text(client))
+    many = {"data": {"name": str(tmp_path / "data"), "seq_len": 16}, "experts": {"rank": 2}}
+    run = comigs.run(tree | many | {"rounds": 1}, out=tmp_path / "run")
+    assert read_config(run.folder).engine.fuse == 4

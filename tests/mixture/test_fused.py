@@ -249,7 +249,8 @@ def test_a_resumed_run_of_fused_clients_is_the_uninterrupted_one(tree, tmp_path)
 
 
 def test_fusing_belongs_to_the_identity_and_one_is_as_before():
-    assert config_hash(load_config()) == config_hash(load_config(None, ["engine.fuse=1"]))
+    for fuse in (1, "auto"):
+        assert config_hash(load_config()) == config_hash(load_config(None, [f"engine.fuse={fuse}"]))
     assert config_hash(load_config()) != config_hash(load_config(None, ["engine.fuse=2"]))
     assert [key for key in identity(RunConfig()) if key.startswith("engine.")] == ["engine.fuse"]
 
@@ -258,7 +259,8 @@ def test_fusing_belongs_to_the_identity_and_one_is_as_before():
     "settings, message",
     [
         (["engine.fuse=0"], "engine.fuse"),
-        (["engine.fuse=2", "engine.name=ray"], "engine.fuse is 2; .*inline"),
+        (["engine.fuse=some"], "engine.fuse is 'some'; expected .*auto"),
+        (["engine.fuse=2", "engine.name=flower"], "engine.fuse is 2; .*inline or ray"),
         (["engine.fuse=2", "experts.dropout=0.1"], r"engine.fuse is 2; .*experts\.dropout"),
         (["engine.fuse=2", "train.loss=chunked"], r"engine.fuse is 2; .*train\.loss"),
     ],

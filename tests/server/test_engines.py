@@ -37,6 +37,17 @@ def test_pools_of_device_classes_change_no_bit(tree, finished, tmp_path):
     assert_same_numbers(tmp_path, finished)
 
 
+def test_fused_clients_are_the_same_with_workers(tree, tmp_path):
+    """Two shapes, a client that is not always there, and one that is left over."""
+    experts = {"specialists": [1, 1, 0], "rank": 2}
+    tree = tree | {"experts": experts, "participation": 0.7, "rounds": 4}
+    inline = comigs.run(tree | {"engine": {"fuse": 2}}, out=tmp_path / "inline").folder
+    engine = {"name": "ray", "workers": 2, "fuse": 2}
+    ray = comigs.run(tree | {"engine": engine}, out=tmp_path / "ray").folder
+    assert_same_numbers(inline, ray)
+    assert all(e["train_seconds"] > 0 for e in events(ray, "client"))
+
+
 @pytest.mark.parametrize("method", ["hetlora", "fdlora"])
 def test_a_method_with_a_way_of_its_own_is_the_same_in_every_engine(tree, tmp_path, method):
     """Corrections of the base, mixed ranks, a search at the end.

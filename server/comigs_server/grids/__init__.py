@@ -7,6 +7,7 @@ from comigs.errors import BadInput
 from comigs_server.grids.embedded import EmbeddedGrid
 
 CLIENT_APP = "comigs_clients.app:app"
+TRAIN_FUSED = "comigs_clients.fused:train_fused"
 
 
 def make_grid(
@@ -30,27 +31,38 @@ def make_grid(
         threads: torch threads per client.
         workers: processes of the ray engine, in each of its pools; inline has none.
         timeout: seconds that one client may work on one message; None for no limit.
-        fuse: clients of equal shape that the inline engine trains in one pass, at most.
+        fuse: clients of equal shape that train in one pass, at most.
         ray: the cluster and the pools of the ray engine.
         classes: device class of each client, for the pools; None when there are none.
 
     Raises:
         BadInput: the engine is unknown, not installed, or has not the resources asked for.
     """
+    from comigs_clients.fused import alike
+    from comigs_server.grids.client import Together
+
+    together = Together(fuse, alike, TRAIN_FUSED) if fuse > 1 else None
     if engine == "inline":
         from comigs.threads import use_threads
         from comigs_clients.app import app
-        from comigs_clients.fused import alike, train_fused
-        from comigs_server.grids.client import Together
         from comigs_server.grids.inline import InlineGrid
 
         use_threads(threads)
-        together = Together(fuse, alike, train_fused) if fuse > 1 else None
         return InlineGrid(app, num_clients, state_dir, timeout, together)
     if engine == "ray":
         try:
             from comigs_server.grids.ray import RayGrid
         except ModuleNotFoundError as error:
             raise BadInput(f"engine.name=ray: {error}; install ray, or use inline") from error
-        return RayGrid(CLIENT_APP, num_clients, state_dir, workers, threads, timeout, ray, classes)
+        return RayGrid(
+            CLIENT_APP,
+            num_clients,
+            state_dir,
+            workers,
+            threads,
+            timeout,
+            ray,
+            classes,
+            together,
+        )
     raise BadInput(f"engine.name={engine}: an embedded engine is inline or ray")

@@ -1,8 +1,10 @@
 """One message at one client: its context, and a reply whatever happens."""
 
+import importlib
 import logging
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
@@ -44,6 +46,9 @@ def run_client(app: ClientApp, message: Message, context: Context) -> Message:
     return reply
 
 
+Answer = Callable[[Sequence[Message], Sequence[Context]], list[Message | Exception]]
+
+
 @dataclass(frozen=True)
 class Together:
     """How several messages are answered at once.
@@ -51,26 +56,34 @@ class Together:
     Attributes:
         size: at most this many.
         alike: equal for messages that may be answered together; None: alone.
-        answer: the messages' replies, or why there is none.
+        answer_ref: "module:attribute" of what returns their replies, or why there is none; a
+            worker process imports it.
     """
 
     size: int
     alike: Callable[[Message, Context], Hashable]
-    answer: Callable[[Sequence[Message], Sequence[Context]], list[Message | Exception]]
+    answer_ref: str
 
 
 def run_clients(
-    together: Together, messages: Sequence[Message], contexts: Sequence[Context]
+    answer_ref: str, messages: Sequence[Message], contexts: Sequence[Context]
 ) -> list[Message]:
     """The replies to messages that are alike, an error reply where there is none."""
     try:
-        answers = together.answer(messages, contexts)
+        answer: Answer = imported(answer_ref)
+        answers = answer(messages, contexts)
     except Exception as error:
         answers = [error] * len(messages)
     return [
         failed_reply(message, answer) if isinstance(answer, Exception) else answer
         for message, answer in zip(messages, answers, strict=True)
     ]
+
+
+def imported(ref: str) -> Any:
+    """What "module:attribute" names."""
+    module, _, name = ref.partition(":")
+    return getattr(importlib.import_module(module), name)
 
 
 def failed_reply(message: Message, error: Exception) -> Message:

@@ -7,7 +7,7 @@ worker processes need none.
 
 import time
 from abc import abstractmethod
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Hashable, Iterable, Sequence
 from typing import Self
 
 from flwr.app import Message, RecordDict
@@ -16,8 +16,8 @@ from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
 from comigs.errors import BadInput
-from comigs_server.grids.backlog import Backlog
-from comigs_server.grids.client import RUN_ID
+from comigs_server.grids.backlog import Backlog, Job
+from comigs_server.grids.client import RUN_ID, Together, client_context
 
 SERVER_NODE_ID = 0
 
@@ -31,12 +31,20 @@ class EmbeddedGrid(Grid):
         num_clients: how many clients there are; an unused one costs nothing.
         state_dir: folder that clients receive as `state-dir` in their node config.
         timeout: seconds that one client may work on one message; None for no limit.
+        together: answers groups of the messages of one `push_messages`: the first one and the next
+            ones like it. A group may take as long as its clients one after the other.
 
     Raises:
         BadInput: `num_clients` or `timeout` is not positive.
     """
 
-    def __init__(self, num_clients: int, state_dir: str, timeout: float | None) -> None:
+    def __init__(
+        self,
+        num_clients: int,
+        state_dir: str,
+        timeout: float | None,
+        together: Together | None = None,
+    ) -> None:
         if num_clients < 1:
             raise BadInput(f"clients={num_clients}: at least one client is needed")
         if timeout is not None and timeout <= 0:
@@ -44,6 +52,7 @@ class EmbeddedGrid(Grid):
         self.num_clients = num_clients
         self.state_dir = state_dir
         self.timeout = timeout
+        self.together = together
         self._backlog = Backlog()
         self.set_run(Run.create_empty(RUN_ID))
         TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = RUN_ID, SERVER_NODE_ID, 0
@@ -66,12 +75,35 @@ class EmbeddedGrid(Grid):
 
     def push_messages(self, messages: Iterable[Message]) -> list[str]:
         """Queue the messages and fill in their ids, which are returned in the same order."""
-        ids = []
+        messages = list(messages)
         for message in messages:
             if not 1 <= (node_id := message.metadata.dst_node_id) <= self.num_clients:
                 raise ValueError(f"no client has node id {node_id}; ids are 1..{self.num_clients}")
-            ids.append(self._backlog.add(message))
+        ids = [self._backlog.number(message) for message in messages]
+        for job in self._jobs(messages):
+            self._backlog.add(job)
         return ids
+
+    def _jobs(self, messages: Sequence[Message]) -> list[Job]:
+        """Those that are alike in groups of `together.size`, in the order of their first ones."""
+        if self.together is None:
+            return [(message,) for message in messages]
+        jobs: list[list[Message]] = []
+        filling: dict[Hashable, list[Message]] = {}
+        for message in messages:
+            node = message.metadata.dst_node_id
+            context = client_context(node, self.num_clients, self.state_dir)
+            key = self.together.alike(message, context)
+            job = filling.get(key)
+            if key is None or job is None or len(job) == self.together.size:
+                job = filling[key] = []
+                jobs.append(job)
+            job.append(message)
+        return [tuple(job) for job in jobs]
+
+    def _allowed(self, job: Job) -> float | None:
+        """Seconds that a job may take; None for no limit."""
+        return self.timeout and self.timeout * len(job)
 
     @abstractmethod
     def pull_messages(self, message_ids: Iterable[str]) -> list[Message]: ...
@@ -94,7 +126,7 @@ class EmbeddedGrid(Grid):
         return replies
 
     def _give_up(self, message_ids: Collection[str]) -> None:
-        self._backlog.remove(message_ids)
+        self._backlog.give_up(message_ids)
 
     def close(self) -> None:
         """Free what the grid holds; it cannot be used afterwards."""

@@ -1,6 +1,5 @@
 """Clients run one after the other in this process: no start-up cost, easy to debug."""
 
-import itertools
 import signal
 import threading
 from collections.abc import Iterable, Iterator
@@ -51,14 +50,9 @@ def _own(message: Message) -> Message:
 
 
 class InlineGrid(EmbeddedGrid):
-    """Runs `client_app` in this process, one message at each `pull_messages`.
+    """Runs `client_app` in this process, one message or group at each `pull_messages`.
 
     The clients' contexts are made when first used, and kept.
-
-    Args:
-        together: answers groups of messages, each in one `pull_messages`. A group is made of the
-            message that waits longest and the next ones like it; it may take as long as its
-            clients one after the other.
 
     Raises:
         ValueError: a `timeout` outside the main thread, where no signal can interrupt a client.
@@ -72,41 +66,30 @@ class InlineGrid(EmbeddedGrid):
         timeout: float | None = None,
         together: Together | None = None,
     ) -> None:
-        super().__init__(num_clients, state_dir, timeout)
+        super().__init__(num_clients, state_dir, timeout, together)
         if timeout is not None and threading.current_thread() is not threading.main_thread():
             raise ValueError(
                 "server.round_timeout works with engine=inline in the main thread only; "
                 "set it to null, or use engine=ray"
             )
-        self._app, self._together = client_app, together
+        self._app = client_app
         self._contexts: dict[int, Context] = {}
 
     def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
         """Run the next queued message, or group, of these and reply; [] when none is queued."""
-        group = self._group(set(message_ids))
-        self._backlog.remove([message.metadata.message_id for message in group])
-        if not group:
+        job = self._backlog.first(set(message_ids))
+        if not job:
             return []
-        contexts = [self._context(message) for message in group]
-        messages = [_own(message) for message in group]
+        self._backlog.take(job)
+        contexts = [self._context(message) for message in job]
+        messages = [_own(message) for message in job]
         try:
-            with _time_limit(self.timeout and self.timeout * len(group)):
-                if self._together and len(group) > 1:
-                    return run_clients(self._together, messages, contexts)
+            with _time_limit(self._allowed(job)):
+                if self.together and len(job) > 1:
+                    return run_clients(self.together.answer_ref, messages, contexts)
                 return [run_client(self._app, messages[0], contexts[0])]
         except ClientTimeoutError:
-            return [late_reply(message, self.timeout or 0.0) for message in group]
-
-    def _group(self, message_ids: set[str]) -> list[Message]:
-        """The message of these that waits longest, and those to answer with it."""
-        waiting = self._backlog.waiting(message_ids)
-        if not (first := next(waiting, None)) or not self._together:
-            return [first] if first else []
-        alike = self._together.alike
-        if (key := alike(first, self._context(first))) is None:
-            return [first]
-        others = (message for message in waiting if alike(message, self._context(message)) == key)
-        return [first, *itertools.islice(others, self._together.size - 1)]
+            return [late_reply(message, self.timeout or 0.0) for message in job]
 
     def _context(self, message: Message) -> Context:
         node_id = message.metadata.dst_node_id

@@ -2,6 +2,13 @@
 
 from flwr.app import Message, RecordDict
 
+from comigs_server.grids.client import Together
+from tests.server.grids import toy
+
+PAIRS = Together(
+    2, lambda message, context: toy.partition(context) % 2, "tests.server.grids.toy:together"
+)
+
 
 def ask(grid, message_type="query", nodes=None, content=None):
     content = RecordDict() if content is None else content

@@ -6,25 +6,16 @@ import time
 
 import numpy as np
 import pytest
-from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord
 from flwr.common.constant import ErrorCode
 from flwr.serverapp.strategy import FedAvg
 
 from comigs.errors import BadInput
 from comigs_server.grids import inline, make_grid
-from comigs_server.grids.client import Together, client_context
+from comigs_server.grids.client import client_context
 from comigs_server.grids.inline import InlineGrid
 from tests.server.grids import toy
-
-
-def ask(grid, message_type="query", nodes=None, content=None):
-    content = RecordDict() if content is None else content
-    nodes = grid.get_node_ids() if nodes is None else nodes
-    return [Message(content, node, message_type) for node in nodes]
-
-
-def by_client(replies):
-    return {reply.metadata.src_node_id - 1: reply for reply in replies}
+from tests.server.grids.asking import PAIRS, ask, by_client
 
 
 @pytest.fixture
@@ -118,41 +109,37 @@ def test_a_hanging_client_is_interrupted(tmp_path):
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
 
-def pairs(seconds=0.0):
-    """Answers even and odd clients' queries in groups of two, each with the group's clients."""
-
-    def answer(messages, contexts):
-        time.sleep(seconds)
-        clients = [toy.partition(context) for context in contexts]
-        if 3 in clients:
-            raise RuntimeError("not\nwith me")
-        found = [ConfigRecord({"group": clients}) for _ in messages]
-        return [
-            ValueError("only me") if client == 2 else Message(RecordDict({"about": f}), reply_to=m)
-            for client, f, m in zip(clients, found, messages, strict=True)
-        ]
-
-    return Together(2, lambda message, context: toy.partition(context) % 2, answer)
+def group_of(reply):
+    return reply.content.config_records["about"]["group"]
 
 
 def test_a_group_holds_the_first_messages_that_are_alike(tmp_path):
-    with InlineGrid(toy.app, 6, str(tmp_path), together=pairs()) as grid:
-        ids = grid.push_messages(ask(grid))
+    with InlineGrid(toy.app, 6, str(tmp_path), together=PAIRS) as grid:
+        ids = grid.push_messages(ask(grid, "query.fail"))
         answered = [by_client(grid.pull_messages(set(ids))) for _ in range(5)]
     assert [list(replies) for replies in answered] == [[0, 2], [1, 3], [4], [5], []]
-    assert answered[0][0].content.config_records["about"]["group"] == [0, 2]
+    assert group_of(answered[0][0]) == [0, 2]
     assert answered[0][2].error.reason == "ValueError: only me"
     assert [r.error.reason for r in answered[1].values()] == ["RuntimeError: not with me"] * 2
     assert answered[2][4].content.config_records["about"]["partition-id"] == 4  # the app's answer
 
 
+def test_the_groups_do_not_depend_on_what_is_pulled_first(tmp_path):
+    with InlineGrid(toy.app, 6, str(tmp_path), together=PAIRS) as grid:
+        ids = grid.push_messages(ask(grid))
+        answered = by_client(grid.pull_messages({ids[3]}))
+        assert [group_of(reply) for reply in answered.values()] == [[1, 3], [1, 3]]
+        grid.push_messages(ask(grid, nodes=[1]))
+        assert list(by_client(grid.pull_messages(set(ids)))) == [0, 2]
+
+
 def test_a_group_may_take_as_long_as_its_clients_in_turn(tmp_path):
-    with InlineGrid(toy.app, 4, str(tmp_path), 0.4, pairs(seconds=0.5)) as grid:
-        replies = by_client(grid.send_and_receive(ask(grid, nodes=[1, 3])))
-    assert [replies[client].has_error() for client in (0, 2)] == [False, True]
-    with InlineGrid(toy.app, 4, str(tmp_path), 0.2, pairs(seconds=5.0)) as grid:
-        replies = by_client(grid.send_and_receive(ask(grid, nodes=[1, 3])))
-    late = "did not answer within 0.2 s (server.round_timeout)"
+    with InlineGrid(toy.app, 4, str(tmp_path), 0.4, PAIRS) as grid:
+        replies = by_client(grid.send_and_receive(ask(grid, "query.nap", [1, 3])))
+    assert [replies[client].has_error() for client in (0, 2)] == [False, False]
+    with InlineGrid(toy.app, 4, str(tmp_path), 0.1, PAIRS) as grid:
+        replies = by_client(grid.send_and_receive(ask(grid, "query.nap", [1, 3])))
+    late = "did not answer within 0.1 s (server.round_timeout)"
     assert [replies[client].error.reason for client in (0, 2)] == [late, late]
 
 

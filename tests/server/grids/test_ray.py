@@ -16,7 +16,7 @@ from flwr.serverapp.strategy import FedAvg
 from comigs.errors import BadInput, ComigsError
 from comigs_server.grids.ray import RayGrid, workforce
 from comigs_server.grids.raystart import connect
-from tests.server.grids.asking import ask, by_client, failures, pids
+from tests.server.grids.asking import PAIRS, ask, by_client, failures, pids
 
 pytestmark = pytest.mark.slow
 
@@ -32,6 +32,21 @@ def state_dir(tmp_path_factory):
 def grid(state_dir):
     with RayGrid(APP, 4, str(state_dir), workers=2, threads=1, timeout=3.0) as grid:
         yield grid
+
+
+def test_a_group_is_answered_in_one_worker_and_outlives_it(tmp_path):
+    with RayGrid(APP, 4, str(tmp_path), 2, 1, timeout=3.0, together=PAIRS) as pairs:
+        for kind in ("query", "query.die"):  # redone as the group it was
+            replies = by_client(pairs.send_and_receive(ask(pairs, kind)))
+            about = {n: reply.content.config_records["about"] for n, reply in replies.items()}
+            assert {n: each["group"] for n, each in about.items()} == {
+                0: [0, 2], 1: [1, 3], 2: [0, 2], 3: [1, 3]
+            }  # fmt: skip
+            assert about[1]["pid"] == about[3]["pid"]
+        replies = by_client(pairs.send_and_receive(ask(pairs, "query.crash")))
+    assert (tmp_path / "crashes").read_text() == "xxx"  # twice together, then alone
+    assert failures(replies.values()) == {1}
+    assert replies[3].content.config_records["about"]["partition-id"] == 3
 
 
 def test_clients_run_in_worker_processes(grid, state_dir):

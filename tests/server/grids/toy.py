@@ -3,7 +3,9 @@
 import os
 import signal
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
@@ -95,6 +97,25 @@ def sleep(message: Message, context: Context) -> Message:
         time.sleep(float(seconds[str(partition(context))]))
         log.write(f"end {partition(context)}\n")
     return echo(message, context)
+
+
+def together(messages: Sequence[Message], contexts: Sequence[Context]) -> list[Any]:
+    """Say who is in the group. Of `query.fail` client 2 fails alone, and 3 with its whole group."""
+    clients = [partition(context) for context in contexts]
+    kind = messages[0].metadata.message_type
+    if kind == "query.fail" and 3 in clients:
+        raise RuntimeError("not\nwith me")
+    if kind == "query.nap":
+        time.sleep(0.5)
+    for message, context in zip(messages, contexts, strict=True):
+        {"query.crash": crash, "query.die": die}.get(kind, echo)(message, context)
+    found = ConfigRecord({"group": clients, "pid": os.getpid()})
+    return [
+        ValueError("only me")
+        if (kind, client) == ("query.fail", 2)
+        else Message(RecordDict({"about": found}), reply_to=message)
+        for client, message in zip(clients, messages, strict=True)
+    ]
 
 
 @app.train()

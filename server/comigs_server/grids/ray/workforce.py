@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
-from flwr.app import Message
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from comigs.errors import BadInput, ComigsError
+from comigs_server.grids.backlog import Job
 from comigs_server.grids.pools import DEFAULT, Pool, Resources, place, words
 from comigs_server.grids.worker import ClientWorker
 
@@ -31,7 +31,7 @@ class Actor(ClientWorker):
 
 @dataclass(eq=False)
 class Worker:
-    """An actor, where it is (or shall be), and its task (None: idle), for a message or to start."""
+    """An actor, where it is (or shall be), and its task (None: idle), for a job or to start."""
 
     pool: Pool
     node: str
@@ -39,7 +39,7 @@ class Worker:
     task: Any
     deadline: float
     up: bool = False
-    message: Message | None = None
+    job: Job = ()
 
 
 class Workforce:
