@@ -17,7 +17,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 Hidden = Callable[[Sequence[Tensor]], Tensor]
@@ -76,15 +75,21 @@ def _terms(
     h = hidden([_add_product(u, low, b.mT) for u, low, b in parts])
     if expert.gate is not None:
         h = h * expert.gate if torch.is_grad_enabled() else h.mul_(expert.gate)
-    return h, (h if drop is None else drop(h)) @ expert.down_a.mT
+    return h, product(h if drop is None else drop(h), expert.down_a.mT)
 
 
 def linear(x: Tensor, w: Tensor, total: Tensor | None = None) -> Tensor:
-    """x w^T, plus `total` if given; of matrices, or of n of each."""
-    if x.ndim == 2:
-        return F.linear(x, w) if total is None else torch.addmm(total, x, w.t())
+    """x w^T for a small w, plus `total` if given; of matrices, or of n of each."""
     out: Tensor = _Linear.apply(x, w, total)
     return out
+
+
+def product(a: Tensor, b: Tensor) -> Tensor:
+    """a b where one side is a rank; a tall result is made lying, as b^T a^T.
+
+    A CPU's BLAS takes up to nine times as long for a result of few columns.
+    """
+    return (b.mT @ a.mT).mT if b.shape[-1] < a.shape[-2] else a @ b
 
 
 def _add_product(total: Tensor, a: Tensor, b: Tensor) -> Tensor:
@@ -106,21 +111,22 @@ def _add_rows(total: Tensor | None, part: Tensor, tokens: Tensor | None, size: i
 
 
 class _Linear(torch.autograd.Function):
-    """`linear` of n matrices, with the gradient of w as one matrix has it: g^T x.
-
-    Left to autograd it would be (x^T g)^T: other last bits, and a layout that has to be copied.
-    """
+    """`linear`, whose gradients are `product`s too, alike for one matrix and for n."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, w: Tensor, total: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, w)
-        return x @ w.mT if total is None else torch.baddbmm(total, x, w.mT)
+        return x @ w.mT if total is None else _add_product(total, x, w.mT)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         x, w = ctx.saved_tensors
         need_x, need_w, need_total = ctx.needs_input_grad
-        return g @ w if need_x else None, g.mT @ x if need_w else None, g if need_total else None
+        return (
+            product(g, w) if need_x else None,
+            product(g.mT, x) if need_w else None,
+            g if need_total else None,
+        )
 
 
 class _Recompute(torch.autograd.Function):
@@ -174,13 +180,14 @@ def _expert_gradients(
     d_z = torch.autograd.grad(h, z, d_gh if gate is None else d_gh.mul_(gate))
     gated_low = d_low if gate is None else d_low * gate
     d_low_in = [
-        d @ b if wanted else None for d, b, wanted in zip(d_z, expert.up_b, need.low, strict=True)
+        product(d, b) if wanted else None
+        for d, b, wanted in zip(d_z, expert.up_b, need.low, strict=True)
     ]
     d_up_b = [
-        d.mT @ low if wanted else None
+        product(d.mT, low) if wanted else None
         for d, low, wanted in zip(d_z, expert.low, need.up_b, strict=True)
     ]
-    d_down_a = gated_low.mT @ h_now if need.down_a else None
+    d_down_a = product(gated_low.mT, h_now) if need.down_a else None
     return d_z, [*d_low_in, *d_up_b, d_down_a, d_gate]
 
 

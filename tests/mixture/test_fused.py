@@ -68,8 +68,10 @@ def assert_trained_alike(base, experts, config=CONFIG, steps_done=(0, 0, 0)):
         assert stats.router_steps == their_stats.router_steps
         assert moments.keys() == their_moments.keys()
         ours = adapter_tensors(b.model)
+        # of first order a step follows the difference of two gradients, divided by 2 nu
+        atol = 1e-5 if config.router.grad == "alternating" else 5e-5
         for name, tensor in adapter_tensors(a.model).items():
-            torch.testing.assert_close(ours[name], tensor, rtol=1e-5, atol=1e-5, msg=name)
+            torch.testing.assert_close(ours[name], tensor, rtol=1e-5, atol=atol, msg=name)
     return alone
 
 
