@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from comigs.backbone.base import BUNDLED
+from comigs.backbone.names import BUNDLED
 
 WORDS = ["mira", "tolu", "sanke", "brifo", "zelt", "ando", "kypra", "rem", "ulste", "no", "vai"]
 

@@ -6,7 +6,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from comigs.backbone.base import BUNDLED, base_on, load_base, load_tokenizer
+from comigs.backbone.base import base_on, load_base, load_tokenizer
+from comigs.backbone.names import BUNDLED
 
 SIZES = {
     "vocab_size": 2048,

@@ -65,7 +65,7 @@ FEW_PLACES = {  # what only these files may use
     "torch.cuda.is_available": {"comigs.hardware"},
     # What a configuration names is looked up once, and a run is resolved where it is read.
     "comigs.aggregation.find_aggregator": {"comigs.federation.run"},
-    "comigs.methods.find_method": {"comigs.federation.run", "comigs.app.suite"},
+    "comigs.methods.find_method": {"comigs.app.early", "comigs.app.suite", "comigs.federation.run"},
     "comigs.federation.run.resolve": {
         "comigs.costs.fit",  # with what its devices can hold
         "comigs.costs.footprint",

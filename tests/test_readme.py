@@ -10,7 +10,7 @@ import pytest
 from ray.cluster_utils import Cluster
 from typer.testing import CliRunner
 
-from comigs.backbone.base import BUNDLED
+from comigs.backbone.names import BUNDLED
 from comigs.cli.commands import app
 
 pytestmark = pytest.mark.slow

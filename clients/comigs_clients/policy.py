@@ -68,7 +68,7 @@ def _check_protection(policy: Policy, config: RunConfig) -> None:
 
 
 def _check_names(policy: Policy, config: RunConfig) -> None:
-    from comigs.backbone.base import BUNDLED as MODELS
+    from comigs.backbone.names import BUNDLED as MODELS
     from comigs.data.corpus import BUNDLED as TEXTS
 
     for key, name, home, allowed in (

@@ -7,8 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from comigs.backbone.base import BUNDLED as MODELS
-from comigs.backbone.base import load_tokenizer, model_source
+from comigs.backbone.base import load_tokenizer
+from comigs.backbone.names import BUNDLED as MODELS
+from comigs.backbone.names import model_source
 from comigs.config.settings import RunConfig
 from comigs.data.corpus import BUNDLED, ROSTER, client_names, federation_folder
 from comigs.data.encoding import opening

@@ -11,6 +11,7 @@ from pathlib import Path
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
+from comigs.app.early import check_names
 from comigs.config.load import changed_keys, load_config, read_config, write_config
 from comigs.config.settings import RunConfig
 from comigs.cores import cores
@@ -101,14 +102,16 @@ def run(
         ComigsError: when the run fails.
         Stopped: when a tracker ends it; `resume` goes on.
     """
+    extra = [f"{key}={json.dumps(value)}" for key, value in settings.items()]
+    wanted = load_config(source, [*overrides, *extra])
+    check_names(wanted)
+
     from comigs.app.fingerprint import at_home, write_origin
     from comigs.costs.fit import fit_devices
     from comigs.federation.machine import on_this_machine
     from comigs.federation.run import resolve
 
-    extra = [f"{key}={json.dumps(value)}" for key, value in settings.items()]
-    wanted = on_this_machine(load_config(source, [*overrides, *extra]))
-    run = _computing(fit_devices(resolve(wanted)))
+    run = _computing(fit_devices(resolve(on_this_machine(wanted))))
     _check(run)
     config = at_home(run.config)
     with taken(from_home(out)) if out else taken_anew(config.name) as folder:
@@ -130,6 +133,9 @@ def plan(
     Raises:
         BadInput: when the configuration, the data or the model is unusable.
     """
+    wanted = load_config(source, overrides)
+    check_names(wanted)
+
     from comigs.costs.calibrate import calibrate, kind_of
     from comigs.costs.fit import fit_devices, place_devices
     from comigs.costs.footprint import peak_resident
@@ -140,7 +146,7 @@ def plan(
     from comigs.federation.run import resolve
     from comigs.report import page  # noqa: F401 - a run holds it
 
-    run = resolve(on_this_machine(load_config(source, overrides)))
+    run = resolve(on_this_machine(wanted))
     run = fit_devices(run) if run.config.devices.fit == "derive" else place_devices(run)
     run = _computing(run)
     _check(run)
@@ -172,15 +178,16 @@ def resume(
     Raises:
         BadInput: when the folder is not a run, or a setting that matters differs.
     """
-    from comigs.app.fingerprint import check_origin
-    from comigs.federation.run import resolve
-
     folder = from_home(folder)
     before, config = read_config(folder), read_config(folder, overrides)
     if changed := changed_keys(before, config):
         raise BadInput(
             f"{changed[0]} differs from the run in {folder}; start a new run to change it"
         )
+
+    from comigs.app.fingerprint import check_origin
+    from comigs.federation.run import resolve
+
     check_origin(config, folder)
     run = resolve(config)
     _place(config)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from comigs.app.early import check_names
 from comigs.config.load import load_config, read_suite
 from comigs.config.settings import RunConfig
 from comigs.errors import BadInput
@@ -64,8 +65,6 @@ def load_suite(name: str, overrides: Sequence[str] = (), seeds: list[int] | None
     Raises:
         BadInput: when it is unusable; also for a row that would get another budget than the others.
     """
-    from comigs.federation.machine import on_this_machine, with_compute
-
     tree = read_suite(name)
     rows = [_row(entry) for entry in tree["methods"]]
     points = [
@@ -76,7 +75,7 @@ def load_suite(name: str, overrides: Sequence[str] = (), seeds: list[int] | None
     if twice := next((label for label in labels if labels.count(label) > 1), None):
         raise BadInput(f"two rows of the suite are called {shown(twice)}; give one a label")
     columns = [" / ".join(_word(value) for value in point.values()) for point in points]
-    runs = []
+    wanted = []
     for number, seed in enumerate(seeds or tree["seeds"]):
         for column, point in zip(columns, points, strict=True):
             for label, settings in rows:
@@ -84,8 +83,16 @@ def load_suite(name: str, overrides: Sequence[str] = (), seeds: list[int] | None
                     continue
                 chosen = point | settings | {"seed": seed}
                 dotted = [f"{key}={json.dumps(value)}" for key, value in chosen.items()]
-                config = on_this_machine(load_config(tree["base"], [*dotted, *overrides]))
-                runs.append(SuiteRun(label, column, with_compute(config)))
+                config = load_config(tree["base"], [*dotted, *overrides])
+                check_names(config)
+                wanted.append((label, column, config))
+
+    from comigs.federation.machine import on_this_machine, with_compute
+
+    runs = [
+        SuiteRun(label, column, with_compute(on_this_machine(config)))
+        for label, column, config in wanted
+    ]
     return Suite(tree["title"], [label for label, _ in rows], columns, runs, tree.get("reach"))
 
 

@@ -1,6 +1,5 @@
 """The frozen base model: loaded once per process, shared by every client's model."""
 
-import difflib
 import logging
 from functools import lru_cache, partial
 from pathlib import Path
@@ -14,6 +13,7 @@ from comigs.backbone.activation import prefer_fast_activation
 from comigs.backbone.attention import prefer_fast_attention
 from comigs.backbone.cache import shared_source
 from comigs.backbone.families import decoder_layers, family_of, text_model
+from comigs.backbone.names import model_source
 from comigs.backbone.quantised import load_quantised
 from comigs.backbone.stored import PER_BYTE, settle, store
 from comigs.backbone.weights import check_settings, load_whole
@@ -21,36 +21,7 @@ from comigs.config.model import NATIVE
 from comigs.errors import BadInput, one_line
 from comigs.hardware import device
 
-BUNDLED = Path(__file__).parents[1] / "models"
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "tekken.json")  # one of them
-
-
-def model_source(name: str) -> str:
-    """Resolve a model name to the bundled folder, the user's folder, or a hub id.
-
-    Raises:
-        BadInput: for a folder without config.json, a GGUF file, or a path that does not exist.
-    """
-    for folder in (BUNDLED / name, Path(name).expanduser()):
-        if folder.is_dir():
-            if not (folder / "config.json").is_file():
-                raise BadInput(f"model.name {name!r}: the folder holds no config.json")
-            return str(folder)
-    if name.endswith(".gguf"):
-        raise BadInput(
-            f"model.name {name!r}: a GGUF file is converted to a folder once, with "
-            f"python -m experiments.recipes.from_gguf {name} --to FOLDER"
-        )
-    if name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise BadInput(f"model.name {name!r}: there is no such folder")
-    bundled = [path.name for path in BUNDLED.iterdir() if path.is_dir()]
-    near = difflib.get_close_matches(name, bundled, 1, cutoff=0.75)
-    if near and "/" not in name:
-        raise BadInput(
-            f"model.name {name!r}: there is no such folder, and no bundled model of that name; did "
-            f"you mean {near[0]}?"
-        )
-    return name
 
 
 @lru_cache(maxsize=4)

@@ -142,12 +142,14 @@ def plan(
     comigs plan devices.profiles='{phone-low: 3, laptop: 1}'
     """
     from comigs.app import run as api
-    from comigs.cli.plan import plan_json, show_plan
 
     try:
         if json_file:
             check_place(json_file)
         config, planned = api.plan(*_split(settings or []))
+
+        from comigs.cli.plan import plan_json, show_plan
+
         show_plan(config, planned)
         if json_file:
             write_whole(json_file, to_json(plan_json(config, planned), indent=1) + "\n")
@@ -221,9 +223,11 @@ def generate(
     debug: Debug = False,
 ) -> None:
     """Continue a prompt with one client's own mixture of experts."""
-    from comigs.use.generate import generate_text
-
     try:
+        _check_run(run_folder)
+
+        from comigs.use.generate import generate_text
+
         typer.echo(generate_text(run_folder, client, prompt, tokens, seed, device))
     except ComigsError as error:
         _fail(error, debug)
@@ -240,13 +244,22 @@ def export(
     debug: Debug = False,
 ) -> None:
     """Write one client's experts as plain PEFT adapters, and its routers."""
-    from comigs.use.generate import export_experts
-
     try:
+        _check_run(run_folder)
+
+        from comigs.use.generate import export_experts
+
         export_experts(run_folder, client, to, generalist_only)
     except ComigsError as error:
         _fail(error, debug)
     typer.echo(f"wrote {to}")
+
+
+def _check_run(folder: Path) -> None:
+    """Refuse what is no run folder, before the libraries are loaded that its models need."""
+    from comigs.config.load import read_config
+
+    read_config(folder)
 
 
 def _split(settings: list[str]) -> tuple[str | None, list[str]]:

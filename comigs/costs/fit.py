@@ -11,7 +11,8 @@ from comigs.config.model import Dtype
 from comigs.config.profiles import Profile
 from comigs.config.settings import ClientConfig, RunConfig
 from comigs.costs.memory import peak_memory
-from comigs.data.tokens import roster, stream
+from comigs.data.corpus import roster
+from comigs.data.tokens import stream
 from comigs.errors import BadInput
 from comigs.federation.devices import assign_devices
 from comigs.federation.run import Client, Run, resolve

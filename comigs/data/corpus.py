@@ -18,6 +18,7 @@ from functools import lru_cache
 from itertools import accumulate, pairwise
 from pathlib import Path
 
+from comigs.config.settings import RunConfig
 from comigs.data.names import in_order, paths_of, texts_in
 from comigs.errors import BadInput
 from comigs.store.plain import MIB, check_plain, read_plain
@@ -72,6 +73,21 @@ def client_names(name: str) -> tuple[str, ...]:
             "or <client>/train.txt, valid.txt and test.txt"
         )
     return in_order(names)
+
+
+def roster(config: RunConfig) -> tuple[str, ...]:
+    """Names of the clients whose text takes part.
+
+    Raises:
+        BadInput: when the config asks for more clients than the data has.
+    """
+    names = client_names(config.data.name)
+    if config.clients is not None and config.clients > len(names):
+        raise BadInput(
+            f"clients is {config.clients}; {config.data.name!r} has {len(names)}: set clients="
+            f"{len(names)} or less, or data.name to a folder with a text for each"
+        )
+    return names[: config.clients]
 
 
 def _both(one: Path, other: Path) -> BadInput:

@@ -5,9 +5,9 @@ from collections.abc import Iterable
 from comigs.backbone.base import load_tokenizer
 from comigs.config.model import own
 from comigs.config.settings import RunConfig
-from comigs.data.corpus import SPLITS, read_split, split_sizes
+from comigs.data.corpus import SPLITS, read_split, roster, split_sizes
 from comigs.data.encoding import encode
-from comigs.data.tokens import roster, stream
+from comigs.data.tokens import stream
 from comigs.errors import BadInput
 
 BYTES = 16  # per token: a text of so many is long enough, whatever its tokenizer

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from comigs.backbone.base import load_settings, load_tokenizer
 from comigs.config.settings import RunConfig
-from comigs.data.corpus import client_names, read_split
+from comigs.data.corpus import read_split, roster
 from comigs.data.encoding import encode, opening
 from comigs.errors import BadInput
 
@@ -26,18 +26,6 @@ class ClientData:
     train: Tensor
     valid: Tensor
     tests: dict[str, Tensor]  # by the name of the client whose kind of text it tests
-
-
-def roster(config: RunConfig) -> tuple[str, ...]:
-    """Names of the clients whose text takes part.
-
-    Raises:
-        BadInput: when the config asks for more clients than the data has.
-    """
-    names = client_names(config.data.name)
-    if config.clients is not None and config.clients > len(names):
-        raise BadInput(f"clients is {config.clients}; {config.data.name!r} has {len(names)}")
-    return names[: config.clients]
 
 
 def check_length(config: RunConfig) -> None:

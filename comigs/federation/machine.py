@@ -7,7 +7,7 @@ from comigs.backbone.arithmetic import fastest
 from comigs.backbone.base import hidden_size
 from comigs.config.settings import RunConfig
 from comigs.cores import cores
-from comigs.data.tokens import roster
+from comigs.data.corpus import roster
 from comigs.hardware import resolve_device
 
 MANY = 8  # clients in a round
@@ -61,6 +61,7 @@ def _in_one_pass(config: RunConfig, device: str) -> int:
     same bits. The sizes are those at which `experiments.benchmarks.fuse` saw a gain.
     """
     kind = "cuda" if device.startswith("cuda") else "cpu"
-    drawn = config.participation * len(roster(config))
+    if config.alone or config.participation * len(roster(config)) < MANY:
+        return 1
     values = config.batch_size * config.data.seq_len * hidden_size(config.model.name)
-    return TOGETHER[kind] if drawn >= MANY and values <= SMALL[kind] and not config.alone else 1
+    return TOGETHER[kind] if values <= SMALL[kind] else 1

@@ -11,7 +11,7 @@ from comigs.config.load import to_dict
 from comigs.config.model import Compute, Dtype
 from comigs.config.profiles import Profile, profiles_of
 from comigs.config.settings import ClientConfig, RunConfig
-from comigs.data.tokens import roster
+from comigs.data.corpus import roster
 from comigs.errors import BadInput
 from comigs.methods import find_method
 from comigs.methods.base import Method

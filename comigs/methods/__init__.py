@@ -8,6 +8,7 @@ import importlib
 import pkgutil
 from functools import lru_cache
 
+from comigs.config.strategies import STRATEGIES
 from comigs.errors import BadInput
 from comigs.methods.base import Method
 
@@ -29,6 +30,9 @@ def find_method(name: str) -> Method:
     methods = all_methods()
     if name not in methods:
         close = difflib.get_close_matches(name, methods, 1)
+        strategy = next((known for known in STRATEGIES if known.lower() == name.lower()), None)
         hint = f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(methods)}"
+        if strategy:
+            hint = f"; that is a strategy of the server, for any method: server.strategy={strategy}"
         raise BadInput(f"method is {name!r}{hint}")
     return methods[name]

@@ -44,14 +44,18 @@ def suggest(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]}?" if close else ""
 
 
-def _suggest_below(name: str, hints: dict[str, Any], prefix: str) -> str:
-    """`; did you mean experts.rank?`, for a key that belongs into a section."""
+def _suggest_key(name: str, hints: dict[str, Any], prefix: str) -> str:
+    """`; did you mean experts.rank?`: the same key in a section, one like it here, or below."""
+    start = f"{prefix}." if prefix else ""
+    below: dict[str, list[str]] = {}
     for section, hint in hints.items():
-        if dataclasses.is_dataclass(hint):
-            close = difflib.get_close_matches(name, [f.name for f in dataclasses.fields(hint)], 1)
-            if close:
-                return f"; did you mean {prefix + '.' if prefix else ''}{section}.{close[0]}?"
-    return ""
+        for field in dataclasses.fields(hint) if dataclasses.is_dataclass(hint) else ():
+            below.setdefault(field.name, []).append(f"{start}{section}.{field.name}")
+    here = difflib.get_close_matches(name, hints, 1)
+    if here and name not in below:
+        return f"; did you mean {here[0]}?"
+    near = difflib.get_close_matches(name, below, 1)
+    return f"; did you mean {' or '.join(below[near[0]])}?" if near else ""
 
 
 def build(cls: type, tree: Any, origin: Origin, prefix: str = "") -> Any:
@@ -74,7 +78,7 @@ def build(cls: type, tree: Any, origin: Origin, prefix: str = "") -> Any:
         if not isinstance(key, str) or key not in hints:
             dotted = dotted if len(dotted) < 200 else f"{dotted[:200]}..."
             where = f" in {prefix}" if prefix else ""
-            hint = suggest(str(key), hints) or _suggest_below(str(key), hints, prefix)
+            hint = _suggest_key(str(key), hints, prefix)
             hint = hint or f"; known{where}: {', '.join(hints)}"
             raise BadInput(f"{origin.of(dotted)}: unknown key {dotted}{hint}", dotted)
         if dataclasses.is_dataclass(hints[key]):

@@ -23,7 +23,7 @@ from rich.table import Table
 from transformers import AutoModelForCausalLM, AutoTokenizer, PretrainedConfig
 
 from comigs.backbone.arithmetic import fastest
-from comigs.backbone.base import BUNDLED
+from comigs.backbone.names import BUNDLED
 from comigs.config.load import load_config
 from comigs.costs.footprint import process_memory
 from comigs.federation.run import resolve

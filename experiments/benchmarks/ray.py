@@ -23,7 +23,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config
 from transformers.utils.logging import disable_progress_bar
 
 import comigs
-from comigs.backbone.base import BUNDLED
+from comigs.backbone.names import BUNDLED
 from comigs.store.eventjson import to_object
 from comigs.store.events import RoundDone
 from comigs.store.metrics import events_of

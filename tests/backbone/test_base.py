@@ -7,7 +7,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from comigs.backbone.base import BUNDLED, load_base, load_tokenizer, model_source
+from comigs.backbone.base import load_base, load_tokenizer
+from comigs.backbone.names import BUNDLED, model_source
 from comigs.config.experts import ExpertsConfig
 from comigs.config.model import ModelConfig
 from comigs.errors import BadInput

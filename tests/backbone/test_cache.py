@@ -10,7 +10,8 @@ from safetensors import SafetensorError
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
 from comigs.backbone import cache as basecache
-from comigs.backbone.base import BUNDLED, base_on, load_base
+from comigs.backbone.base import base_on, load_base
+from comigs.backbone.names import BUNDLED
 from tests.helpers import QUIET, damage
 
 pytest_plugins = ("tests.fixtures",)

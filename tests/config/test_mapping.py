@@ -8,7 +8,8 @@ import pytest
 import torch
 import transformers as tf
 
-from comigs.backbone.base import BUNDLED, load_base
+from comigs.backbone.base import load_base
+from comigs.backbone.names import BUNDLED
 from comigs.config.experts import ExpertsConfig
 from comigs.config.model import DataConfig, ModelConfig
 from comigs.config.settings import RunConfig

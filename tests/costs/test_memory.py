@@ -9,7 +9,7 @@ import transformers as tf
 from torch.profiler import ProfilerActivity, profile
 from transformers import AutoTokenizer
 
-from comigs.backbone.base import BUNDLED
+from comigs.backbone.names import BUNDLED
 from comigs.config.experts import ExpertsConfig, RouterConfig
 from comigs.config.model import DataConfig, ModelConfig
 from comigs.config.settings import RunConfig

@@ -12,7 +12,8 @@ from torch.utils.flop_counter import (
 )
 from transformers import AutoTokenizer
 
-from comigs.backbone.base import BUNDLED, load_base
+from comigs.backbone.base import load_base
+from comigs.backbone.names import BUNDLED
 from comigs.config.load import load_config
 from comigs.costs.shapes import adapter_shapes
 from comigs.costs.work import parameter_counts, token_flops

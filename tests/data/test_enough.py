@@ -4,9 +4,9 @@ import pytest
 
 from comigs.config.load import load_config
 from comigs.data import enough
-from comigs.data.corpus import client_names
+from comigs.data.corpus import client_names, roster
 from comigs.data.enough import check_texts
-from comigs.data.tokens import client_data, roster
+from comigs.data.tokens import client_data
 from comigs.errors import BadInput
 from tests.fixtures import made_up_text
 

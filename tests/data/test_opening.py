@@ -12,7 +12,8 @@ from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 import comigs
-from comigs.backbone.base import BUNDLED, load_base, load_tokenizer
+from comigs.backbone.base import load_base, load_tokenizer
+from comigs.backbone.names import BUNDLED
 from comigs.config.load import load_config
 from comigs.data.encoding import encode, opening
 from comigs.data.tokens import (

@@ -195,3 +195,8 @@ def test_unequal_devices_work_wherever_the_mathematics_allows(method, experts, o
     else:
         with pytest.raises(BadInput, match=ok):
             comigs.run(config, out=tmp_path)
+
+
+def test_a_strategy_of_the_server_is_told_from_a_method():
+    with pytest.raises(comigs.BadInput, match=r"for any method: server\.strategy=FedProx"):
+        find_method("fedprox")

@@ -10,7 +10,8 @@ from transformers import AutoModelForCausalLM
 
 import comigs
 from comigs.backbone import cache
-from comigs.backbone.base import BUNDLED, base_on
+from comigs.backbone.base import base_on
+from comigs.backbone.names import BUNDLED
 from comigs.use.generate import export_experts
 from tests.folders import llama, save
 from tests.helpers import ROOT

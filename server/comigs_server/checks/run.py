@@ -8,8 +8,9 @@ from comigs.config.experts import ExpertsConfig
 from comigs.config.server import ServerConfig
 from comigs.config.settings import RunConfig
 from comigs.config.strategies import find_strategy
+from comigs.data.corpus import roster
 from comigs.data.enough import check_texts
-from comigs.data.tokens import check_length, roster
+from comigs.data.tokens import check_length
 from comigs.errors import BadInput
 from comigs.evaluation.metrics import find_metric
 from comigs.federation.clients import data_of
