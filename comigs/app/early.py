@@ -1,13 +1,16 @@
 """What can be refused at once, before the libraries are loaded that a run needs."""
 
+import logging
+
 from comigs.backbone.names import model_source
 from comigs.config.settings import RunConfig
-from comigs.data.corpus import roster
+from comigs.data.corpus import federation_folder, roster
+from comigs.data.names import tables_in
 from comigs.methods import find_method
 
 
 def check_names(config: RunConfig) -> None:
-    """Refuse a method, a model or texts that are not there.
+    """Refuse a method, a model or texts that are not there, and say which files are not read.
 
     Behind a SuperLink the texts and the model are the devices' own.
 
@@ -18,3 +21,10 @@ def check_names(config: RunConfig) -> None:
     if config.engine.name != "flower":
         model_source(config.model.name)
         roster(config)
+        if tables := tables_in(federation_folder(config.data.name)):
+            logging.getLogger("comigs").warning(
+                "beside the texts, %s is not read (%d such files); comigs data prepare makes text "
+                "of them",
+                tables[0],
+                len(tables),
+            )

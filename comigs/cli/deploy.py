@@ -39,6 +39,7 @@ def init(
     debug: Debug = False,
 ) -> None:
     """Write a compose project: services, certificates, keys, each device's own text."""
+    from comigs.data.corpus import client_names
     from comigs.deploy.project import init_project
 
     try:
@@ -50,6 +51,8 @@ def init(
             f"{device.name}: {device.profile}, {device.cpus:g} CPUs, {device.memory / 1e9:g} GB"
         )
     _tell_expiry(folder)
+    if unused := client_names(data)[clients:]:
+        typer.echo(f"without a device: {', '.join(unused)}; comigs deploy add-client adds the next")
     typer.echo(
         f"\nwrote {folder}; go on there:\n"
         "  docker compose up -d --build\n"

@@ -19,7 +19,7 @@ from itertools import accumulate, pairwise
 from pathlib import Path
 
 from comigs.config.settings import RunConfig
-from comigs.data.names import in_order, paths_of, texts_in
+from comigs.data.names import in_order, paths_of, tables_in, texts_in
 from comigs.errors import BadInput
 from comigs.store.plain import MIB, check_plain, read_plain
 
@@ -68,9 +68,11 @@ def client_names(name: str) -> tuple[str, ...]:
             raise _both(names[name], path)
         names[name] = path
     if not names:
+        tables = tables_in(folder)
         raise BadInput(
             f"data.name {name!r} holds no text: expected <client>.txt files, "
             "or <client>/train.txt, valid.txt and test.txt"
+            + (f"; {tables[0]} is none: comigs data prepare makes text of it" if tables else "")
         )
     return in_order(names)
 

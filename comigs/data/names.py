@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 SUFFIXES = (".txt", ".txt.xz")  # in small or large letters
+TABLES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
+_OURS = ("clients.json", "federation.json", "manifest.json")
 
 
 def name_of(path: Path) -> str:
@@ -17,6 +19,12 @@ def texts_in(folder: Path) -> list[tuple[str, Path]]:
     """(name, path) of the folder's texts; what is hidden is none."""
     named = [(name_of(path), path) for path in sorted(folder.iterdir())]
     return [(name, path) for name, path in named if name not in ("", path.name) and path.is_file()]
+
+
+def tables_in(folder: Path) -> list[str]:
+    """Names of the folder's files that hold data of another form, which is not read as text."""
+    files = (path.name for path in folder.iterdir() if path.is_file() and path.name not in _OURS)
+    return sorted(name for name in files if name.lower().endswith(TABLES) and name[0] != ".")
 
 
 def paths_of(stem: Path) -> list[Path]:

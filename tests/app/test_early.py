@@ -1,7 +1,11 @@
 """Mistakes that are told at once: no library is loaded for them."""
 
+import logging
 import subprocess
 import sys
+
+from comigs.app.early import check_names
+from comigs.config.load import load_config
 
 
 def test_a_mistake_is_told_before_libraries_load(tmp_path):
@@ -36,3 +40,14 @@ def test_a_mistake_is_told_before_libraries_load(tmp_path):
     done = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("comigs: ") == len(mistakes)
+
+
+def test_data_beside_the_texts_that_is_not_read_is_named(tmp_path, caplog):
+    for name in ("ana.txt", "bo.csv", "cy.jsonl", ".hidden.csv", "clients.md"):
+        (tmp_path / name).write_text("text\n")
+    with caplog.at_level(logging.WARNING, "comigs"):
+        check_names(load_config(None, [f"data={tmp_path}"]))
+    assert "bo.csv is not read (2 such files)" in caplog.text
+    caplog.clear()
+    check_names(load_config())
+    assert not caplog.text

@@ -66,6 +66,13 @@ def test_files_that_cannot_be_used_are_named(tmp_path):
         read_split(str(tmp_path), "broken", "train")
 
 
+def test_a_table_instead_of_texts_is_named_with_what_to_do(tmp_path):
+    (tmp_path / "chat.JSONL").write_text("{}")
+    (tmp_path / "manifest.json").write_text("{}")
+    with pytest.raises(BadInput, match=r"no text: .*; chat\.JSONL is none: comigs data prepare"):
+        client_names(str(tmp_path))
+
+
 def test_no_folder_and_no_text_are_told_apart(tmp_path):
     with pytest.raises(BadInput, match="give a folder of text files or one of: domains"):
         client_names("multilingal")

@@ -136,7 +136,8 @@ def test_flower_takes_the_public_keys_and_each_device_has_its_own(project):
 def test_certificates_last_as_long_as_asked_for(project, tmp_path, texts):
     for folder, days in ((project, 365), (tmp_path / "short", 10)):
         if days == 10:
-            done("init", folder, "--clients", 1, "--data", texts, "--days", days)
+            said = done("init", folder, "--clients", 1, "--data", texts, "--days", days)
+            assert "without a device: bo, cy; comigs deploy add-client adds the next" in said
         for name in ("ca/ca.crt", "server/keys/server.crt"):
             assert expiry(folder / name).date() == (datetime.now(UTC) + timedelta(days)).date()
 
