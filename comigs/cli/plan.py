@@ -1,5 +1,6 @@
 """How `comigs plan` shows a plan: short tables, clients that are alike in one row; or JSON."""
 
+import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
@@ -11,6 +12,7 @@ from rich.table import Table
 
 from comigs.config.load import to_dict
 from comigs.config.settings import RunConfig
+from comigs.cores import cores
 from comigs.costs.plan import ClientPlan, Plan
 from comigs.report.narrow import fitting
 
@@ -152,11 +154,20 @@ def _totals(config: RunConfig, plan: Plan) -> Iterable[str]:
     yield f"memory on this machine: {held} (Ray without its own services)"
     yield f"a process adds {_mb(plan.process)} MB to the tensors of a client"
     workers = f", {config.engine.workers} workers" if config.engine.name == "ray" else ""
-    yield f"expected time here ({config.engine.name}{workers}): {_duration(plan.seconds)}"
+    yield f"expected time here ({config.engine.name}{workers}): {_duration(plan.seconds)}{_load()}"
     if unfit := [c for c in clients if c.device and not c.device.fits]:
         names = ", ".join(c.name for c in unfit[:NAMES]) + (", ..." if len(unfit) > NAMES else "")
         yield f"{len(unfit)} of {len(clients)} clients do not fit on their device: {names}"
         yield "comigs run will refuse them; try devices.fit=derive"
+
+
+def _load() -> str:
+    """How busy the machine was while its speed was measured, where the system tells."""
+    try:
+        load = os.getloadavg()[0]
+    except (AttributeError, OSError):
+        return ""
+    return f", at the speed of just now (load {load:.1f} on {cores()} cores)"
 
 
 def _mb(size: int) -> str:

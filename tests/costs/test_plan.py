@@ -1,6 +1,7 @@
 """`comigs plan` and `comigs devices`, and what they say against a real run."""
 
 import json
+import re
 
 import pytest
 from typer.testing import CliRunner
@@ -30,6 +31,7 @@ def planned(tmp_path, *settings):
 
 def test_a_plan_says_what_the_run_then_measures(yaml_file, finished, tmp_path):
     out, plan = planned(tmp_path, yaml_file)
+    assert re.search(r"time here \(inline\): .*just now \(load \d+\.\d on \d+ cores\)", out)
     finals = events(finished, "final")
     for client, final in zip(plan["clients"], finals, strict=True):
         assert client["name"] == final["name"]
