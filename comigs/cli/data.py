@@ -1,18 +1,13 @@
 """`comigs data ...`: make a federation of a data set, and look at one."""
 
 import shlex
-from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from comigs.cli.base import Debug, expanded, fail
 from comigs.errors import BadInput, ComigsError
-
-if TYPE_CHECKING:
-    from comigs.prepare.prepare import Prepared
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -81,6 +76,7 @@ def prepare(
     comigs data prepare news.parquet --clients 8 --partition dirichlet --label topic --alpha 0.5 \\
         --out my-data
     """
+    from comigs.cli.datashow import Steps, show_prepared
     from comigs.prepare.settings import Settings, columns_of
 
     try:
@@ -112,91 +108,39 @@ def prepare(
         raise typer.Exit(130) from None
     except ComigsError as error:
         fail(error, debug)
-    _show(done, label is not None)
+    show_prepared(done, label is not None)
     typer.echo(f"\nwrote {out}; go on with:\n  comigs run data={shlex.quote(str(out))}")
 
 
-class Steps:
-    """What is being done, and how far it is: a line on a terminal, nothing elsewhere."""
+@app.command()
+def describe(
+    folder: Annotated[
+        str,
+        typer.Argument(
+            metavar="DIR",
+            help="Folder of a federation, or a bundled one: multilingual, topics, domains.",
+        ),
+    ],
+    model: Annotated[
+        str | None, typer.Option(help="Whose tokenizer counts; default: the quickstart's.")
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Show what each client has, what is there twice, and how much the clients differ.
 
-    def __init__(self) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    \b
+    comigs data describe my-data
+    comigs data describe multilingual --model my-model
+    """
+    from comigs.cli.datashow import Steps, show_description
+    from comigs.config.load import load_config
+    from comigs.prepare.describe import describe
 
-        console = Console(stderr=True)
-        self.bars = Progress(
-            TextColumn("[bold]{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            console=console,
-            disable=not console.is_terminal,
-            transient=True,
-        )
-        self.task = self.bars.add_task("reading", total=None)
-
-    def __enter__(self) -> "Steps":
-        self.bars.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.bars.stop()
-
-    def show(self, step: str, done: int, total: int | None) -> None:
-        """Say how far a step is."""
-        self.bars.update(self.task, description=step, completed=done, total=total)
-
-
-SHOWN = 40  # clients in a table
-MIXED = 3  # labels that a row spells out
-
-
-def _show(done: "Prepared", labelled: bool) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    from comigs.report.narrow import fitting
-
-    console = Console()
-    rows = done.clients[:SHOWN]
-
-    def build(shown: Sequence[str]) -> Table:
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        table.add_column("client", no_wrap=True)
-        for name in shown:
-            table.add_column(name, justify="left" if name == "labels" else "right", no_wrap=True)
-        for row in rows:
-            texts = {name: f"{count:,}" for name, count in row.examples.items()}
-            texts["bytes"] = f"{sum(row.bytes.values()):,}"
-            texts["labels"] = escape(_mix(row.labels))
-            table.add_row(escape(row.client), *(texts[name] for name in shown))
-        return table
-
-    columns = ["train", "valid", "test", "bytes", *(["labels"] if labelled else [])]
-    console.print(fitting(build, columns, ("labels", "bytes", "valid", "test"), console))
-    if len(done.clients) > SHOWN:
-        typer.echo(f"... and {len(done.clients) - SHOWN} more clients")
-    counts = done.counts
-    typer.echo(f"\n{counts.read:,} rows read as {done.shape}, {counts.kept:,} examples kept")
-    for count, what in (
-        (counts.damaged, "damaged, skipped"),
-        (counts.empty, "empty, dropped"),
-        (counts.duplicates, "duplicates of an earlier example, dropped"),
-        (done.left_out, "clients with too few examples, left out"),
-        (done.unused, "examples that belong to no client, left out"),
-    ):
-        if count:
-            typer.echo(f"{count:,} {what}")
-
-
-def _mix(labels: dict[str, int]) -> str:
-    """The most frequent labels of a client and their shares."""
-    total = sum(labels.values())
-    most = sorted(labels.items(), key=lambda item: -item[1])
-    parts = [f"{name[:20]} {count / total:.0%}" for name, count in most[:MIXED]]
-    return ", ".join(parts) + (", ..." if len(most) > MIXED else "")
+    try:
+        with Steps() as steps:
+            found = describe(folder, model or load_config(None).model.name, steps.show)
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    except ComigsError as error:
+        fail(error, debug)
+    show_description(found)

@@ -20,7 +20,7 @@ from comigs.data.names import in_order
 from comigs.errors import BadInput
 from comigs.prepare.lines import Row
 from comigs.prepare.settings import Settings
-from comigs.prepare.shapes import Reader, Unfit, find_shape
+from comigs.prepare.shapes import Reader, Unfit, find_shape, valid
 from comigs.schema.build import suggest
 
 TOLD = 1000  # rows between two reports of progress
@@ -51,7 +51,7 @@ class Column:
             return ""
         if not isinstance(value := row.get(self.name), str | int | float) or value == "":
             raise Unfit(f"there is no {self.name!r}")
-        return str(value)
+        return valid(str(value))
 
     def add(self, value: str) -> None:
         """Append one row."""

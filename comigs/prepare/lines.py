@@ -42,7 +42,7 @@ def rows_of_json(source: Source) -> Iterator[Row]:
                     )
                 if line.strip():
                     place = f"{source.called(path)}, line {number}"
-                    yield _object(place, line, _stem(source, path))
+                    yield _object(place, line, source.stem(path))
 
 
 def _object(place: str, line: bytes, stem: str) -> Row:
@@ -50,7 +50,9 @@ def _object(place: str, line: bytes, stem: str) -> Row:
         values = json.loads(line)
     except UnicodeDecodeError:
         return Row(place, {}, "it is not UTF-8")
-    except (ValueError, RecursionError) as error:
+    except json.JSONDecodeError as error:
+        return Row(place, {}, f"it is not JSON ({error.msg}, column {error.colno})")
+    except (ValueError, RecursionError) as error:  # numbers too long, lists too deep
         return Row(place, {}, f"it is not JSON ({error})")
     if not isinstance(values, dict):
         return Row(place, {}, "it is not a JSON object")
@@ -75,7 +77,7 @@ def rows_of_csv(source: Source) -> Iterator[Row]:
                     yield Row(place, {}, f"it is not CSV ({error})")
                     continue
                 if fields:
-                    yield _record(place, header, fields, _stem(source, path))
+                    yield _record(place, header, fields, source.stem(path))
 
 
 def _header(reader: Iterator[list[str]], name: str) -> list[str]:
@@ -110,7 +112,7 @@ def rows_of_text(source: Source) -> Iterator[Row]:
                 except UnicodeDecodeError:
                     yield Row(place, {}, "it is not UTF-8")
                     continue
-                yield Row(place, {"file": _stem(source, path), "text": text})
+                yield Row(place, {"file": source.stem(path), "text": text})
 
 
 def _has_blocks(path: Path) -> bool:
@@ -138,8 +140,3 @@ def _blocks(lines: Iterable[bytes], blocks: bool) -> Iterator[tuple[int, bytes]]
             held.append(line)
     if held:
         yield start, b"".join(held)
-
-
-def _stem(source: Source, path: Path) -> str:
-    """The file as a value of the column `file`: its name without the ending."""
-    return path.relative_to(source.root).with_suffix("").as_posix()

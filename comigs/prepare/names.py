@@ -2,10 +2,11 @@
 
 import hashlib
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 
-LONGEST = 80  # characters
+LONGEST = 60  # characters, which may be four bytes each
 TAKEN = re.compile(  # names that mean something else, here or on Windows
     r"(manifest|clients)\.json|(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE
 )
@@ -23,7 +24,11 @@ def legal_names(ids: Sequence[str]) -> list[str]:
 
 def _legal(text: str) -> str:
     """Letters, digits, dots, dashes and underscores; neither hidden nor ending with a dot."""
-    name = re.sub(r"[^\w.-]+", "_", text).lstrip(".")[:LONGEST].rstrip(".")
+    name = (
+        re.sub(r"[^\w.-]+", "_", unicodedata.normalize("NFC", text))
+        .lstrip(".")[:LONGEST]
+        .rstrip(".")
+    )
     return f"{name}_" if not name or TAKEN.fullmatch(name) else name
 
 

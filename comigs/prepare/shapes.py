@@ -62,12 +62,7 @@ class Reader:
             if self.columns[name] not in row:
                 raise Unfit(f"there is no {self.columns[name]!r}")
         values = {name: row.get(column) for name, column in self.columns.items()}
-        text = self.shape.text(values).replace("\r\n", "\n").replace("\r", "\n").strip()
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            raise Unfit("the text is not valid Unicode") from None
-        return text
+        return valid(self.shape.text(values).replace("\r\n", "\n").replace("\r", "\n").strip())
 
 
 def find_shape(names: Iterable[str], columns: Mapping[str, str]) -> Reader:
@@ -98,6 +93,19 @@ def find_shape(names: Iterable[str], columns: Mapping[str, str]) -> Reader:
         f"it is not clear what an example is; the columns are {_listed(there)}; expected {shapes}: "
         "name them, e.g. --columns text=COLUMN or --columns prompt=COLUMN,completion=COLUMN"
     )
+
+
+def valid(text: str) -> str:
+    """The text, which can be written.
+
+    Raises:
+        Unfit: JSON can spell halves of characters, which no file can hold.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise Unfit("the text is not valid Unicode") from None
+    return text
 
 
 def _listed(names: list[str]) -> str:
@@ -137,6 +145,11 @@ def _messages(value: Any, role: str = "role", content: str = "content") -> Itera
             value = json.loads(value)
         except (ValueError, RecursionError):
             raise Unfit("a list of messages is expected, not a text") from None
+    if isinstance(value, dict) and {role, content} <= set(value):  # a list of each, from Arrow
+        pairs = zip(value[role], value[content], strict=True)
+        value = [{role: who, content: what} for who, what in pairs]
+    if not isinstance(value or [], list):
+        raise Unfit(f"a list of messages is expected, not {type(value).__name__}")
     for message in value or ():
         who = message.get(role) if isinstance(message, dict) else None
         if not isinstance(who, str):

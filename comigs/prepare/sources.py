@@ -33,6 +33,10 @@ class Source:
         """What a file is called in messages and in the manifest."""
         return path.relative_to(self.root).as_posix()
 
+    def stem(self, path: Path) -> str:
+        """The value of the column `file` of its examples: its name without the ending."""
+        return path.relative_to(self.root).with_suffix("").as_posix()
+
 
 def find_source(name: str) -> Source:
     """Look at what is there.

@@ -17,10 +17,9 @@ BATCH = 256  # rows that are Python objects at a time
 def rows_of_parquet(source: Source, cache: Path) -> Iterator[Row]:
     """One example a row, file by file."""
     for path in source.files:
-        stem = path.relative_to(source.root).with_suffix("").as_posix()
         table = _loaded(source.called(path), "parquet", cache, data_files=str(path))
         for row in _rows(table["train"], source.called(path)):
-            yield Row(row.place, {"file": stem} | row.values)
+            yield Row(row.place, {"file": source.stem(path)} | row.values)
 
 
 def rows_of_saved(source: Source, split: str) -> Iterator[Row]:
