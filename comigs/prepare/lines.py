@@ -47,7 +47,7 @@ def rows_of_json(source: Source) -> Iterator[Row]:
 
 def _object(place: str, line: bytes, stem: str) -> Row:
     try:
-        values = json.loads(line)
+        values = json.loads(line.strip())
     except UnicodeDecodeError:
         return Row(place, {}, "it is not UTF-8")
     except json.JSONDecodeError as error:

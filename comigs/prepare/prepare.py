@@ -7,8 +7,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import datasets
-
 from comigs.errors import BadInput
 from comigs.prepare.examples import Counts, collect
 from comigs.prepare.lines import Row, rows_of_csv, rows_of_json, rows_of_text
@@ -16,7 +14,13 @@ from comigs.prepare.partitions import partition
 from comigs.prepare.settings import Settings
 from comigs.prepare.sources import Source, find_source
 from comigs.prepare.splitting import large_enough, split
-from comigs.prepare.tables import rows_of_folder, rows_of_hub, rows_of_parquet, rows_of_saved
+from comigs.prepare.tables import (
+    quiet,
+    rows_of_folder,
+    rows_of_hub,
+    rows_of_parquet,
+    rows_of_saved,
+)
 from comigs.prepare.writing import (
     Written,
     check_out,
@@ -60,17 +64,11 @@ def prepare(source_name: str, out: Path, settings: Settings, watch: Watch) -> Pr
     settings.check()
     check_out(out)
     source = find_source(source_name)
-    bars = datasets.are_progress_bars_disabled()
-    datasets.disable_progress_bars()
-    try:
-        with workshop(out) as place:
-            cache, made = place / "cache", place / "made"
-            cache.mkdir()
-            made.mkdir()
-            return _prepare(source, out, settings, watch, cache, made)
-    finally:
-        if not bars:
-            datasets.enable_progress_bars()
+    with quiet(), workshop(out) as place:
+        cache, made = place / "cache", place / "made"
+        cache.mkdir()
+        made.mkdir()
+        return _prepare(source, out, settings, watch, cache, made)
 
 
 def _prepare(

@@ -1,6 +1,8 @@
 """Examples of data sets that the library `datasets` reads: mapped into memory, never whole."""
 
+import logging
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,24 @@ from comigs.prepare.sources import Source
 from comigs.schema.build import suggest
 
 BATCH = 256  # rows that are Python objects at a time
+LOUD = ("datasets", "huggingface_hub")  # what they log is in the one line of an error
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without the bars and the log lines of the libraries, which go on as before afterwards."""
+    levels = {name: logging.getLogger(name).level for name in LOUD}
+    bars = not datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    for name in LOUD:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
+        if bars:
+            datasets.enable_progress_bars()
 
 
 def rows_of_parquet(source: Source, cache: Path) -> Iterator[Row]:
