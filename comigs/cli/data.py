@@ -58,8 +58,8 @@ def prepare(
     ] = None,
     seed: Annotated[int, typer.Option(help="Of all that is drawn.")] = 0,
     split: Annotated[
-        str, typer.Option(help="Which split of a data set that has several.")
-    ] = "train",
+        str | None, typer.Option(help="Which split of a data set that has several; default train.")
+    ] = None,
     subset: Annotated[
         str | None, typer.Option(help="Which subset of a data set that has several.")
     ] = None,

@@ -10,7 +10,8 @@ from typing import Any
 from comigs.errors import BadInput
 from comigs.prepare.sources import Source
 
-LONGEST = 2**28  # characters of one CSV field
+LONGEST = 2**28  # characters of one CSV field, or of one element of a JSON list
+CHUNK = 2**20  # characters that are read at a time
 BOM = "\ufeff".encode()
 
 
@@ -30,19 +31,55 @@ class Row:
 
 
 def rows_of_json(source: Source) -> Iterator[Row]:
-    """One object a line; empty lines are none."""
+    """One object a line, where empty lines are none; or else the elements of one list."""
     for path in source.files:
+        if _is_list(path):
+            yield from _elements(source, path)
+            continue
         with path.open("rb") as file:
             for number, line in enumerate(file, 1):
                 line = line.removeprefix(BOM) if number == 1 else line
-                if number == 1 and line.lstrip().startswith(b"["):
-                    raise BadInput(
-                        f"{source.called(path)} is one JSON list, not one object a line; "
-                        "convert it, e.g. with: jq -c '.[]'"
-                    )
                 if line.strip():
                     place = f"{source.called(path)}, line {number}"
                     yield _object(place, line, source.stem(path))
+
+
+def _is_list(path: Path) -> bool:
+    """Whether a file begins as a JSON list does that is not the only one on its line."""
+    with path.open("rb") as file:
+        start = file.read(CHUNK).removeprefix(BOM).lstrip()
+    first, _, rest = start.partition(b"\n")
+    return start.startswith(b"[") and not (first.rstrip().endswith(b"]") and rest.strip())
+
+
+def _elements(source: Source, path: Path) -> Iterator[Row]:
+    """The objects of a list, one in memory at a time; after damage there is no going on."""
+    name, stem, decoder = source.called(path), source.stem(path), json.JSONDecoder()
+    with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
+        head, _, text = file.read(CHUNK).partition("[")
+        line, size = 1 + head.count("\n"), CHUNK
+        while True:
+            begin = len(text) - len(text.lstrip(" \t\n\r,"))
+            line, text = line + text.count("\n", 0, begin), text[begin:]
+            try:
+                if text.startswith("]"):
+                    return
+                values, end = decoder.raw_decode(text)
+            except RecursionError:
+                raise BadInput(f"{name}, line {line}: its lists are too deep") from None
+            except json.JSONDecodeError as error:
+                more = file.read(size) if len(text) < LONGEST else ""
+                if not more:
+                    where = f"{name}, line {line + error.lineno - 1}"
+                    raise BadInput(f"{where}: it is not JSON ({error.msg}); mend it") from None
+                text, size = text + more, 2 * size
+                continue
+            place = f"{name}, line {line}"
+            if isinstance(values, dict):
+                yield Row(place, {"file": stem} | values)
+            else:
+                yield Row(place, {}, "it is not a JSON object")
+            line, text, size = line + text.count("\n", 0, end), text[end:], CHUNK
 
 
 def _object(place: str, line: bytes, stem: str) -> Row:

@@ -104,6 +104,15 @@ def _prepare(
 
 
 def _rows(source: Source, settings: Settings, cache: Path) -> Iterator[Row]:
+    for option, value, kinds in (
+        ("--split", settings.split, ("saved", "folder", "hub")),
+        ("--subset", settings.subset, ("folder", "hub")),
+    ):
+        if value is not None and source.kind not in kinds:
+            raise BadInput(
+                f"{option} is {value!r}; {source.name} has none: give what to read of it"
+            )
+    split = settings.split or "train"
     match source.kind:
         case "json":
             return rows_of_json(source)
@@ -114,11 +123,11 @@ def _rows(source: Source, settings: Settings, cache: Path) -> Iterator[Row]:
         case "parquet":
             return rows_of_parquet(source, cache)
         case "saved":
-            return rows_of_saved(source, settings.split)
+            return rows_of_saved(source, split)
         case "folder":
-            return rows_of_folder(source, cache, settings.split, settings.subset)
+            return rows_of_folder(source, cache, split, settings.subset)
         case "hub":
-            return rows_of_hub(source, settings.split, settings.subset)
+            return rows_of_hub(source, split, settings.subset)
     raise BadInput(f"{source.name} is of no known kind")
 
 

@@ -24,7 +24,7 @@ class Settings:
         per_client: labels (pathological) or shards (shards) of each client; None is 2.
         min_examples: clients with fewer are left out; None refuses those that cannot be split.
         seed: of all that is drawn.
-        split: of a data set that has several.
+        split: of a data set that has several; None is train.
         subset: of a data set that has several.
         skip_damaged: leave out what cannot be read.
     """
@@ -38,7 +38,7 @@ class Settings:
     per_client: int | None = None
     min_examples: int | None = None
     seed: int = 0
-    split: str = "train"
+    split: str | None = None
     subset: str | None = None
     skip_damaged: bool = False
 

@@ -64,6 +64,9 @@ def _folder(name: str, path: Path) -> Source:
         return Source(name, "folder", path, files)
     known = [file for file in files if file.suffix.lower() in KINDS]
     kinds = {KINDS[file.suffix.lower()] for file in known}
+    if len(kinds) > 1:  # text beside data is a licence or a note
+        kinds -= {"text"}
+        known = [file for file in known if KINDS[file.suffix.lower()] in kinds]
     if len(kinds) > 1:
         raise BadInput(
             f"{name} holds files of several kinds ({', '.join(sorted(kinds))}); give one of them, "

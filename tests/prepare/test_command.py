@@ -114,6 +114,7 @@ def test_what_was_left_out_is_told(place):
         ("somebody/something --clients 2", "cannot be loaded from the hub"),
         ("somebody/something --clients 2", "and give the folder"),
         (". --clients 2 --columns text=user --seed -1", "--seed is -1"),
+        (". --clients 2 --split test", "--split is 'test'; . has none"),
     ],
 )
 def test_bad_input_is_one_line(place, arguments, words):

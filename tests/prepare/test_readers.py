@@ -1,5 +1,7 @@
 """Every kind of source: its rows, and where they are from."""
 
+import json
+
 import datasets
 import pytest
 
@@ -30,9 +32,20 @@ def test_jsonl(tmp_path):
     ]
 
 
-def test_a_json_list_is_told_how_to_become_lines(tmp_path):
-    (tmp_path / "a.json").write_text('[\n{"text": "eins"}]')
-    with pytest.raises(BadInput, match=r"a\.json is one JSON list"):
+@pytest.mark.parametrize("indent", [None, 1])
+def test_json_list(tmp_path, indent):
+    rows = [{"text": "eins, zwei"}, 3, {"text": "x" * 2**21}, {"text": "é"}]
+    (tmp_path / "a.json").write_text(f"\n{json.dumps(rows, indent=indent)}\n", "utf-8")
+    found = list(rows_of_json(find_source(str(tmp_path / "a.json"))))
+    assert [row.values.get("text") for row in found] == ["eins, zwei", None, "x" * 2**21, "é"]
+    assert found[1].damage == "it is not a JSON object"
+    line = {None: 2, 1: 6}[indent]
+    assert found[1].place == f"a.json, line {line}"
+
+
+def test_json_list_that_ends_too_early(tmp_path):
+    (tmp_path / "a.json").write_text('[{"text": "eins"},\n\n{"text": "zw')
+    with pytest.raises(BadInput, match=r"^a\.json, line 3: it is not JSON \(Unterminated"):
         list(rows_of_json(find_source(str(tmp_path / "a.json"))))
 
 
@@ -126,6 +139,8 @@ def test_sources_in_a_folder(tmp_path):
     source = find_source(str(tmp_path))
     assert source.kind == "json"
     assert [source.called(path) for path in source.files] == ["a.JSON", "b.jsonl"]
+    (tmp_path / "LICENSE.txt").write_text("do as you like")
+    assert find_source(str(tmp_path)) == source
     (tmp_path / "c.csv").write_text("text\n")
     with pytest.raises(BadInput, match=r"several kinds \(csv, json\)"):
         find_source(str(tmp_path))
