@@ -17,13 +17,7 @@ app = typer.Typer(
 
 @app.command()
 def prepare(
-    source: Annotated[
-        str,
-        typer.Argument(
-            help="A file or folder of .jsonl, .csv, .parquet or .txt, a data set that "
-            "save_to_disk wrote, or an id on the hub."
-        ),
-    ],
+    source: Annotated[str, typer.Argument(help="What to read; see above.")],
     out: Annotated[Path, typer.Option(help="Folder to write; new or empty.", callback=expanded)],
     columns: Annotated[
         str | None,
@@ -70,11 +64,15 @@ def prepare(
 ) -> None:
     """Write one folder for each client, with train, valid and test.txt.
 
+    SOURCE is a file or a folder of .jsonl, .json, .csv, .parquet or .txt, a data set that
+    save_to_disk wrote, or an id on the hub.
+
     \b
     comigs data prepare chats.jsonl --by user --out my-data
-    comigs data prepare qa.csv --columns prompt=question,completion=answer --clients 4 --out my-data
-    comigs data prepare news.parquet --clients 8 --partition dirichlet --label topic --alpha 0.5 \\
-        --out my-data
+    comigs data prepare qa.csv --columns prompt=question,completion=answer \\
+        --clients 4 --out my-data
+    comigs data prepare news.parquet --clients 8 --partition dirichlet \\
+        --label topic --alpha 0.5 --out my-data
     """
     from comigs.cli.datashow import Steps, show_prepared
     from comigs.prepare.settings import Settings, columns_of
@@ -114,19 +112,15 @@ def prepare(
 
 @app.command()
 def describe(
-    folder: Annotated[
-        str,
-        typer.Argument(
-            metavar="DIR",
-            help="Folder of a federation, or a bundled one: multilingual, topics, domains.",
-        ),
-    ],
+    folder: Annotated[str, typer.Argument(metavar="DIR", help="What to look at; see above.")],
     model: Annotated[
         str | None, typer.Option(help="Whose tokenizer counts; default: the quickstart's.")
     ] = None,
     debug: Debug = False,
 ) -> None:
     """Show what each client has, what is there twice, and how much the clients differ.
+
+    DIR is the folder of a federation, or a bundled one: multilingual, topics, domains.
 
     \b
     comigs data describe my-data
