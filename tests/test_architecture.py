@@ -22,6 +22,7 @@ ORDER = (  # of the rooms, lowest first: a file imports from its own room and fr
     ("comigs.config",),
     ("comigs.backbone",),
     ("comigs.data",),
+    ("comigs.prepare",),
     ("comigs.mixture.routers",),
     ("comigs.mixture",),
     ("comigs.evaluation",),
@@ -50,6 +51,8 @@ FLOOR = {room: floor for floor, rooms in enumerate(ORDER) for room in rooms}
 KNOWS = {  # who may import what is not everybody's
     "flwr": ("comigs_clients", "comigs_server"),
     "ray": ("comigs_server.grids.ray",),
+    "datasets": ("comigs.prepare",),
+    "flwr_datasets": ("comigs.prepare",),
     "experiments": (),
     "comigs_clients": ("comigs_clients", "comigs_server.grids", "comigs.app", "comigs.cli"),
 }

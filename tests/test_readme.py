@@ -1,5 +1,6 @@
 """Every command and line of Python in README and docs runs, on less text and fewer steps."""
 
+import json
 import re
 import shlex
 import shutil
@@ -17,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-NAMES = ("tutorial", "simulate", "settings", "privacy", "methods", "results", "costs")
+NAMES = ("tutorial", "data", "simulate", "settings", "privacy", "methods", "results", "costs")
 PAGES = [ROOT / "docs" / f"{name}.md" for name in NAMES]
 TEXT = "\n".join([README, *(page.read_text() for page in PAGES)])
 SMALL = {
@@ -42,6 +43,8 @@ def run(arguments, folder):
     if arguments[0] == "compare":  # one cell of the grid
         cell = ["data.name=multilingual", "data.target=in_distribution", "seed=1"]
         arguments = [*arguments, *small, *cell, "--out", str(folder)]
+    if arguments[:2] == ["data", "prepare"]:
+        arguments = [*arguments[:-1], str(folder)]
     done = CliRunner().invoke(app, arguments, catch_exceptions=False)
     assert done.exit_code == 0, (arguments, done.output)
     return done.output
@@ -56,6 +59,19 @@ def place(tmp_path_factory):
         text = "".join(f"{client} wrote line {i} of this text.\n" for i in range(600))
         (place / "my-folder" / f"{client}.txt").write_text(text)
     shutil.copytree(BUNDLED / "comigs-tiny", place / "my-model")
+    shutil.copytree(place / "my-folder", place / "authors")
+    with (place / "chats.jsonl").open("w") as chats, (place / "qa.csv").open("w") as answers:
+        answers.write("question,answer\n")
+        for i in range(400):
+            turns = [("user", f"What is {i} + {i}?"), ("assistant", f"{i} + {i} is {2 * i}.")]
+            messages = [{"role": role, "content": content} for role, content in turns]
+            chat = {"user": f"u{i % 2}", "topic": "abc"[i % 3], "messages": messages}
+            chats.write(json.dumps(chat) + "\n")
+            answers.write(f"{turns[0][1]},{turns[1][1]}\n")
+    run(
+        ["data", "prepare", str(place / "chats.jsonl"), "--by", "user", "--out", ""],
+        place / "my-data",
+    )
     run(["run"], place / "FOLDER")
     for name in ("FOLDER1", "FOLDER2", "runs/first", "runs/second"):
         shutil.copytree(place / "FOLDER", place / name)

@@ -11,6 +11,7 @@ import typer
 
 from comigs.cli.base import Commands, Debug, expanded
 from comigs.cli.base import fail as _fail
+from comigs.cli.data import app as data
 from comigs.cli.deploy import app as deploy
 from comigs.cli.settings import settings_command
 from comigs.errors import BadInput, ComigsError
@@ -30,6 +31,7 @@ app = typer.Typer(
     "experts.\n\nStart with: comigs run   (offline, under three minutes on two cores)",
 )
 
+app.add_typer(data, name="data")
 app.add_typer(deploy, name="deploy")
 app.command("settings")(settings_command)
 

@@ -229,13 +229,14 @@ def test_help_and_methods_do_not_wait_for_torch():
     script = """
         import sys
         from comigs.cli.commands import main
-        for arguments in (["--help"], ["run", "--help"], ["methods"], ["deploy", "init", "--help"]):
+        for arguments in (["--help"], ["run", "--help"], ["methods"], ["deploy", "init", "--help"],
+                          ["data", "--help"], ["data", "prepare", "--help"]):
             sys.argv = ["comigs", *arguments]
             try:
                 main()
             except SystemExit as end:
                 assert not end.code
-        heavy = {"torch", "transformers", "peft", "flwr", "ray"} & set(sys.modules)
+        heavy = {"torch", "transformers", "peft", "flwr", "ray", "datasets"} & set(sys.modules)
         sys.exit(f"imported {heavy}" if heavy else 0)
     """
     lines = [line[8:] for line in script.splitlines()]

@@ -1,0 +1,154 @@
+"""How `comigs data` shows what it does: a line of progress, and tables."""
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Table
+
+from comigs.report.narrow import fitting
+
+if TYPE_CHECKING:  # what it needs is a moment's work to import, and may be missing
+    from comigs.prepare.describe import Description
+    from comigs.prepare.prepare import Prepared
+
+SHOWN = 40  # clients in a table
+MIXED = 3  # labels that a row spells out
+
+
+class Steps:
+    """What is being done, and how far it is: a line on a terminal, nothing elsewhere."""
+
+    def __init__(self) -> None:
+        console = Console(stderr=True)
+        self.bars = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            console=console,
+            disable=not console.is_terminal,
+            transient=True,
+        )
+        self.task = self.bars.add_task("reading", total=None)
+
+    def __enter__(self) -> "Steps":
+        self.bars.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.bars.stop()
+
+    def show(self, step: str, done: int, total: int | None) -> None:
+        """Say how far a step is."""
+        self.bars.update(self.task, description=step, completed=done, total=total)
+
+
+def show_prepared(done: "Prepared", labelled: bool) -> None:
+    """Print who got what, and what was left out."""
+    console = Console(highlight=False)
+    rows = done.clients[:SHOWN]
+
+    def build(shown: Sequence[str]) -> Table:
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        table.add_column("client", no_wrap=True)
+        for name in shown:
+            table.add_column(name, justify="left" if name == "labels" else "right", no_wrap=True)
+        for row in rows:
+            texts = {name: f"{count:,}" for name, count in row.examples.items()}
+            texts["bytes"] = f"{sum(row.bytes.values()):,}"
+            texts["labels"] = escape(_mix(row.labels))
+            table.add_row(escape(row.client), *(texts[name] for name in shown))
+        return table
+
+    columns = ["train", "valid", "test", "bytes", *(["labels"] if labelled else [])]
+    console.print(fitting(build, columns, ("labels", "bytes", "valid", "test"), console))
+    if len(done.clients) > SHOWN:
+        console.print(f"... and {len(done.clients) - SHOWN} more clients")
+    counts = done.counts
+    console.print(f"\n{counts.read:,} rows read as {done.shape}, {counts.kept:,} examples kept")
+    for count, what in (
+        (counts.damaged, "damaged, skipped"),
+        (counts.empty, "empty, dropped"),
+        (counts.duplicates, "duplicates of an earlier example, dropped"),
+        (done.left_out, "clients with too few examples, left out"),
+        (done.unused, "examples that belong to no client, left out"),
+    ):
+        if count:
+            console.print(f"{count:,} {what}")
+
+
+def _mix(labels: dict[str, int]) -> str:
+    """The most frequent labels of a client and their shares."""
+    total = sum(labels.values())
+    most = sorted(labels.items(), key=lambda item: -item[1])
+    parts = [f"{name[:20]} {count / total:.0%}" for name, count in most[:MIXED]]
+    return ", ".join(parts) + (", ..." if len(most) > MIXED else "")
+
+
+def show_description(found: "Description") -> None:
+    """Print the splits, then the matrix."""
+    console = Console(highlight=False)
+    rows = found.splits[: 3 * SHOWN]
+
+    def build(shown: Sequence[str]) -> Table:
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        table.add_column("client", no_wrap=True)
+        for name in shown:
+            table.add_column(name, justify="left" if name == "split" else "right", no_wrap=True)
+        for row in rows:
+            texts = {
+                "split": row.split,
+                "parts": f"{row.parts:,}",
+                "characters": f"{row.characters:,}",
+                "tokens": f"{row.tokens:,}",
+                "own": f"{row.own:,}",
+                "others": f"{row.others:,}",
+            }
+            name = row.client if row.split == "train" else ""
+            table.add_row(escape(name), *(texts[name] for name in shown))
+        return table
+
+    columns = ("split", "parts", "characters", "tokens", "own", "others")
+    console.print(fitting(build, columns, ("parts", "characters"), console))
+    if (hidden := len(found.clients) - SHOWN) > 0:
+        console.print(f"... and {hidden} more clients")
+    tokens = sum(row.tokens for row in found.splits)
+    characters = sum(row.characters for row in found.splits)
+    console.print(f"\n{len(found.clients)} clients, {characters:,} characters, {tokens:,} tokens")
+    console.print(
+        "parts: blocks between blank lines, or lines where there are none; own: different parts "
+        "that another split of the client has, too; others: that another client has, too.",
+        style="dim",
+    )
+    if len(found.divergence) > 1:
+        _show_matrix(found, console)
+
+
+def _show_matrix(found: "Description", console: Console) -> None:
+    names = found.clients[: len(found.divergence)]
+    columns = [str(number) for number in range(1, len(names) + 1)]
+
+    def build(shown: Sequence[str]) -> Table:
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        table.add_column("words differ", no_wrap=True)
+        for name in shown:
+            table.add_column(name, justify="right", no_wrap=True)
+        for number, row in enumerate(found.divergence):
+            others = [int(name) - 1 for name in shown]
+            cells = ["-" if other == number else f"{row[other]:.2f}" for other in others]
+            table.add_row(escape(f"{number + 1} {names[number]}"), *cells)
+        return table
+
+    console.print()
+    console.print(fitting(build, columns, list(reversed(columns[1:])), console))
+    note = "Jensen-Shannon divergence of the words of training text: 0 alike, 1 no word in common"
+    first = f"; the first {len(names)} clients" if len(names) < len(found.clients) else ""
+    console.print(f"{note}{first}.", style="dim")

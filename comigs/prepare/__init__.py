@@ -1,0 +1,1 @@
+"""Federations made from data sets: reading, recognising, partitioning, splitting, writing."""

@@ -1,0 +1,95 @@
+"""Who gets which examples: the partitioners of flwr-datasets, one row of `MAKERS` each."""
+
+import contextlib
+import io
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from flwr_datasets import partitioner as flower
+
+from comigs.errors import BadInput, flat
+from comigs.prepare.examples import Examples
+from comigs.prepare.names import legal_names
+from comigs.prepare.settings import BY_LABEL, FEWEST, Settings
+
+
+@dataclass(frozen=True)
+class Part:
+    """The examples of one client: `table` is a view of the whole table."""
+
+    name: str
+    table: Any
+
+
+def _dirichlet(clients: int, settings: Settings) -> Any:
+    """Drawn again, ten times at most, until everybody has enough; or else as it comes."""
+    least = FEWEST if settings.min_examples is None else 0
+    return flower.DirichletPartitioner(
+        clients, "label", settings.alpha or 1.0, min_partition_size=least, seed=settings.seed
+    )
+
+
+def _pathological(clients: int, settings: Settings) -> Any:
+    """Client i has the labels i, i + 1, ... in their order, from the first again at the end."""
+    return flower.PathologicalPartitioner(
+        clients, "label", settings.share, "deterministic", seed=settings.seed
+    )
+
+
+def _shards(clients: int, settings: Settings) -> Any:
+    """Sorted by label, cut into equal shards, and the shards dealt out."""
+    return flower.ShardPartitioner(clients, "label", settings.share, seed=settings.seed)
+
+
+MAKERS: dict[str, Callable[[int, Settings], Any]] = {
+    "iid": lambda clients, _: flower.IidPartitioner(clients),
+    "dirichlet": _dirichlet,
+    "pathological": _pathological,
+    "shards": _shards,
+    "linear": lambda clients, _: flower.LinearPartitioner(clients),
+    "exponential": lambda clients, _: flower.ExponentialPartitioner(clients),
+    "square": lambda clients, _: flower.SquarePartitioner(clients),
+}
+
+
+def partition(examples: Examples, settings: Settings) -> list[Part]:
+    """Share the examples out, after a seeded shuffle where no natural id says whose they are.
+
+    Raises:
+        BadInput: that many clients cannot be made of these examples.
+    """
+    if settings.clients is None:
+        names = legal_names(examples.owners)
+        return _parts(flower.NaturalIdPartitioner("owner"), examples.table, names)
+    rows, clients = len(examples.table), settings.clients
+    if clients > rows:
+        raise BadInput(f"--clients is {clients}; there are {rows} examples")
+    if settings.kind == "pathological" and settings.share > len(examples.labels):
+        raise BadInput(
+            f"--per-client is {settings.share}; column {settings.label!r} has "
+            f"{len(examples.labels)} labels"
+        )
+    maker = MAKERS[settings.kind](clients, settings)
+    try:
+        table = examples.table.shuffle(seed=settings.seed)
+        return _parts(maker, table, [f"client_{i}" for i in range(clients)])
+    except ValueError as error:
+        fixes = "fewer --clients"
+        if settings.kind == "dirichlet":
+            fixes = "a larger --alpha, fewer --clients, or --min-examples to leave small ones out"
+        elif settings.kind in BY_LABEL:
+            fixes = "fewer --clients or another --per-client"
+        raise BadInput(
+            f"--partition {settings.kind} with --clients {clients} is not possible here; "
+            f"try {fixes} ({flat(str(error), 160)})"
+        ) from None
+
+
+def _parts(maker: Any, table: Any, names: list[str]) -> list[Part]:
+    """One part a name; what the library says on the way is for its own users."""
+    maker.dataset = table
+    with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+        warnings.simplefilter("ignore")
+        return [Part(name, maker.load_partition(number)) for number, name in enumerate(names)]
