@@ -7,6 +7,7 @@ base is mapped from a file in its dtype: steps of 2 x 128 tokens, one sequence a
 recomputed in the backward pass, loss in chunks. It does so under a memory limit that the kernel
 enforces (limits.py), and the smallest limit that it survives is found in steps of 25 MB. Pages of
 libraries that other processes had in memory are not charged to it; they are added to the limit.
+Rows are saved as they come, beside those of earlier runs.
 """
 
 import argparse
@@ -121,11 +122,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.environ["XDG_CACHE_HOME"] = str(Path(folder) / "cache")
         write_inputs(Path(folder))
-        points = [(dtype, experts) for dtype in dtypes for experts in counts]
-        rows = [measure(Path(folder), *point, length, by) for point in points]
-    if (args.experts or args.dtype) and args.out.exists():  # keep the rows of other runs
-        old = json.loads(args.out.read_text(encoding="utf-8"))["rows"]
-        rows = sorted([r for r in old if _point(r) not in points] + rows, key=_order)
+        rows = json.loads(args.out.read_text(encoding="utf-8"))["rows"] if args.out.exists() else []
+        for point in [(dtype, experts) for dtype in dtypes for experts in counts]:
+            row = measure(Path(folder), *point, length, by)
+            rows = sorted([r for r in rows if _point(r) != point] + [row], key=_order)
+            save(args.out, limited_by=by, rows=rows)
     sizes = ("resident", "smallest_limit", "predicted")
     heads = ("resident MB", "smallest limit MB", "predicted MB")
     table = Table("base", "experts", *heads, "ratio", box=None)
@@ -135,7 +136,6 @@ def main() -> None:
             row["dtype"], str(row["experts"]), *megabytes, f"{row['predicted/limit']:.2f}"
         )
     Console().print(table)
-    save(args.out, limited_by=by, rows=rows)
 
 
 def _point(row: dict[str, Any]) -> tuple[str, int]:
