@@ -24,7 +24,7 @@ class Pass:
         router: weights of a router, by the width of its input; None where none runs.
         seq_len: tokens per sequence.
         recomputes: whether backward computes the experts' pre-activations again.
-        checkpoints: whether backward runs each layer again, up to its last product.
+        checkpoints: whether backward runs each layer again.
     """
 
     base: Skeleton
@@ -46,17 +46,17 @@ class Pass:
         """FLOPs per token of a backward pass to the tensors that `learns` names.
 
         Args:
-            held: tensors that require grad, where they are more than those asked for: the mixture
-                then computes their gradients too, inside.
+            held: tensors that require grad, where they are more than those asked for: the LoRAs
+                then compute their gradients too.
         """
         total, flows = 0.0, False  # whether the layer's input needs a gradient
         for layer in self.base.layers:
-            cost, after = self._attend_back(layer, learns, flows)
+            cost, after = self._attend_back(layer, learns, held or learns, flows)
             total += cost
             cost, flows = self._mix_back(layer, learns, held or learns, after, flows)
             total += cost
             if self.checkpoints and flows:
-                total += self._attend(layer) + self._mix(layer) - self._low_rank(layer)[1]
+                total += self._attend(layer) + self._mix(layer)
         return total + (2 * self.base.width * self.base.vocabulary if flows else 0)
 
     def _attend(self, layer: Layer) -> float:
@@ -68,22 +68,29 @@ class Pass:
         """One of the two products of attention: all heads, one query, every key."""
         return 2 * self.seq_len * layer.attention[-1].inputs
 
-    def _attend_back(self, layer: Layer, learns: Learns, flows: bool) -> tuple[float, bool]:
+    def _attend_back(
+        self, layer: Layer, learns: Learns, held: Learns, flows: bool
+    ) -> tuple[float, bool]:
         """Return the FLOPs, and whether the attention's output needs a gradient."""
         *inner, out = layer.attention
-        costs = [self._lora_back(linear, learns, flows) for linear in inner]
+        costs = [self._lora_back(linear, learns, held, flows) for linear in inner]
         inside = any(needs for _, needs in costs)
-        cost, needs = self._lora_back(out, learns, inside)
+        cost, needs = self._lora_back(out, learns, held, inside)
         products = (4 if self.base.eager else 5) * self._scores(layer) if inside else 0
         return sum(c for c, _ in costs) + cost + products, needs
 
-    def _lora_back(self, linear: Linear, learns: Learns, flows: bool) -> tuple[float, bool]:
-        name, low = self.attention, 2 * self.rank if self.attention else 0
-        a, b = (
-            name is not None and learns(f"{linear.name}.lora_{half}.{name}.weight") for half in "AB"
-        )
-        cost = (a + flows) * low * linear.inputs + (b + (a or flows)) * low * linear.outputs
-        return cost + flows * _product(linear), flows or a or b
+    def _lora_back(
+        self, linear: Linear, learns: Learns, held: Learns, flows: bool
+    ) -> tuple[float, bool]:
+        if self.attention is None:
+            return flows * _product(linear), flows
+        a_name, b_name = (f"{linear.name}.lora_{half}.{self.attention}.weight" for half in "AB")
+        a, b, low = learns(a_name), learns(b_name), 2 * self.rank
+        needs = flows or a or b
+        kept_a, kept_b = (needs and held(name) for name in (a_name, b_name))
+        cost = (kept_a + flows) * low * linear.inputs
+        cost += (kept_b + (flows or kept_a)) * low * linear.outputs
+        return cost + flows * _product(linear), needs
 
     def _mix(self, layer: Layer) -> float:
         low_in, low_out, slot_up, slot_down = self._low_rank(layer)
@@ -117,8 +124,10 @@ class Pass:
         down_a, down_b = any_of(learns, "A", layer.down), any_of(learns, "B", layer.down)
         router = self.router is not None and learns(f"{layer.mlp}.router.weight")
         low_in, low_out, slot_up, slot_down = self._low_rank(layer)
-        cost = down_b * low_out + up_a * low_in + router * self._route(layer)
         inside = flows or up_a or up_b or router
+        cost = router * self._route(layer)
+        if inside or down_a or down_b:
+            cost += any_of(held, "B", layer.down) * low_out + any_of(held, "A", *layer.up) * low_in
         if inside or down_a:
             again = slot_up if self.recomputes else 0.0
             cost += _product(layer.down) + low_out + again + slot_down
