@@ -1,6 +1,8 @@
 """What can be refused at once, before the libraries are loaded that a run needs."""
 
 import logging
+from functools import lru_cache
+from pathlib import Path
 
 from comigs.backbone.names import model_source
 from comigs.config.settings import RunConfig
@@ -21,10 +23,16 @@ def check_names(config: RunConfig) -> None:
     if config.engine.name != "flower":
         model_source(config.model.name)
         roster(config)
-        if tables := tables_in(federation_folder(config.data.name)):
-            logging.getLogger("comigs").warning(
-                "beside the texts, %s is not read (%d such files); comigs data prepare makes text "
-                "of them",
-                tables[0],
-                len(tables),
-            )
+        _tell_unread(federation_folder(config.data.name))
+
+
+@lru_cache
+def _tell_unread(folder: Path) -> None:
+    """Once, however many runs of a suite are on these texts."""
+    if tables := tables_in(folder):
+        logging.getLogger("comigs").warning(
+            "beside the texts, %s is not read (%d such files); comigs data prepare makes text of "
+            "them",
+            tables[0],
+            len(tables),
+        )

@@ -74,7 +74,7 @@ def prepare(
     comigs data prepare news.parquet --clients 8 --partition dirichlet \\
         --label topic --alpha 0.5 --out my-data
     """
-    from comigs.cli.datashow import Steps, show_prepared
+    from comigs.cli.datashow import show_prepared, steps
     from comigs.prepare.settings import Settings, columns_of
 
     try:
@@ -99,8 +99,8 @@ def prepare(
             subset=subset,
             skip_damaged=skip_damaged,
         )
-        with Steps() as steps:
-            done = prepare(source, out, settings, steps.show)
+        with steps() as show:
+            done = prepare(source, out, settings, show)
     except KeyboardInterrupt:
         typer.echo("\ninterrupted; nothing was written", err=True)
         raise typer.Exit(130) from None
@@ -126,13 +126,13 @@ def describe(
     comigs data describe my-data
     comigs data describe multilingual --model my-model
     """
-    from comigs.cli.datashow import Steps, show_description
+    from comigs.cli.datashow import show_description, steps
     from comigs.config.load import load_config
     from comigs.prepare.describe import describe
 
     try:
-        with Steps() as steps:
-            found = describe(folder, model or load_config(None).model.name, steps.show)
+        with steps() as show:
+            found = describe(folder, model or load_config(None).model.name, show)
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
     except ComigsError as error:

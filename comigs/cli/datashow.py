@@ -1,7 +1,7 @@
 """How `comigs data` shows what it does: a line of progress, and tables."""
 
-from collections.abc import Sequence
-from types import TracebackType
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -17,38 +17,21 @@ if TYPE_CHECKING:  # what it needs is a moment's work to import, and may be miss
 
 SHOWN = 40  # clients in a table
 MIXED = 3  # labels that a row spells out
+WORDS = ("labels", "split")  # columns that hold no numbers
 
 
-class Steps:
-    """What is being done, and how far it is: a line on a terminal, nothing elsewhere."""
-
-    def __init__(self) -> None:
-        console = Console(stderr=True)
-        self.bars = Progress(
-            TextColumn("[bold]{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            console=console,
-            disable=not console.is_terminal,
-            transient=True,
+@contextmanager
+def steps() -> Iterator[Callable[[str, int, int | None], None]]:
+    """Gives what says how far a step is: a line on a terminal, nothing elsewhere."""
+    console = Console(stderr=True)
+    columns = TextColumn("[bold]{task.description}"), BarColumn(), MofNCompleteColumn()
+    with Progress(
+        *columns, console=console, disable=not console.is_terminal, transient=True
+    ) as bars:
+        task = bars.add_task("reading", total=None)
+        yield lambda step, done, total: bars.update(
+            task, description=step, completed=done, total=total
         )
-        self.task = self.bars.add_task("reading", total=None)
-
-    def __enter__(self) -> "Steps":
-        self.bars.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.bars.stop()
-
-    def show(self, step: str, done: int, total: int | None) -> None:
-        """Say how far a step is."""
-        self.bars.update(self.task, description=step, completed=done, total=total)
 
 
 def show_prepared(done: "Prepared", labelled: bool) -> None:
@@ -57,10 +40,7 @@ def show_prepared(done: "Prepared", labelled: bool) -> None:
     rows = done.clients[:SHOWN]
 
     def build(shown: Sequence[str]) -> Table:
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        table.add_column("client", no_wrap=True)
-        for name in shown:
-            table.add_column(name, justify="left" if name == "labels" else "right", no_wrap=True)
+        table = _table("client", shown)
         for row in rows:
             texts = {name: f"{count:,}" for name, count in row.examples.items()}
             texts["bytes"] = f"{sum(row.bytes.values()):,}"
@@ -85,6 +65,15 @@ def show_prepared(done: "Prepared", labelled: bool) -> None:
             console.print(f"{count:,} {what}")
 
 
+def _table(first: str, others: Sequence[str]) -> Table:
+    """An empty table; words are to the left, numbers to the right."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column(first, no_wrap=True)
+    for name in others:
+        table.add_column(name, justify="left" if name in WORDS else "right", no_wrap=True)
+    return table
+
+
 def _mix(labels: dict[str, int]) -> str:
     """The most frequent labels of a client and their shares."""
     total = sum(labels.values())
@@ -99,10 +88,7 @@ def show_description(found: "Description") -> None:
     rows = found.splits[: 3 * SHOWN]
 
     def build(shown: Sequence[str]) -> Table:
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        table.add_column("client", no_wrap=True)
-        for name in shown:
-            table.add_column(name, justify="left" if name == "split" else "right", no_wrap=True)
+        table = _table("client", shown)
         for row in rows:
             texts = {
                 "split": row.split,
@@ -137,10 +123,7 @@ def _show_matrix(found: "Description", console: Console) -> None:
     columns = [str(number) for number in range(1, len(names) + 1)]
 
     def build(shown: Sequence[str]) -> Table:
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        table.add_column("words differ", no_wrap=True)
-        for name in shown:
-            table.add_column(name, justify="right", no_wrap=True)
+        table = _table("words differ", shown)
         for number, row in enumerate(found.divergence):
             others = [int(name) - 1 for name in shown]
             cells = ["-" if other == number else f"{row[other]:.2f}" for other in others]

@@ -13,7 +13,6 @@ from comigs.errors import BadInput
 from comigs.prepare.splitting import Client
 
 BATCH = 256  # examples that are in memory at a time
-CHUNK = 2**20
 
 
 @dataclass(frozen=True)
@@ -96,8 +95,5 @@ def write_client(client: Client, folder: Path, labels: tuple[str, ...]) -> Writt
 
 def sha256_of(path: Path) -> str:
     """The digest of a file, read piece by piece."""
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()

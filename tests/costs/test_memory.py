@@ -6,7 +6,6 @@ from dataclasses import replace
 import pytest
 import torch
 import transformers as tf
-from torch.profiler import ProfilerActivity, profile
 from transformers import AutoTokenizer
 
 from comigs.backbone.names import BUNDLED
@@ -19,6 +18,7 @@ from comigs.evaluation.perplexity import evaluate
 from comigs.federation.clients import model_of
 from comigs.mixture.adapters import adapter_parameters, init_adapters
 from comigs.training.bilevel import train_locally
+from experiments.benchmarks.peak import peak_bytes_on_cpu
 from tests.helpers import client_of
 
 pytestmark = pytest.mark.slow
@@ -68,15 +68,13 @@ def measured_peak(config):
 
     moments = round_of(1, {})
     gc.collect()  # what an earlier test left would be freed, and counted, in this record
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
+
+    def train_and_evaluate():
+        nonlocal moments
         moments = round_of(2, moments)
         evaluate(model, tokens[:1100], config)
-    live = peak = 0
-    for event in record.profiler.kineto_results.events():
-        if event.name() == "[memory]":
-            live += event.nbytes()
-            peak = max(peak, live)
-    return peak
+
+    return peak_bytes_on_cpu(train_and_evaluate)
 
 
 CONFIG = RunConfig(
