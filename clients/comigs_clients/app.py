@@ -21,6 +21,7 @@ from comigs.federation.machine import with_compute
 from comigs.federation.policy import Policy
 from comigs.federation.run import Run, resolve
 from comigs.hardware import resolve_device, use_device
+from comigs.local.known import changed
 from comigs.local.round import Order, Trained, final_evaluation, train_round
 from comigs.messages.codecs import Arrays
 from comigs.messages.masking import MASKED
@@ -139,13 +140,16 @@ def _arrays(message: Message) -> ArrayRecord:
     return arrays
 
 
-def _shared(message: Message) -> dict[str, Tensor]:
-    arrays = _arrays(message)
+def _shared(message: Message, task: Task[TrainAsked] | Task[FinalAsked]) -> dict[str, Tensor]:
+    arrays, order = _arrays(message), task.order
     try:
-        return unpack(unbundle(arrays) if BUNDLE in arrays else arrays)
+        tensors = unpack(unbundle(arrays) if BUNDLE in arrays else arrays)
     except Exception as error:  # protobuf's, Flower's, NumPy's or a tokenizer's
         why = f"the server's arrays cannot be read ({type(error).__name__})"
         raise Refusal("bad-arrays", why) from None
+    if not order.changes:
+        return tensors
+    return changed(task.run.client(task.number), tensors, task.root, order.state_round)
 
 
 @app.query()
@@ -181,7 +185,7 @@ def unwrap_order(message: Message, context: Context) -> Order:
     said = task.order
     if task.run.config.privacy.secure != "none":
         read(BoxesTold, message.content.config_records.get("secagg"))
-    shared, client = _shared(message), task.run.client(task.number)
+    client, shared = task.run.client(task.number), _shared(message, task)
     return Order(client, said.server_round, said.state_round, shared, task.root, said.proximal_mu)
 
 
@@ -243,5 +247,5 @@ def evaluate(message: Message, context: Context) -> Message:
     """Evaluate the final model on the test split."""
     task = unwrap(message, context, FinalAsked)
     client, number = task.run.client(task.number), task.order.state_round
-    rows = final_evaluation(client, number, _shared(message), task.root)
+    rows = final_evaluation(client, number, _shared(message, task), task.root)
     return final_reply(message, rows)

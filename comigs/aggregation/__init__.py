@@ -52,8 +52,13 @@ class Deliver(Protocol):
 def own_names(
     kept: Tensors, shapes: Mapping[str, tuple[int, ...]], scale: Scale, fresh: bool
 ) -> dict[str, Tensor]:
-    """A client gets the tensors that it shares."""
-    return {name: tensor for name, tensor in kept.items() if name in shapes}
+    """A client gets the tensors that it shares, as many rows of them as it has."""
+    rows = {name: shapes[name][0] for name in kept if name in shapes}
+    return {
+        name: kept[name] if len(kept[name]) == count else kept[name][:count]
+        for name, count in rows.items()
+        if len(kept[name]) >= count
+    }
 
 
 class Arriving(NamedTuple):

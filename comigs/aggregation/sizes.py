@@ -37,16 +37,17 @@ class Sizes(Protocol):
 
 
 class OwnNames:
-    """Sizes where a client gets the tensors that it shares and that the server has."""
+    """Sizes where a client gets the tensors that it shares and whose rows the server all has."""
 
     def __init__(self) -> None:
-        self._names: set[str] = set()
+        self._rows: dict[str, int] = {}
 
     def add(self, groups: Sequence[Group]) -> None:
-        self._names |= {name for group in groups for name in group.shapes}
+        for name, shape in (pair for group in groups for pair in group.shapes.items()):
+            self._rows[name] = max(shape[0], self._rows.get(name, 0))
 
     def to(self, shapes: Shapes, fresh: bool) -> int:
-        return bytes_of({n: s for n, s in shapes.items() if n in self._names})
+        return bytes_of({n: s for n, s in shapes.items() if self._rows.get(n, 0) >= s[0]})
 
 
 def bytes_of(shapes: Shapes) -> int:

@@ -1,4 +1,4 @@
-"""The configuration's `payload`, `privacy` and `faults` sections: what becomes of an upload."""
+"""The configuration's `payload`, `privacy` and `faults` sections: what becomes of what travels."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,15 +8,22 @@ from comigs.schema.rules import at_least, each_once, positive, require
 
 @dataclass(frozen=True)
 class PayloadConfig:
-    """How a client's upload is packed (`comigs.messages.codecs`)."""
+    """How what travels is packed (`comigs.messages.codecs`)."""
 
     codec: Literal["none", "bf16", "int8", "topk-int8"] = "none"
     """How an update is packed."""
     keep: float = 0.1
     """Of topk-int8: share of each tensor's elements that is sent."""
+    down: Literal["none", "bf16", "int8"] = "none"
+    """How the server's answer is packed, for clients that have what it sent a round before."""
 
     def __post_init__(self) -> None:
         require(0 < self.keep <= 1, "payload.keep", self.keep, "in (0, 1]")
+
+    @property
+    def downward(self) -> "PayloadConfig":
+        """The same for what the server sends."""
+        return PayloadConfig(self.down)
 
 
 @dataclass(frozen=True)

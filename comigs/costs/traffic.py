@@ -46,14 +46,20 @@ def traffic(run: Run) -> list[Traffic]:
     }
     ups = {kind: wire_bytes(config.payload, shapes) for kind, shapes in shared.items()}
     in_time = config.server.deadline is None and not config.server.over_selection
-    exact = method.prune is None and in_time
+    exact = method.prune is None and in_time and not run.may_rest
     lines = [Traffic(ups[kind], exact=exact) for kind in kind_of]
     kept = run.aggregator.sizes()
     if find_strategy(config.server.strategy).from_start:
         kept.add([Group(shared[kind_of[0]], [])])
 
+    packed = {kind: wire_bytes(config.payload.downward, s) for kind, s in shared.items()}
+
+    def size(kind: ExpertsConfig, fresh: bool) -> int:
+        whole = kept.to(shared[kind], fresh)
+        return packed[kind] if fresh and whole and config.payload.down != "none" else whole
+
     def downloads() -> dict[tuple[ExpertsConfig, bool], int]:
-        return {(k, fresh): kept.to(s, fresh) for k, s in shared.items() for fresh in (True, False)}
+        return {(kind, fresh): size(kind, fresh) for kind in shared for fresh in (True, False)}
 
     before: set[int] = set()
     for number in range(1, config.rounds + 1):

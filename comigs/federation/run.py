@@ -11,6 +11,7 @@ from comigs.config.load import to_dict
 from comigs.config.model import Compute, Dtype
 from comigs.config.profiles import Profile, profiles_of
 from comigs.config.settings import ClientConfig, RunConfig
+from comigs.config.strategies import find_strategy
 from comigs.data.corpus import roster
 from comigs.errors import BadInput
 from comigs.methods import find_method
@@ -66,6 +67,17 @@ class Run:
         if not isinstance(names, list):
             raise BadInput("devices.profiles is not yet one name per client: call assign_devices")
         return names
+
+    @property
+    def may_rest(self) -> bool:
+        """Whether clients may leave the shared tensors out of a round (`Method.rests`).
+
+        Not where it would tell more than is promised, or where a strategy counts its clients.
+        """
+        config = self.config
+        private = config.privacy.mechanism != "none" or config.privacy.secure != "none"
+        own_rule = find_strategy(config.server.strategy).own_rule
+        return self.method.rests is not None and own_rule and not private
 
     def profile(self, number: int) -> Profile | None:
         """The device of one client, if there are devices."""

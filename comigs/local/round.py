@@ -15,10 +15,12 @@ from comigs.evaluation.metrics import measured
 from comigs.evaluation.perplexity import evaluate
 from comigs.federation.clients import data_of, model_of
 from comigs.federation.run import Client, Run
+from comigs.local.known import KNOWN
 from comigs.local.outgoing import left_of, outgoing
 from comigs.local.receive import finish, receive
 from comigs.messages.fields import METRIC
 from comigs.methods.arrival import Arrival
+from comigs.methods.base import Travels
 from comigs.mixture.adapters import (
     adapter_parameters,
     adapter_tensors,
@@ -174,8 +176,11 @@ def end_round(
         tensors = cut(tensors, meta["rank"], config.experts)
         moments = cut(moments, meta["rank"])
     left = left_of(config.payload, order.root, order.state_round)
+    travels = _travels(client, begun.meta.get("kept", {}), order.round)
     sent, left = outgoing(client, order.round, tensors, order.shared, left)
     state = {"tensors": tensors, "optimizer": moments} | ({"unsent": left} if left else {})
+    if config.payload.down != "none":
+        state[KNOWN] = dict(order.shared)
     write_state(order.root, order.round, state, meta)
     metrics = begun.metrics | {
         "loss": sum(stats.losses) / len(stats.losses),
@@ -188,7 +193,14 @@ def end_round(
         "train_seconds": seconds,
         "seconds": begun.seconds + seconds + time.perf_counter() - begin,
     }
-    return sent, metrics
+    if client.run.may_rest:
+        metrics["fetches"] = int(travels.down)
+    return sent if travels.up else {}, metrics
+
+
+def _travels(client: Client, kept: Mapping[str, float], number: int) -> Travels:
+    rests = client.method.rests
+    return rests(kept, number) if rests and client.run.may_rest else Travels(up=True, down=True)
 
 
 def final_evaluation(

@@ -1,4 +1,4 @@
-"""Upload codecs: how updates travel from a client to the server, and how they come back.
+"""Codecs: how updates travel from a client to the server, and what has changed back to it.
 
 `bf16` rounds each number. `int8` has one float32 scale for each index of a tensor's shorter
 dimension (for a LoRA matrix: for each of its components). `topk-int8` has of each tensor the
@@ -22,6 +22,11 @@ from comigs.config.privacy import PayloadConfig
 
 SCALE, MASK = "|scale", "|mask"  # of a tensor's further arrays
 Arrays = dict[str, NDArray[np.generic]]
+
+
+def name_of(array: str) -> str:
+    """The tensor that an array belongs to."""
+    return array.removesuffix(SCALE).removesuffix(MASK)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ METRICS = frozenset(  # of a training round
     {
         "round", "loss", "balance", "valid_ppl", "tokens", "steps", "router_steps",
         "router_tokens", "num-examples", "seconds", "train_seconds", "eval_seconds",
-        "peer_evaluations", "peer_evaluation_tokens",
+        "peer_evaluations", "peer_evaluation_tokens", "fetches",
     }
 )  # fmt: skip
 ROW = frozenset(  # of a test stream in the final evaluation

@@ -53,9 +53,15 @@ class RoundAsked(Asked):
 
 
 class TrainAsked(RoundAsked):
-    """A round of training, from the state that an earlier round saved (0: from the start)."""
+    """A round of training, from the state that an earlier round saved (0: from the start).
+
+    Attributes:
+        changes: whether the arrays are what has changed since that state's round
+            (`payload.down`), not the shared tensors themselves.
+    """
 
     state_round: State
+    changes: bool = False
     proximal_mu: Annotated[float, Field(ge=0, le=1e9)] = 0.0
 
     @model_validator(mode="after")
@@ -66,10 +72,11 @@ class TrainAsked(RoundAsked):
 
 
 class FinalAsked(Asked):
-    """The final evaluation."""
+    """The final evaluation; `changes` as in `TrainAsked`."""
 
     state_round: State
     server_round: State = 0
+    changes: bool = False
 
 
 class Listed(_Strict):

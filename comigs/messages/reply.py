@@ -6,7 +6,7 @@ wrong with it is that client's fault alone.
 
 import json
 from collections.abc import Collection
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
@@ -80,6 +80,7 @@ class Reported(_Strict):
     eval_seconds: Seconds
     peer_evaluations: Count | None = None
     peer_evaluation_tokens: Count | None = None
+    fetches: Literal[0, 1] | None = None
     metrics: Annotated[dict[Name, float], Field(max_length=100)] | None = None
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from comigs.config.experts import ExpertsConfig
 from comigs.config.settings import RunConfig
@@ -64,6 +64,13 @@ def same_experts(config: RunConfig, experts: Sequence[ExpertsConfig]) -> str | N
     return None
 
 
+class Travels(NamedTuple):
+    """What travels between a client and the server: its update, and the shared tensors to it."""
+
+    up: bool
+    down: bool
+
+
 @dataclass(frozen=True)
 class Method:
     """One row of the comparison.
@@ -85,6 +92,8 @@ class Method:
             None to copy it. Returns metrics.
         finish: personalises the final model once more, at the very end.
         restarts: whether a client begins a new LoRA in every round in which something arrives.
+        rests: given what the method keeps and the round that ends, whether the client's update
+            travels, and whether what the server sends for the next round does; None: always.
         peers: whether each device evaluates every other's model on its validation text in a round.
         looks: tokens of validation text that a device evaluates, besides, before a round.
         feedback: whether what a codec did not send of an update still means the same in the next
@@ -111,6 +120,7 @@ class Method:
     receive: "Callable[[Arrival], dict[str, float]] | None" = None
     finish: "Callable[[Arrival], dict[str, float]] | None" = None
     restarts: bool = False
+    rests: Callable[[Mapping[str, float], int], Travels] | None = None
     peers: bool = False
     looks: Callable[[RunConfig], int] = lambda config: 0
     feedback: bool = True

@@ -25,7 +25,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from comigs.config.settings import RunConfig
-from comigs.methods.base import Method, all_generalists, everything, same_experts
+from comigs.methods.base import Method, Travels, all_generalists, everything
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 ROLES = (0.0, 0.5, 1.0)
 FORGET = 0.5  # what a round's evidence counts in the next one
 SURE = 2.0  # standard errors by which another role must be better
+ALONE = 2  # rounds without the mean after which a client rests
+PROBE = 4  # rounds from one look at the mean to the next, while it rests
 SHARE = 0.2  # windows per role and arrival, of the sequences that a round trains on
 
 
@@ -59,6 +61,17 @@ def weigh(
         role = best
     evidence = {f"loss {other}": mean[other] - mean[role] for other in losses}
     return role, evidence | {f"variance {other}": variance[other] for other in losses}
+
+
+def rests(kept: Mapping[str, float], number: int) -> Travels:
+    """What travels: nothing of a client that has not used the mean for some rounds.
+
+    Now and then it fetches the mean to see whether that has changed.
+    """
+    if "alone since" not in kept:
+        return Travels(up=True, down=True)
+    alone = number - int(kept["alone since"])
+    return Travels(up=alone < ALONE, down=alone < ALONE or alone % PROBE == 0)
 
 
 def windows_of(config: RunConfig) -> int:
@@ -112,6 +125,10 @@ def receive(arrival: Arrival) -> dict[str, float]:
         found[role] = torch.cat([losses(part) for part in windows.split(config.micro_batch)])
     role, evidence = weigh(found, kept.get("role", 1.0), kept)
     kept.update(evidence, role=role)
+    if role:
+        kept.pop("alone since", None)
+    else:
+        kept.setdefault("alone since", arrival.round)
     take(role)
     return {"peer_evaluations": len(ROLES), "peer_evaluation_tokens": looks(config)}
 
@@ -124,6 +141,7 @@ METHOD = Method(
     experts=all_generalists,
     router="joint",
     receive=receive,
+    rests=rests,
+    feedback=False,
     looks=looks,
-    accepts=same_experts,
 )

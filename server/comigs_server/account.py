@@ -19,7 +19,7 @@ def trained(run: Run, number: int, accepted: Accepted, down: int) -> ClientTrain
         down: bytes that the client fetched.
     """
     client, said = accepted.client, accepted.reported
-    about = said.model_dump(exclude={"round"}, exclude_none=True)
+    about = said.model_dump(exclude={"round", "fetches"}, exclude_none=True)
     up = accepted.bytes_up
     simulated = trip_of(run, client.id, said, up, down)
     return ClientTrained(

@@ -11,7 +11,7 @@ from comigs.federation.run import Run
 from comigs.federation.selection import takers_of_the_test
 from comigs.messages.reply import Broken, read_rows
 from comigs.store.events import Evaluated, EvaluationStarted, Failed
-from comigs_server.delivery import sharer
+from comigs_server.delivery import parcels, takes_changes
 from comigs_server.fleet.exchange import Client, collect
 from comigs_server.fleet.records import bytes_of, node_of, tensor_messages, text_of
 from comigs_server.fleet.registry import Registry
@@ -36,10 +36,11 @@ def evaluate(grid: Grid, run: Run, clients: Registry, progress: Progress, journa
         "evaluate",
         run,
         chosen,
-        sharer(run, progress),
+        parcels(run, progress),
         lambda client: {
             "server-round": progress.round,
             "state-round": progress.client_rounds.get(client.id, 0),
+            "changes": takes_changes(run, progress, client),
         },
     )
     down = {node_of(message): bytes_of(message) for message in messages}

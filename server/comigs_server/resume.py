@@ -38,6 +38,10 @@ class Progress:
         late: by client id, updates that arrive in a later round.
         secret: of the server, where privacy needs one.
         nodes: by client id, the node that was first to be it (behind a SuperLink).
+        current: ids of clients whose saved state is from the last round and knows what was sent.
+        resting: ids of clients that do not want the shared tensors now (`Method.rests`).
+        change: with `payload.down`, the last round's step of `shared`, packed.
+        unsent: by name, what packing has taken off so far.
         draws: per round, how many clients could be drawn for it, and how many were.
         seconds: wall time of all rounds; sim_seconds and sim_joules: the same on the devices.
     """
@@ -54,11 +58,16 @@ class Progress:
     secret: str = ""
     draws: list[Draw] = field(default_factory=list)
     nodes: dict[int, int] = field(default_factory=dict)
+    current: set[int] = field(default_factory=set)
+    resting: set[int] = field(default_factory=set)
+    change: dict[str, Tensor] = field(default_factory=dict)
+    unsent: dict[str, Tensor] = field(default_factory=dict)
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
         """The tensors of the server's checkpoint, apart from the strategy's."""
         late = {f"{i}/{n}": t for i, u in self.late.items() for n, t in u.tensors.items()}
-        return {"shared": self.shared, "late": late}
+        packed = {"change": self.change, "unsent": self.unsent} if self.unsent else {}
+        return {"shared": self.shared, "late": late, **packed}
 
     def meta(self, config: RunConfig) -> dict[str, Any]:
         """The JSON part of the server's checkpoint."""
@@ -70,6 +79,8 @@ class Progress:
             "sim": [self.sim_seconds, self.sim_joules],
             "draws": self.draws,
             "nodes": {str(i): node for i, node in self.nodes.items()},
+            "current": sorted(self.current),
+            "resting": sorted(self.resting),
             "late": {str(i): [u.weight, u.due] for i, u in self.late.items()},
         }
 
@@ -140,6 +151,10 @@ def load_progress(config: RunConfig, root: Path, number: int) -> Progress:
         sim_joules=sim[1],
         nodes={int(i): node for i, node in meta.get("nodes", {}).items()},
         draws=[(there, drawn) for there, drawn in meta.get("draws", [EVERYBODY] * number)],
+        current=set(meta.get("current", [])),
+        resting=set(meta.get("resting", [])),
+        change=tensors.get("change", {}),
+        unsent=tensors.get("unsent", {}),
     )
 
 

@@ -19,7 +19,7 @@ from comigs_server.clock import Closing, Loss, close_round, lost_devices
 from comigs_server.combine.accountant import Draw
 from comigs_server.combine.outliers import outliers, with_share
 from comigs_server.combine.rule import Rule
-from comigs_server.delivery import sharer
+from comigs_server.delivery import parcels, sharer, take_in, takes_changes
 from comigs_server.fleet.exchange import Answer, Client, collect
 from comigs_server.fleet.judge import Fault, judge
 from comigs_server.fleet.records import bytes_of, node_of, tensor_messages
@@ -71,10 +71,15 @@ class Sent:
 
 @dataclass(frozen=True)
 class Received:
-    """By client, the accepted updates and what was told about them."""
+    """By client, the accepted updates and what was told about them.
+
+    Attributes:
+        resting: ids of those who want no shared tensors for the next round.
+    """
 
     updates: dict[int, Update]
     told: dict[int, ClientTrained]
+    resting: set[int]
 
 
 def train_round(
@@ -104,7 +109,9 @@ def train_round(
         )
     closing = close(now, received, sent)
     fresh = combine(now, chosen, sent, received, closing)
-    progress.shared = run.aggregator.lasting(progress.shared) | (fresh or {})
+    take_in(run, progress, fresh or {})
+    progress.current = set(received.told) - progress.resting
+    progress.resting = progress.resting - set(received.told) | received.resting
     progress.draws.append(chosen.draw)
     wall = time.perf_counter() - begin
     done = account(run, progress, received.told, sent.lost, closing, failed, fresh is None, wall)
@@ -131,10 +138,11 @@ def send(now: Round, chosen: Chosen) -> Sent:
         "train",
         run,
         chosen.clients,
-        sharer(run, progress),
+        parcels(run, progress),
         lambda client: {
             "server-round": now.number,
             "state-round": progress.client_rounds.get(client.id, 0),
+            "changes": takes_changes(run, progress, client),
             **told,
         },
     )
@@ -159,6 +167,7 @@ def receive(now: Round, chosen: Chosen, sent: Sent) -> Received:
     coming = collect(now.grid, sent.messages, chosen.clients, run.config.server.round_timeout)
     updates: dict[int, Update] = {}
     told: dict[int, ClientTrained] = {}
+    resting: set[int] = set()
     for answer in chain(absent, coming):
         verdict = judge(answer, run, now.number, share_of)
         if isinstance(verdict, Fault):
@@ -168,12 +177,14 @@ def receive(now: Round, chosen: Chosen, sent: Sent) -> Received:
         event = trained(run, now.number, verdict, sent.down[client])
         now.journal.write(event)
         updates[client], told[client] = verdict.update, event
+        if verdict.reported.fetches == 0:
+            resting.add(client)
     norms = {i: event.norm for i, event in told.items() if event.norm is not None}
     by_id = {client.id: client for client in chosen.clients}
     for client, reason in outliers(norms).items():
         _failed(now, by_id[client], reason)
         del updates[client], told[client]
-    return Received(updates, told)
+    return Received(updates, told, resting & set(updates))
 
 
 def close(now: Round, received: Received, sent: Sent) -> Closing:
@@ -194,13 +205,22 @@ def close(now: Round, received: Received, sent: Sent) -> Closing:
 def combine(
     now: Round, chosen: Chosen, sent: Sent, received: Received, closing: Closing
 ) -> dict[str, Tensor] | None:
-    """What the updates in time, and late ones of earlier rounds, make together; None: too few."""
-    config, progress = now.run.config, now.progress
+    """What the updates in time, and late ones of earlier rounds, make together.
+
+    Returns:
+        Nothing where all that came rest; None where too few came.
+    """
+    run, progress = now.run, now.progress
+    config = run.config
     updates = due(progress.late, closing) | {i: received.updates[i] for i in closing.in_time}
     if config.server.late == "keep":
         progress.late = postpone(progress.late, received.updates, _arrivals(received), closing)
     if len(updates) < config.server.min_clients:
         return None
+    if run.may_rest:
+        updates = {i: update for i, update in updates.items() if update.tensors}
+        if not updates:
+            return {}
     if sent.session:
         summed = _sum_securely(now, chosen, sent.session, updates)
         if summed is None:

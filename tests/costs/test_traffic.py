@@ -36,6 +36,10 @@ def assert_exact(tree, folder, **settings):
         if final is None:
             assert line.down[-1] == 0
             continue
+        if settings.get("method") == "comigs-adaptive":  # who rests sends less
+            assert not line.exact
+            assert final["bytes_up"] <= sum(line.up) and final["bytes_down"] <= sum(line.down)
+            continue
         assert line.exact
         for event in trained:
             assert line.up[event["round"] - 1] == event["bytes_up"]

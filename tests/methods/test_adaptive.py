@@ -9,7 +9,9 @@ import comigs
 from comigs.config.load import read_config
 from comigs.evaluation import perplexity
 from comigs.methods import comigs_adaptive
-from comigs.methods.comigs_adaptive import FORGET, ROLES, weigh
+from comigs.methods.comigs_adaptive import FORGET, ROLES, rests, weigh
+from comigs.mixture.adapters import is_router
+from comigs.store.state import read_state
 from tests.helpers import events, numbers, stopped_and_resumed
 
 pytest_plugins = ("tests.fixtures",)
@@ -99,6 +101,73 @@ def test_the_role_at_the_end_is_the_best_on_the_whole_validation_text(equal, tmp
         ends[roles] = comigs.run(equal, out=tmp_path / str(roles), **settings).table
     for free, own, mean in zip(*ends.values(), strict=True):
         assert free["valid"] <= min(own["valid"], mean["valid"])
+
+
+def test_who_does_not_use_the_mean_rests_and_looks_now_and_then():
+    assert rests({"role": 0.5}, 9) == (True, True)
+    alone = {"role": 0.0, "alone since": 3.0}
+    travels = {number: rests(alone, number) for number in range(3, 13)}
+    assert [number for number, (up, _) in travels.items() if up] == [3, 4]
+    assert [number for number, (_, down) in travels.items() if down] == [3, 4, 7, 11]
+
+
+def test_a_resting_client_costs_no_traffic_and_leaves_the_mean(equal, tmp_path, monkeypatch):
+    """Client 1 is alone from round 2 on: it sends until round 3, and is in the mean until then."""
+    adaptive = equal | {"method": "comigs-adaptive", "rounds": 7}
+    monkeypatch.setattr(comigs_adaptive, "weigh", lambda losses, role, before: (role, {}))
+    real = comigs_adaptive.receive
+
+    def only_one_is_alone(arrival):
+        arrival.kept["role"] = float(arrival.client != 1)
+        return real(arrival)
+
+    monkeypatch.setitem(vars(comigs_adaptive.METHOD), "receive", only_one_is_alone)
+    folder = comigs.run(adaptive, out=tmp_path / "run").folder
+    told = {(e["client"], e["round"]): e for e in events(folder, "client")}
+    assert [n for n in range(1, 8) if told[1, n]["bytes_up"]] == [1, 2, 3]
+    assert [n for n in range(1, 8) if told[1, n]["bytes_down"]] == [2, 3, 4, 7]
+    assert all(told[0, n]["bytes_up"] for n in range(1, 8))
+    assert not events(folder, "failure")
+    mean = read_state(folder / "server", 7)[0]["shared"]
+    own = [read_state(folder / f"clients/{i}", 7)[0]["tensors"] for i in (0, 2)]
+    for name, tensor in mean.items():
+        torch.testing.assert_close(tensor, (own[0][name] + own[1][name]) / 2)
+    assert numbers(stopped_and_resumed(adaptive, tmp_path / "resumed", after=5)) == numbers(folder)
+
+
+def test_when_all_rest_the_round_is_a_round(equal, tmp_path, monkeypatch):
+    monkeypatch.setattr(comigs_adaptive, "ROLES", (0.0,))
+    monkeypatch.setattr(comigs_adaptive, "weigh", lambda *evidence: (0.0, {}))
+    adaptive = equal | {"method": "comigs-adaptive", "rounds": 6}
+    folder = comigs.run(adaptive, out=tmp_path).folder
+    assert [e["bytes_up"] > 0 for e in events(folder, "round")] == [True] * 3 + [False] * 3
+    states = [read_state(folder / "server", number)[0]["shared"] for number in (4, 6)]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+@pytest.mark.parametrize("protection", [{"mechanism": "client"}, {"secure": "secagg"}])
+def test_nobody_rests_where_that_would_tell_something(protection, equal, tmp_path, monkeypatch):
+    monkeypatch.setattr(comigs_adaptive, "ROLES", (0.0,))
+    monkeypatch.setattr(comigs_adaptive, "weigh", lambda *evidence: (0.0, {}))
+    adaptive = equal | {"method": "comigs-adaptive", "rounds": 5, "privacy": protection}
+    folder = comigs.run(adaptive, out=tmp_path).folder
+    assert all(e["bytes_up"] for e in events(folder, "client"))
+
+
+def test_unequal_clients_share_what_both_have(tree, tmp_path):
+    unequal = tree | {"experts": {"specialists": [0, 1, 3], "rank": 2}}
+    result = comigs.run(unequal, out=tmp_path, method="comigs-adaptive", rounds=2)
+    assert not events(tmp_path, "failure")
+    mean = read_state(tmp_path / "server", 2)[0]["shared"]
+    own = [read_state(tmp_path / f"clients/{i}", 2)[0]["tensors"] for i in range(3)]
+    router = next(name for name in mean if is_router(name))
+    assert [len(tensors.get(router, ())) for tensors in own] == [0, 2, 4]
+    both = (own[1][router] + own[2][router][:2]) / 2
+    torch.testing.assert_close(mean[router], torch.cat([both, own[2][router][2:]]))
+    for expert, holders in {"generalist_0": own, "generalist_3": own[2:]}.items():
+        name = next(n for n in mean if f"lora_B.{expert}." in n)
+        torch.testing.assert_close(mean[name], sum(t[name] for t in holders) / len(holders))
+    assert len(result.table) == 3
 
 
 def test_what_it_evaluates_is_told_and_planned(equal, tmp_path):

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from comigs.aggregation import own_names
 from comigs.config.experts import ExpertsConfig
 from comigs.config.strategies import find_strategy
 from comigs.errors import BadInput
@@ -26,6 +27,8 @@ def check_privacy(run: Run, experts: Sequence[ExpertsConfig], taking_part: int) 
             f"payload.codec is 'topk-int8', but method {config.method!r} does not send back what "
             "it averages; use int8"
         )
+    if config.payload.down != "none":
+        _check_down(run, experts)
     if config.privacy.mechanism == "client":
         _check_mechanism(run, experts)
     if config.privacy.secure != "none":
@@ -33,6 +36,20 @@ def check_privacy(run: Run, experts: Sequence[ExpertsConfig], taking_part: int) 
     for client in config.faults.poisoned or []:
         if client >= len(experts):
             raise BadInput(f"faults.poisoned has client {client}; there are 0..{len(experts) - 1}")
+
+
+def _check_down(run: Run, experts: Sequence[ExpertsConfig]) -> None:
+    """One difference for all clients, to tensors that all of them have."""
+    start = f"payload.down is {run.config.payload.down!r}, which needs"
+    if run.aggregator.deliver is not own_names or run.method.restarts:
+        raise BadInput(
+            f"{start} a method that sends the same tensors to all; {run.method.name!r} does not"
+        )
+    if len({(e.generalists, e.rank) for e in experts}) > 1:
+        raise BadInput(
+            f"{start} clients that share the same tensors; here they differ in experts.specialists "
+            "or experts.rank"
+        )
 
 
 def _check_mechanism(run: Run, experts: Sequence[ExpertsConfig]) -> None:

@@ -90,9 +90,11 @@ def _accept(reply: Message, client: Client, run: Run, number: int, sent_to: Shar
     if client.examples is not None and reported.num_examples > client.examples:
         counts = f"{reported.num_examples} examples; it said {client.examples} at first"
         raise Unfit(f"counts {counts}")
+    weight = float(reported.num_examples) if run.config.server.weighting == "samples" else 1.0
+    if run.may_rest and not arrays:
+        return Accepted(client, Update(client.id, {}, weight), reported, 0, None)
     check_arrays(arrays, client, run)
     size = sum(one.bytes for one in expected(arrays, client, run).values())
-    weight = float(reported.num_examples) if run.config.server.weighting == "samples" else 1.0
     if run.config.privacy.secure != "none":
         return Accepted(client, Update(client.id, unpack(arrays), weight), reported, size, None)
     shapes = shapes_of(arrays, client, run)

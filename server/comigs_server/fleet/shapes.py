@@ -7,8 +7,11 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 
 from comigs.config.strategies import find_strategy
+from comigs.federation.run import Client as RunClient
 from comigs.federation.run import Run
 from comigs.messages.reply import Broken, Hello
+from comigs.mixture.adapters import is_router
+from comigs.mixture.routers import router_shapes
 from comigs_server.fleet.exchange import Answer, Client
 
 A, B = ".lora_A.", ".lora_B."
@@ -31,6 +34,8 @@ def check_fit(said: Hello, run: Run) -> None:
     for name, shape in shapes.items():
         if not method.trains or not method.shares(name):
             raise Broken(f"has {name[:120]!r}, which {method.name} does not share")
+        if is_router(name) and not _has_a_row_for_each(run.client(said.client), name, shape):
+            raise Broken(f"has {name[:120]!r} of shape {shape}, not one row for each expert")
         if A not in name and B not in name:
             continue
         other = name.replace(A, B) if A in name else name.replace(B, A)
@@ -40,12 +45,19 @@ def check_fit(said: Hello, run: Run) -> None:
             raise Broken(f"has {name[:120]!r} of rank {has}, not {rank}")
 
 
+def _has_a_row_for_each(client: RunClient, name: str, shape: Shape) -> bool:
+    kind, count = client.config.experts.router, client.experts.total
+    right = router_shapes(kind, shape[-1], count).get(name.partition(".router.")[2])
+    return right is not None and len(shape) == len(right) and shape[0] == right[0]
+
+
 def of_one_shape(
     run: Run, clients: Sequence[Client], kept: Mapping[str, Tensor]
 ) -> tuple[list[Client], list[Answer]]:
     """The clients whose tensors can be combined, and why the others' cannot.
 
-    What the server has kept decides, then the majority, then the lowest id. LoRA ranks may differ.
+    What the server has kept decides, then the majority, then the lowest id. LoRA ranks may differ,
+    and numbers of experts, of which a router has a row for each.
 
     Args:
         kept: by the server, from earlier rounds.
@@ -85,6 +97,8 @@ def _needs_the_same(run: Run) -> bool:
 
 
 def _unranked(name: str, shape: Shape) -> Shape:
+    if is_router(name):
+        return (0, *shape[1:])
     if len(shape) == 2 and (A in name or B in name):
         return (0, shape[1]) if A in name else (shape[0], 0)
     return tuple(shape)
