@@ -10,6 +10,7 @@ from comigs.methods import all_methods
 
 Result = dict[str, Any]  # what `comigs compare` keeps of a run
 OURS = "comigs"  # the row that others are tested against
+ALONE = ("local-moe", "local")  # rows that train alone; the first that a suite has counts
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Cell:
         effect: how much lower this row's perplexity is than that of `comigs`: the geometric mean
             of the ratio over (client, seed) pairs, minus 1. Negative: better than `comigs`.
         p: of a two-sided Wilcoxon signed-rank test on the pairs' log ratios.
+        worse: share of the (client, seed) pairs that end worse than by training alone.
     """
 
     method: str
@@ -42,6 +44,7 @@ class Cell:
     megabytes: float
     effect: float | None
     p: float | None
+    worse: float | None
 
 
 def make_cells(runs: Iterable[tuple[str, str, Result]]) -> list[Cell]:
@@ -50,12 +53,20 @@ def make_cells(runs: Iterable[tuple[str, str, Result]]) -> list[Cell]:
     for row, column, result in runs:
         groups.setdefault((row, column), []).append(result)
     return [
-        _cell(row, column, results, groups.get((OURS, column), []))
+        _cell(
+            row,
+            column,
+            results,
+            groups.get((OURS, column), []),
+            next((groups[one, column] for one in ALONE if (one, column) in groups), []),
+        )
         for (row, column), results in groups.items()
     ]
 
 
-def _cell(row: str, column: str, runs: list[Result], ours: list[Result]) -> Cell:
+def _cell(
+    row: str, column: str, runs: list[Result], ours: list[Result], alone: list[Result]
+) -> Cell:
     means = [_mean_of(run, "after") for run in runs]
     final = [client for run in runs for client in run["final"]]
     effect, p = (None, None) if row == OURS else paired(runs, ours)
@@ -77,7 +88,31 @@ def _cell(row: str, column: str, runs: list[Result], ours: list[Result]) -> Cell
         megabytes=statistics.mean(c["bytes_up"] + c["bytes_down"] for c in final) / 1e6,
         effect=effect,
         p=p,
+        worse=None if row in ALONE else share_worse(runs, alone),
     )
+
+
+def share_worse(runs: list[Result], alone: list[Result]) -> float | None:
+    """Share of the (client, seed) pairs both have in which `runs` end with more perplexity."""
+    mine, other = _by_pair(runs), _by_pair(alone)
+    both = mine.keys() & other.keys()
+    return sum(mine[key] > other[key] for key in both) / len(both) if both else None
+
+
+def regrets(cells: Iterable[Cell]) -> dict[str, float]:
+    """By row, the worst ratio of its mean to the best of a column, references aside.
+
+    Only of rows that have every column: who misses one may have missed the worst.
+    """
+    known = [cell for cell in cells if not is_reference(cell.method)]
+    means = {(cell.row, cell.column): cell.mean for cell in known}
+    best = {column: means[row, column] for column, row in best_rows(known).items()}
+    rows = dict.fromkeys(cell.row for cell in known)
+    return {
+        row: max(means[row, column] / lowest for column, lowest in best.items())
+        for row in rows
+        if best and all((row, column) in means for column in best)
+    }
 
 
 def paired(runs: list[Result], ours: list[Result]) -> tuple[float | None, float | None]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader
 
-from comigs.report.cells import OURS, Cell, Result, best_rows, make_cells
+from comigs.report.cells import OURS, Cell, Result, best_rows, make_cells, regrets
 from comigs.report.curves import curve, draw_curves, first_below
 from comigs.report.panels import draw_table
 from comigs.store.strict import to_json
@@ -49,6 +49,7 @@ def write_comparison(
         columns=columns,
         rows=rows,
         best=best_rows(cells),
+        regrets=regrets(cells),
         table={(cell.row, cell.column): cell for cell in cells},
         pictures=[picture for picture in pictures if picture],
         ours=OURS,
@@ -70,6 +71,10 @@ def show_effect(cell: Cell) -> str:
     return f"{100 * cell.effect:+.1f} %" + (f" (p {cell.p:.2g})" if cell.p is not None else "")
 
 
+def show_worse(cell: Cell) -> str:
+    return "" if cell.worse is None else f"{100 * cell.worse:.0f} %"
+
+
 def _grid(cells, columns, rows, cell_text, best=None) -> str:  # type: ignore[no-untyped-def]
     by_key = {(cell.row, cell.column): cell for cell in cells}
     lines = ["| method | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
@@ -84,7 +89,14 @@ def _grid(cells, columns, rows, cell_text, best=None) -> str:  # type: ignore[no
 
 
 def _details(cells: Sequence[Cell], columns: list[str], rows: list[str]) -> Iterable[str]:
-    """Further tables: the test against comigs, fairness over clients, and cost."""
+    """Further tables: regret, the tests against others, fairness over clients, and cost."""
+    if len(columns) > 1:
+        yield "Regret: the worst ratio of a method to the best of a column\n"
+        lines = [f"| {row} | {ratio:.3f} |" for row, ratio in regrets(cells).items()]
+        yield "\n".join(["| method | regret |", "|---|---|", *lines]) + "\n"
+    if any(cell.worse is not None for cell in cells):
+        yield "Share of (client, seed) pairs that end worse than by training alone\n"
+        yield _grid(cells, columns, rows, show_worse)
     if any(cell.effect is not None for cell in cells):
         yield f"Perplexity above {OURS}, over (client, seed) pairs; p: Wilcoxon signed-rank test\n"
         yield _grid(cells, columns, rows, show_effect)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from comigs.report.cells import make_cells, paired
+from comigs.report.cells import make_cells, paired, regrets
 from comigs.report.comparison import write_comparison
 from comigs.report.curves import curve
 
@@ -84,6 +84,30 @@ def test_rows_are_paired_with_comigs_by_client_and_seed() -> None:
     assert paired(ours, ours) == (0.0, None)
     assert paired(twice[:1], ours) == (pytest.approx(1.0), None)
     assert paired(twice, []) == (None, None)
+
+
+def test_regret_is_the_worst_ratio_to_the_best_of_a_column(tmp_path: Path) -> None:
+    own, mixed = "in_distribution", "mixture"
+    results = [result("centralized", 1, 1.0, target=t) for t in (own, mixed)]
+    results += [result("local", 1, 10.0, target=own), result("local", 1, 90.0, target=mixed)]
+    results += [result("fedavg", 1, 40.0, target=own), result("fedavg", 1, 60.0, target=mixed)]
+    results += [result("comigs", 1, 11.0, target=own), result("comigs", 1, 72.0, target=mixed)]
+    results += [result("pcl", 1, 10.0, target=own)]
+    found = regrets(make_cells(results))
+    assert found == pytest.approx({"local": 1.5, "fedavg": 4.0, "comigs": 1.2})
+    write_comparison(results, ["centralized", "local", "fedavg", "pcl", "comigs"], "T", tmp_path)
+    assert "| comigs | 1.200 |" in (tmp_path / "table.md").read_text(encoding="utf-8")
+    assert "1.200" in (tmp_path / "table.html").read_text(encoding="utf-8")
+
+
+def test_who_ends_worse_than_alone_is_counted_by_client_and_seed() -> None:
+    runs = [result("local", 1, 10.0, 20.0), result("local", 2, 10.0, 20.0)]
+    runs += [result("fedavg", 1, 11.0, 20.0), result("fedavg", 2, 9.0, 20.1)]
+    found = {cell.row: cell.worse for cell in make_cells(runs)}
+    assert found == {"local": None, "fedavg": 0.5}
+    runs += [result("local-moe", 1, 30.0, 30.0)]
+    found = {cell.row: cell.worse for cell in make_cells(runs)}
+    assert found == {"local": None, "local-moe": None, "fedavg": 0.0}
 
 
 def test_worst_client_spread_and_traffic() -> None:
