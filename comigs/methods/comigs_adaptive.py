@@ -13,6 +13,11 @@ the same validation windows are compared pair by pair, and what earlier rounds s
 that a few windows suffice and noise does not throw a client back and forth. The last role, after
 which nothing is trained, is the best on the whole validation text.
 
+A client that takes none for two rounds rests: its update stays at home, and so out of the mean, and
+it fetches the mean only now and then. The server learns from this in which rounds sharing does not
+help a client; where privacy is promised, nobody rests. Clients of unequal numbers of experts share
+the experts, and the router's rows of them, that both have.
+
 Mixing own and shared weights by a learnt number is APFL's idea (arXiv 2003.13461), learning it
 before a round FedALA's (2212.01197), both on training text; trusting validation loss instead of it
 is PCL's (2404.09753), which needs every peer's model where this needs one mean.
@@ -136,7 +141,8 @@ def receive(arrival: Arrival) -> dict[str, float]:
 METHOD = Method(
     name="comigs-adaptive",
     paper="arXiv 2409.13931",
-    summary="all is averaged; how much of it a client takes is decided on its validation text",
+    summary="all is averaged; how much of it a client takes its validation text decides; who takes "
+    "none sends none, which the server sees",
     shares=everything,
     experts=all_generalists,
     router="joint",
