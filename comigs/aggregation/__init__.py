@@ -3,7 +3,7 @@
 Each file defines `AGGREGATOR`.
 """
 
-import importlib
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 from torch import Tensor
 
 from comigs.aggregation.sizes import OwnNames, Sizes
+from comigs.schema.byfile import find_in
 
 Tensors = Mapping[str, Tensor]
 Updates = Mapping[int, Tensors]
@@ -104,5 +105,12 @@ class Aggregator:
 
 
 def find_aggregator(name: str) -> Aggregator:
-    """Return `AGGREGATOR` of comigs/aggregation/<name>.py."""
-    return importlib.import_module(f"{__name__}.{name}").AGGREGATOR
+    """Return `AGGREGATOR` of comigs/aggregation/<name>.py.
+
+    Raises:
+        BadInput: there is none of that name.
+    """
+    found: Aggregator = find_in(
+        sys.modules[__name__], "aggregator", name, ("sizes", "stacks")
+    ).AGGREGATOR
+    return found

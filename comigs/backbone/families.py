@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from comigs.errors import BadInput
+from comigs.schema.byfile import added_to
 
 
 @dataclass(frozen=True)
@@ -78,18 +79,30 @@ def family_of(model_type: str) -> Family:
     Raises:
         BadInput: for a family that is not in the table.
     """
-    if model_type not in FAMILIES:
+    known = all_families()
+    if model_type not in known:
         raise BadInput(
-            f"model family {model_type!r} is unknown; known: {', '.join(sorted(FAMILIES))}. "
+            f"model family {model_type!r} is unknown; known: {', '.join(sorted(known))}. "
             "To add it, give its linears one entry in FAMILIES (comigs/backbone/families.py)"
         )
-    return FAMILIES[model_type]
+    return known[model_type]
+
+
+def all_families() -> dict[str, Family]:
+    """The table, and what installed packages add to it.
+
+    Raises:
+        BadInput: one of those cannot be used.
+    """
+    added = added_to(__name__, FAMILIES)
+    return FAMILIES | {model_type: load() for model_type, load in added.items()}
 
 
 def text_model(settings: Any) -> Any:
     """The configuration of the text model inside a multimodal one; of any other its own."""
     inner = settings.get_text_config(decoder=True)
-    known = settings.model_type not in FAMILIES and inner.model_type in FAMILIES
+    families = all_families()
+    known = settings.model_type not in families and inner.model_type in families
     return inner if known else settings
 
 

@@ -4,20 +4,24 @@ A new baseline is one file here that defines `METHOD`.
 """
 
 import difflib
-import importlib
-import pkgutil
+import sys
 from functools import lru_cache
 
 from comigs.config.strategies import STRATEGIES
 from comigs.errors import BadInput
 from comigs.methods.base import Method
+from comigs.schema.byfile import members_of
 
 
 @lru_cache
 def all_methods() -> dict[str, Method]:
-    """Every method by name, in the order of the files' names."""
-    files = [m.name for m in pkgutil.iter_modules(__path__) if m.name not in ("base", "arrival")]
-    found = [importlib.import_module(f"{__name__}.{name}").METHOD for name in sorted(files)]
+    """Every method by name, in the order of the files' names.
+
+    Raises:
+        BadInput: an installed package adds one that cannot be used.
+    """
+    files = members_of(sys.modules[__name__], ("base", "arrival"))
+    found = [load().METHOD for load in files.values()]
     return {method.name: method for method in found}
 
 

@@ -12,7 +12,8 @@ from flwr_datasets import partitioner as flower
 from comigs.errors import BadInput, flat
 from comigs.prepare.examples import Examples
 from comigs.prepare.names import legal_names
-from comigs.prepare.settings import BY_LABEL, FEWEST, Settings
+from comigs.prepare.settings import ADDED, BY_LABEL, FEWEST, Settings
+from comigs.schema.byfile import added_to
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,8 @@ def partition(examples: Examples, settings: Settings) -> list[Part]:
             f"--per-client is {settings.share}; column {settings.label!r} has "
             f"{len(examples.labels)} labels"
         )
-    maker = MAKERS[settings.kind](clients, settings)
+    make = MAKERS.get(settings.kind) or added_to(ADDED, MAKERS)[settings.kind]()
+    maker = make(clients, settings)
     try:
         table = examples.table.shuffle(seed=settings.seed)
         return _parts(maker, table, [f"client_{i}" for i in range(clients)])

@@ -4,10 +4,12 @@ from dataclasses import dataclass, field
 
 from comigs.errors import BadInput
 from comigs.schema.build import suggest
+from comigs.schema.byfile import added_to
 
 FEWEST = 3  # examples of a client: one for each split
 BY_LABEL = ("dirichlet", "pathological", "shards")
 KINDS = ("iid", *BY_LABEL, "linear", "exponential", "square")
+ADDED = "comigs.prepare.partitions"  # group of entry points
 
 
 @dataclass(frozen=True)
@@ -69,8 +71,8 @@ class Settings:
                 "it is not said who the clients are: --by COLUMN makes one of each value, "
                 "--clients N makes N of them"
             )
-        elif self.kind not in KINDS:
-            hint = f"expected {', '.join(KINDS)}{suggest(self.kind, KINDS)}"
+        elif self.kind not in (known := [*KINDS, *added_to(ADDED, KINDS)]):
+            hint = f"expected {', '.join(known)}{suggest(self.kind, known)}"
             raise BadInput(f"--partition is {self.kind!r}; {hint}")
         self._check_needs()
         for option, value, least in (

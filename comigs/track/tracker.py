@@ -1,9 +1,7 @@
 """Trackers follow a run live: one file here for each, which defines `TRACKER`."""
 
 import difflib
-import importlib
 import logging
-import pkgutil
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Protocol
 import comigs.track
 from comigs.config.settings import RunConfig
 from comigs.errors import BadInput, one_line
+from comigs.schema.byfile import members_of
 from comigs.store.events import Event
 
 HOUSE = ("tracker", "scalars", "progress")  # files here that are none
@@ -37,8 +36,7 @@ class Tracker(Protocol):
 
 def tracker_names() -> list[str]:
     """What `log.trackers` may hold."""
-    found = (module.name for module in pkgutil.iter_modules(comigs.track.__path__))
-    return sorted(name for name in found if name not in HOUSE)
+    return list(members_of(comigs.track, HOUSE))
 
 
 def find_trackers(config: RunConfig) -> list[Tracker]:
@@ -52,12 +50,12 @@ def find_trackers(config: RunConfig) -> list[Tracker]:
 
 
 def _find(name: str) -> Callable[[], Tracker]:
-    if name not in (known := tracker_names()):
+    if name not in (known := members_of(comigs.track, HOUSE)):
         close = difflib.get_close_matches(name, known, 1)
         hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
         raise BadInput(f"log.trackers has {name!r}; {hint}")
     try:
-        made: Callable[[], Tracker] = importlib.import_module(f"comigs.track.{name}").TRACKER
+        made: Callable[[], Tracker] = known[name]().TRACKER
     except ImportError as error:
         raise BadInput(
             f"log.trackers has {name!r}, which needs its package ({error}): "
