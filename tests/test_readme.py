@@ -68,6 +68,8 @@ def place(tmp_path_factory):
             chat = {"user": f"u{i % 2}", "topic": "abc"[i % 3], "messages": messages}
             chats.write(json.dumps(chat) + "\n")
             answers.write(f"{turns[0][1]},{turns[1][1]}\n")
+    question = {"question": "Il sole", "choices": ["e la luna", "non c'è"], "answer": 0}
+    (place / "questions.jsonl").write_text(json.dumps(question) + "\n")
     run(
         ["data", "prepare", str(place / "chats.jsonl"), "--by", "user", "--out", ""],
         place / "my-data",

@@ -13,6 +13,7 @@ from comigs.cli.base import Commands, Debug, expanded
 from comigs.cli.base import fail as _fail
 from comigs.cli.data import app as data
 from comigs.cli.deploy import app as deploy
+from comigs.cli.evaluate import evaluate
 from comigs.cli.settings import settings_command
 from comigs.errors import BadInput, ComigsError
 from comigs.heap import keep_freed_memory
@@ -34,6 +35,7 @@ app = typer.Typer(
 app.add_typer(data, name="data")
 app.add_typer(deploy, name="deploy")
 app.command("settings")(settings_command)
+app.command("eval")(evaluate)
 
 
 @app.command()

@@ -17,7 +17,12 @@ from comigs.seeds import derive
 from comigs.use.final import final_model
 
 
-def _open(folder: Path, number: int) -> tuple[Client, PeftModel]:
+def open_client(folder: Path, number: int) -> tuple[Client, PeftModel]:
+    """A client of a finished run, and the model that it ended with.
+
+    Raises:
+        BadInput: there is no such client, or the run is not finished.
+    """
     run = resolve(read_config(folder))
     count = len(run.names)
     if not 0 <= number < count:
@@ -38,7 +43,7 @@ def generate_text(
         BadInput: when the run, the client or the prompt is unusable.
     """
     use_device(resolve_device(device))
-    own, model = _open(folder, client)
+    own, model = open_client(folder, client)
     tokenizer = load_tokenizer(own.config.model.name)
     begin = opening(tokenizer)
     start = [] if begin is None else [begin]
@@ -76,7 +81,7 @@ def export_experts(folder: Path, client: int, to: Path, generalist_only: bool) -
     """
     if to.exists() or to.is_symlink():
         raise BadInput(f"{to} exists already; give a new folder")
-    _, model = _open(folder, client)
+    _, model = open_client(folder, client)
     if not generalist_only:
         save_experts(model, to)
         return
