@@ -17,6 +17,7 @@ from comigs.federation.clients import data_of, model_of
 from comigs.federation.run import Client, Run
 from comigs.local.outgoing import left_of, outgoing
 from comigs.local.receive import finish, receive
+from comigs.local.reference import reference
 from comigs.messages.fields import METRIC
 from comigs.methods.arrival import Arrival
 from comigs.mixture.adapters import (
@@ -119,7 +120,7 @@ def begin_round(order: Order, slot: int = 0) -> Begun:
     arrival = Arrival(model, shared, moments, data, config, client.number, order.round, kept)
     metrics = receive(client.run, arrival)
     meta = meta | ({"kept": kept} if kept else {})
-    penalty = penalty_of(client.method, model, order.proximal_mu)
+    penalty = penalty_of(client.method, model, order.proximal_mu, _sent(order, model))
     if config.log.eval_every and (order.round - 1) % config.log.eval_every == 0:
         metrics["valid_ppl"] = evaluate(model, data.valid, config)
         more = measured(config.log.metrics or (), model, data.valid, config)
@@ -129,6 +130,16 @@ def begin_round(order: Order, slot: int = 0) -> Begun:
     steps_done = meta["steps_done"]
     trainee = Trainee(client, model, data.train, data.valid, moments, steps_done, penalty)
     return Begun(order, trainee, meta, metrics, end - begin)
+
+
+def _sent(order: Order, model: PeftModel) -> dict[str, Tensor]:
+    """What the shared tensors are measured from in this round, where the method's penalty asks."""
+    run, method = order.client.run, order.client.method
+    if not method.penalty:
+        return {}
+    named = adapter_parameters(model)
+    shapes = {name: tuple(p.shape) for name, p in named.items() if method.shares(name)}
+    return reference(run, order.client.number, order.round, order.shared, shapes)
 
 
 def train_begun(

@@ -90,7 +90,9 @@ class Method:
         feedback: whether what a codec did not send of an update still means the same in the next
             round, so that it is added there; not where the server changes the basis, or where an
             update is the difference to the client's own last one and makes up for it anyway.
-        penalty: added to the loss of expert steps; given the trained tensors by name.
+        penalty: added to the loss of expert steps; given the trained tensors by name, and what
+            the shared ones of all clients are measured from in this round: what the server sent,
+            or the common start.
         prune: given a round's received and trained tensors, both of the client's present rank and
             scale, the rank from now on.
         accepts: given every client's experts, why the method's mathematics does not allow a
@@ -114,6 +116,6 @@ class Method:
     peers: bool = False
     looks: Callable[[RunConfig], int] = lambda config: 0
     feedback: bool = True
-    penalty: "Callable[[Mapping[str, nn.Parameter]], Tensor] | None" = None
+    penalty: "Callable[[Mapping[str, nn.Parameter], Tensors], Tensor] | None" = None
     prune: "Callable[[Tensors, Tensors], int] | None" = None
     accepts: Callable[[RunConfig, Sequence[ExpertsConfig]], str | None] = lambda config, all: None

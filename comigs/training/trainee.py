@@ -136,17 +136,24 @@ class Part(NamedTuple):
     penalty: Penalty | None = None
 
 
-def penalty_of(method: Method, model: PeftModel, mu: float) -> Penalty | None:
-    """The method's penalty, and mu / 2 ||w - w_now||^2 over the shared tensors (FedProx)."""
-    if not mu:
-        return method.penalty
-    start = {name: p.detach().clone() for name, p in adapter_parameters(model).items()}
+def penalty_of(
+    method: Method, model: PeftModel, mu: float, sent: Mapping[str, Tensor]
+) -> Penalty | None:
+    """The method's penalty, and mu / 2 ||w - w_now||^2 over the shared tensors (FedProx).
+
+    Args:
+        sent: what the method's penalty may measure from (`Method.penalty`).
+    """
+    own = method.penalty
+    if own is None and not mu:
+        return None
+    near = {name: tensor.to(model.device) for name, tensor in sent.items()}
+    start = {n: p.detach().clone() for n, p in adapter_parameters(model).items()} if mu else {}
 
     def penalty(parameters: Mapping[str, nn.Parameter]) -> Tensor:
-        total = method.penalty(parameters) if method.penalty else torch.zeros(())
-        for name, parameter in parameters.items():
-            if method.shares(name):
-                total = total + mu / 2 * (parameter - start[name]).square().sum()
+        total = own(parameters, near) if own else torch.zeros(())
+        for name in (n for n in parameters if mu and method.shares(n)):
+            total = total + mu / 2 * (parameters[name] - start[name]).square().sum()
         return total
 
     return penalty

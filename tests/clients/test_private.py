@@ -83,7 +83,7 @@ def test_no_private_name_tensor_or_text_is_in_any_reply_of_a_run(tree, tmp_path,
     assert private or all(method.shares(n) for n, _ in shared)
     assert [n for n, piece in private | moments if piece in sent] == []
     assert [n for n, _ in private if n.encode() in sent] == []
-    assert (b".router." in sent) == (name in ("fedavg-moe", "comigs-adaptive"))
+    assert (b".router." in sent) == any(".router." in n for n, _ in shared)
     assert b".specialist_" not in sent
     assert [n for n, piece in shared if piece not in sent] == []  # so the search does find things
 

@@ -141,7 +141,7 @@ def test_stacking_gives_every_client_the_exact_mean_delta(method, runs):
 def test_routers_travel_only_where_all_is_averaged(runs):
     for method in FEDERATED:
         travels = any("router" in name for name in server(runs(method)))
-        assert travels == (method in ("fedavg-moe", "comigs-adaptive"))
+        assert travels == (method in ("fedavg-moe", "comigs-adaptive", "mr-mtl"))
 
 
 @pytest.mark.parametrize("method", ["pfedmoe", "fedavg-moe", "local-moe", "comigs-train-router"])
