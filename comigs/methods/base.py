@@ -65,6 +65,26 @@ def same_experts(config: RunConfig, experts: Sequence[ExpertsConfig]) -> str | N
 
 
 @dataclass(frozen=True)
+class Twin:
+    """That a device trains two models of one shape in turn: a global one w, and one of its own.
+
+    Local steps 1, 3, 5, ... of a run train w, which travels; those between train the other, which
+    the device predicts with. That is alpha v + (1 - alpha) w; where alpha is 1 for ever, v itself.
+
+    Attributes:
+        alpha: at the start.
+        mix: given alpha, v, w and the gradient at alpha v + (1 - alpha) w, the next alpha; None
+            where it stays 1.
+    """
+
+    alpha: float = 1.0
+    mix: "Callable[[float, Tensors, Tensors, Tensors], float] | None" = None
+
+
+GLOBAL, LOCAL = "global/", "local/"  # before the names of w and v in `Arrival.tensors`
+
+
+@dataclass(frozen=True)
 class Method:
     """One row of the comparison.
 
@@ -81,6 +101,7 @@ class Method:
         router: how routers learn: as `router.*` says, in the same way but on training text, or
             jointly with the experts, in the same steps.
         phases: what the local steps train in turn: one expert alone, or (None) the whole mixture.
+        twin: whether each device trains a global model in turn with its own (router: joint).
         receive: puts what the server sent into the client's model, before a round and at the end;
             None to copy it. Returns metrics.
         finish: personalises the final model once more, at the very end.
@@ -110,6 +131,7 @@ class Method:
     learns: Callable[[str], bool] = everything
     router: Literal["configured", "train", "joint"] = "configured"
     phases: tuple[str | None, ...] = (None,)
+    twin: Twin | None = None
     receive: "Callable[[Arrival], dict[str, float]] | None" = None
     finish: "Callable[[Arrival], dict[str, float]] | None" = None
     restarts: bool = False

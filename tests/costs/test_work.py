@@ -118,6 +118,7 @@ def test_flops_of_every_family(family, folders):
         ["method=pfedmoe"],
         ["method=ffa-lora"],
         ["method=fdlora"],
+        ["method=ditto"],
         ["data.seq_len=48"],
         ["train.checkpointing=true"],
         ["train.checkpointing=true", "model.attention_lora=false", "experts.specialists=3"],

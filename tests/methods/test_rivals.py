@@ -1,0 +1,35 @@
+"""The methods that personalise go with whatever a run may ask for besides."""
+
+import pytest
+
+import comigs
+from tests.helpers import events, numbers
+
+pytest_plugins = ("tests.fixtures",)
+RIVALS = ["mr-mtl", "ditto"]
+
+
+@pytest.mark.parametrize("method", RIVALS)
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"participation": 0.7},
+        {"payload": {"codec": "topk-int8", "keep": 0.5}},
+        {"server": {"strategy": "FedProx", "options": {"proximal_mu": 1.0}}},
+        {"privacy": {"mechanism": "client", "where": "client"}},
+        {"train": {"checkpointing": True, "clip": 1.0}, "micro_batch_size": 1},
+        {"engine": {"fuse": 2}},
+    ],
+    ids=str,
+)
+def test_a_rival_goes_with_everything(tree, tmp_path, method, more):
+    even = {"experts": {"rank": 2}, "method": method}
+    folder = comigs.run(tree | even | more, out=tmp_path / "run").folder
+    assert not events(folder, "failure")
+    assert len(events(folder, "final")) == 3
+    if "engine" in more:
+        alone = comigs.run(tree | even, out=tmp_path / "alone").folder
+        pairs = zip(events(folder, "final"), events(alone, "final"), strict=True)
+        assert all(a["after"] == pytest.approx(b["after"], rel=1e-5) for a, b in pairs)
+        ours, theirs = numbers(folder)[0], numbers(alone)[0]
+        assert ours.keys() == theirs.keys()
