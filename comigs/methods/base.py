@@ -82,6 +82,14 @@ class Twin:
 
 
 GLOBAL, LOCAL = "global/", "local/"  # before the names of w and v in `Arrival.tensors`
+ALPHA = "alpha"  # in `Arrival.kept`
+
+
+def mixture(alpha: float, own: "Tensors", shared: "Tensors") -> "dict[str, Tensor]":
+    """alpha v + (1 - alpha) w."""
+    import torch
+
+    return {name: torch.lerp(shared[name], v, alpha) for name, v in own.items()}
 
 
 @dataclass(frozen=True)

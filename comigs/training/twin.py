@@ -8,12 +8,9 @@ which moves by the gradient with respect to v: alpha times that at the mixture.
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-import torch
 from torch import Tensor, nn
 
-from comigs.methods.base import GLOBAL, LOCAL, Twin
-
-ALPHA = "alpha"
+from comigs.methods.base import ALPHA, GLOBAL, LOCAL, Twin, mixture
 
 
 class TwinModel:
@@ -90,10 +87,3 @@ class TwinModel:
         for name, parameter in self.parameters.items():
             parameter.data = values[name]
         return before
-
-
-def mixture(
-    alpha: float, own: Mapping[str, Tensor], shared: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
-    """alpha v + (1 - alpha) w."""
-    return {name: torch.lerp(shared[name], v, alpha) for name, v in own.items()}

@@ -119,6 +119,7 @@ def test_flops_of_every_family(family, folders):
         ["method=ffa-lora"],
         ["method=fdlora"],
         ["method=ditto"],
+        ["method=apfl"],
         ["data.seq_len=48"],
         ["train.checkpointing=true"],
         ["train.checkpointing=true", "model.attention_lora=false", "experts.specialists=3"],

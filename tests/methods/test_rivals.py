@@ -6,7 +6,7 @@ import comigs
 from tests.helpers import events, numbers
 
 pytest_plugins = ("tests.fixtures",)
-RIVALS = ["mr-mtl", "ditto"]
+RIVALS = ["mr-mtl", "ditto", "apfl"]
 
 
 @pytest.mark.parametrize("method", RIVALS)
