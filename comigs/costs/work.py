@@ -8,7 +8,7 @@ from typing import cast
 
 from comigs.config.experts import ExpertsConfig, RouterConfig
 from comigs.costs.flops import Pass
-from comigs.costs.shapes import adapter_shapes, skeleton
+from comigs.costs.shapes import adapter_shapes, shapes_of, skeleton
 from comigs.federation.run import Client
 from comigs.methods.base import Method, everything
 from comigs.mixture.adapters import is_router
@@ -24,11 +24,13 @@ class TokenFlops:
         expert: of an expert step; the mean over a method's phases.
         router: of a router step of its own; 0 where there is none.
         forward: of an evaluation.
+        look: of an evaluation that belongs to the method, with the gradient it takes.
     """
 
     expert: float
     router: float
     forward: float
+    look: float
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,8 @@ def _token_flops(
 ) -> TokenFlops:
     base = skeleton(model)
     if not method.trains:
-        return TokenFlops(0.0, 0.0, Pass(base, (), None, 0, 0, None, seq_len).forward())
+        forward = Pass(base, (), None, 0, 0, None, seq_len).forward()
+        return TokenFlops(0.0, 0.0, forward, forward)
     names, rank = expert_names(experts), cast(int, experts.rank)
     routed = experts.routed and len(names) > 1
     slots = experts.top_k if routed else len(names)
@@ -105,7 +108,9 @@ def _token_flops(
     else:
         router_step = forward + whole.backward(is_router) + again
     learns_alone = routed and router.trainable and method.router != "joint"
-    return TokenFlops(expert, router_step if learns_alone else 0.0, forward)
+    studied = method.studies(shapes_of(model, attention_lora, experts))
+    look = forward + (whole.backward(studied.__contains__) if studied else 0.0)
+    return TokenFlops(expert, router_step if learns_alone else 0.0, forward, look)
 
 
 def parameter_counts(client: Client) -> Parameters:

@@ -1,6 +1,6 @@
 """What a method is: a share mask, an aggregator, a way to personalise, and how its parts train."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -115,7 +115,8 @@ class Method:
         finish: personalises the final model once more, at the very end.
         restarts: whether a client begins a new LoRA in every round in which something arrives.
         peers: whether each device evaluates every other's model on its validation text in a round.
-        looks: tokens of validation text that a device evaluates, besides, before a round.
+        looks: tokens of its own text that a device evaluates, besides, before a round.
+        studies: of all tensors' names, those whose gradient every such look takes.
         feedback: whether what a codec did not send of an update still means the same in the next
             round, so that it is added there; not where the server changes the basis, or where an
             update is the difference to the client's own last one and makes up for it anyway.
@@ -145,6 +146,7 @@ class Method:
     restarts: bool = False
     peers: bool = False
     looks: Callable[[RunConfig], int] = lambda config: 0
+    studies: Callable[[Iterable[str]], Collection[str]] = lambda names: ()
     feedback: bool = True
     penalty: "Callable[[Mapping[str, nn.Parameter], Tensors], Tensor] | None" = None
     prune: "Callable[[Tensors, Tensors], int] | None" = None

@@ -19,7 +19,7 @@ pytest_plugins = ("tests.fixtures",)
 pytestmark = pytest.mark.slow
 TRAINED = [name for name, method in all_methods().items() if method.trains]
 FEDERATED = [name for name in TRAINED if not all_methods()[name].pooled]
-ROUTERS_TRAVEL = ("fedavg-moe", "comigs-adaptive", "mr-mtl", "ditto", "apfl")
+ROUTERS_TRAVEL = ("fedavg-moe", "comigs-adaptive", "mr-mtl", "ditto", "apfl", "fedala")
 ROUNDS = 3
 
 

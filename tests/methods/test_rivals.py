@@ -6,7 +6,7 @@ import comigs
 from tests.helpers import events, numbers
 
 pytest_plugins = ("tests.fixtures",)
-RIVALS = ["mr-mtl", "ditto", "apfl"]
+RIVALS = ["mr-mtl", "ditto", "apfl", "fedala"]
 
 
 @pytest.mark.parametrize("method", RIVALS)
