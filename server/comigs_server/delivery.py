@@ -17,6 +17,7 @@ def sharer(run: Run, progress: Progress) -> Callable[[Client], dict[str, Tensor]
     def share_of(client: Client) -> dict[str, Tensor]:
         fresh = progress.client_rounds.get(client.id) == progress.round
         scale = partial(lora_scale, run.config.experts)
-        return run.aggregator.deliver(progress.shared, client.shapes, scale, fresh)
+        kept = run.aggregator.view(progress.shared, client.id)
+        return run.aggregator.deliver(kept, client.shapes, scale, fresh)
 
     return share_of

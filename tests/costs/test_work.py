@@ -120,6 +120,7 @@ def test_flops_of_every_family(family, folders):
         ["method=fdlora"],
         ["method=ditto"],
         ["method=apfl"],
+        ["method=fedalt"],
         ["data.seq_len=48"],
         ["train.checkpointing=true"],
         ["train.checkpointing=true", "model.attention_lora=false", "experts.specialists=3"],
