@@ -10,7 +10,7 @@ from comigs.config.experts import ExpertsConfig, RouterConfig
 from comigs.costs.flops import Pass
 from comigs.costs.shapes import adapter_shapes, shapes_of, skeleton
 from comigs.federation.run import Client
-from comigs.methods.base import Method, everything
+from comigs.methods.base import Method, Within, everything
 from comigs.mixture.adapters import is_router
 from comigs.mixture.experts import expert_names
 from comigs.mixture.routers import router_shapes
@@ -89,19 +89,21 @@ def _token_flops(
     forward = whole.forward()
     again = forward if in_parts and router.balance and routed and slots < len(names) else 0.0
 
-    def expert_step(alone: str | None) -> float:
+    def expert_step(phase: str | Within | None) -> float:
+        only = phase.expert if isinstance(phase, Within) else phase
+
         def learns(name: str) -> bool:
             if is_router(name):
                 return method.router == "joint" and router.trainable
-            return method.learns(name) and (alone is None or f".{alone}." in name)
+            return method.learns(name) and (only is None or f".{only}." in name)
 
         mixture = whole
-        if alone:
-            mixture = replace(whole, experts=[alone], slots=1, router=None)
+        if isinstance(phase, str):
+            mixture = replace(whole, experts=[phase], slots=1, router=None)
         mixture = replace(mixture, recomputes=not experts.dropout)
         return mixture.forward() + mixture.backward(learns)
 
-    expert = mean(expert_step(alone) for alone in method.phases) + again
+    expert = mean(expert_step(phase) for phase in method.phases) + again
     if router.grad == "first_order":  # see comigs/training/hypergradient.py
         one = forward + whole.backward(is_router, held=everything)
         router_step = 3 * one + 3 * router.inner_steps * expert

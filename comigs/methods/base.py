@@ -64,6 +64,20 @@ def same_experts(config: RunConfig, experts: Sequence[ExpertsConfig]) -> str | N
     return None
 
 
+def one_of_each(config: RunConfig, experts: Sequence[ExpertsConfig]) -> str | None:
+    """There is one expert that is shared and one that is not."""
+    if any((e.generalists, e.specialists) != (1, 1) for e in experts):
+        return "experts.generalists and experts.specialists must be 1"
+    return None
+
+
+@dataclass(frozen=True)
+class Within:
+    """A phase in which one expert trains while all of them run."""
+
+    expert: str
+
+
 @dataclass(frozen=True)
 class Twin:
     """That a device trains two models of one shape in turn: a global one w, and one of its own.
@@ -108,7 +122,8 @@ class Method:
         learns: which tensors are trained at all; the others keep their start.
         router: how routers learn: as `router.*` says, in the same way but on training text, or
             jointly with the experts, in the same steps.
-        phases: what the local steps train in turn: one expert alone, or (None) the whole mixture.
+        phases: what the local steps train in turn: one expert alone, one within the mixture, or
+            (None) the whole mixture.
         twin: whether each device trains a global model in turn with its own (router: joint).
         receive: puts what the server sent into the client's model, before a round and at the end;
             None to copy it. Returns metrics.
@@ -139,7 +154,7 @@ class Method:
     pooled: bool = False
     learns: Callable[[str], bool] = everything
     router: Literal["configured", "train", "joint"] = "configured"
-    phases: tuple[str | None, ...] = (None,)
+    phases: tuple[str | Within | None, ...] = (None,)
     twin: Twin | None = None
     receive: "Callable[[Arrival], dict[str, float]] | None" = None
     finish: "Callable[[Arrival], dict[str, float]] | None" = None

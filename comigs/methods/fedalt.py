@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from comigs.config.experts import ExpertsConfig
 from comigs.config.settings import RunConfig
-from comigs.methods.base import Method, same_experts
+from comigs.methods.base import Method, one_of_each, same_experts
 
 if TYPE_CHECKING:
     from comigs.methods.arrival import Arrival
@@ -38,11 +38,9 @@ def receive(arrival: Arrival) -> dict[str, float]:
     return {}
 
 
-def one_of_each(config: RunConfig, experts: Sequence[ExpertsConfig]) -> str | None:
+def one_of_each_shape(config: RunConfig, experts: Sequence[ExpertsConfig]) -> str | None:
     """There is one LoRA of one's own and one of the rest, of one rank."""
-    if any((e.generalists, e.specialists) != (1, 1) for e in experts):
-        return "experts.generalists and experts.specialists must be 1"
-    return same_experts(config, experts)
+    return one_of_each(config, experts) or same_experts(config, experts)
 
 
 METHOD = Method(
@@ -56,5 +54,5 @@ METHOD = Method(
     router="joint",
     receive=receive,
     feedback=False,
-    accepts=one_of_each,
+    accepts=one_of_each_shape,
 )

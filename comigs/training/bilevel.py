@@ -74,11 +74,11 @@ def train_group(
     for i in range(steps):
         at = (round_number - 1) * steps + i
         rate = learning_rate(schedule, config.train.lr, at, total)
-        alone = method.phases[at % len(method.phases)]
-        parts = [learner.expert_part(alone, at) for learner in learners]
+        phase = method.phases[at % len(method.phases)]
+        parts = [learner.expert_part(phase, at) for learner in learners]
         with ExitStack() as levels:
-            if alone:
-                levels.enter_context(using_expert(everyone, alone))
+            if isinstance(phase, str):
+                levels.enter_context(using_expert(everyone, phase))
             for learner, part in zip(learners, parts, strict=True):
                 set_lr(part.optimizers[0], rate)
                 levels.enter_context(learner.training(part, dropout=True))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from comigs.data.tokens import random_windows
 from comigs.federation.run import Client
-from comigs.methods.base import GLOBAL, Method
+from comigs.methods.base import GLOBAL, Method, Within
 from comigs.mixture.adapters import adapter_parameters, is_router
 from comigs.seeds import generator
 from comigs.training.optimizers import make_optimizer, moments_of
@@ -97,14 +97,15 @@ class Learner:
     def draw(self, tokens: Tensor, rng: torch.Generator) -> Tensor:
         return random_windows(tokens, self.config.batch_size, self.config.data.seq_len, rng)
 
-    def expert_part(self, alone: str | None, at: int) -> "Part":
+    def expert_part(self, phase: str | Within | None, at: int) -> "Part":
         """What it does in an expert step.
 
         Args:
-            alone: the one expert that trains; None for all.
+            phase: what trains (`Method.phases`).
             at: number of the step in the run, from 0.
         """
-        mine = {n: p for n, p in self.experts.items() if not alone or f".{alone}." in n}
+        only = phase.expert if isinstance(phase, Within) else phase
+        mine = {n: p for n, p in self.experts.items() if not only or f".{only}." in n}
         windows = self.draw(self.trainee.train, self.batches)
         of_global = self.twin is not None and at % 2 == 0
         pair = self.twin_optimizers if of_global else (self.expert_optimizer, self.router_optimizer)

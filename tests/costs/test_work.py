@@ -121,6 +121,7 @@ def test_flops_of_every_family(family, folders):
         ["method=ditto"],
         ["method=apfl"],
         ["method=fedalt"],
+        ["method=feddpa"],
         ["data.seq_len=48"],
         ["train.checkpointing=true"],
         ["train.checkpointing=true", "model.attention_lora=false", "experts.specialists=3"],

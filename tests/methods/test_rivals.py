@@ -6,7 +6,7 @@ import comigs
 from tests.helpers import events, numbers
 
 pytest_plugins = ("tests.fixtures",)
-RIVALS = ["mr-mtl", "ditto", "apfl", "fedala", "fedalt"]
+RIVALS = ["mr-mtl", "ditto", "apfl", "fedala", "fedalt", "feddpa"]
 REFUSED = ("fedalt",)  # where the server does not take the plain mean
 
 
