@@ -3,6 +3,7 @@
 import pytest
 
 import comigs
+from comigs.app.run import plan
 from tests.helpers import events, numbers
 
 pytest_plugins = ("tests.fixtures",)
@@ -38,3 +39,18 @@ def test_a_rival_goes_with_everything(tree, tmp_path, method, more):
         assert all(a["after"] == pytest.approx(b["after"], rel=1e-5) for a, b in pairs)
         ours, theirs = numbers(folder)[0], numbers(alone)[0]
         assert ours.keys() == theirs.keys()
+
+
+@pytest.mark.parametrize("method", RIVALS)
+def test_a_plan_says_what_a_rival_then_does(tree, tmp_path, method):
+    devices = {"profiles": ["laptop", "board", "laptop"]}
+    config = tree | {"experts": {"rank": 2}, "method": method, "devices": devices}
+    _, planned = plan(config)
+    folder = comigs.run(config, out=tmp_path / "run").folder
+    moved = [(row["bytes_up"], row["bytes_down"]) for row in events(folder, "final")]
+    assert moved == [(client.up_run, client.down_run) for client in planned.clients]
+    later = [e for e in events(folder, "client") if e["round"] > 1]  # that begin with an arrival
+    for number, client in enumerate(planned.clients):
+        mine = [e["sim_compute"] for e in later if e["client"] == number]
+        if method != "fedala" or len(mine) == 2:  # an average over all rounds
+            assert sum(mine) == pytest.approx(len(mine) * client.device.seconds)
