@@ -1,6 +1,6 @@
 """APFL: each client predicts with a learnt mixture of a global and a local model (2003.13461).
 
-v_bar_i = alpha_i v_i + (1 - alpha_i) w. Local steps of two kinds take turns (section 4.2):
+v_bar_i = alpha_i v_i + (1 - alpha_i) w. Local steps of two kinds take turns (algorithm 1):
 
     w       <- w - eta grad f_i(w)                          averaged over clients, as in FedAvg
 
@@ -8,8 +8,7 @@ v_bar_i = alpha_i v_i + (1 - alpha_i) w. Local steps of two kinds take turns (se
     alpha_i <- clip(alpha_i - rate <v_i - w, grad f_i(v_bar_i)>, 0, 1)
 
 In the paper every step is of both kinds; here every method makes equally many gradient steps. The
-tensors step by the run's optimiser. For alpha, one number that no moments fit,
-the step size is the paper's own, 0.1.
+tensors step by the run's optimiser. Alpha, a single number, steps by the paper's 0.1.
 """
 
 from __future__ import annotations

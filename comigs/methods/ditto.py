@@ -1,6 +1,6 @@
 """Ditto: a global model, and one per client that is pulled towards it (arXiv 2012.04221).
 
-The global w is FedAvg's. Client i predicts with v_i, which steps (algorithm 1, line 6)
+The global w is FedAvg's. Client i predicts with v_i, which steps (algorithm 1)
 
     v_i <- v_i - eta (grad F_i(v_i) + lambda (v_i - w^t))
 

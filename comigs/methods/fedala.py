@@ -1,11 +1,11 @@
 """FedALA: each weight of a client takes its own share of the mean (arXiv 2212.01197).
 
-A client begins a round from (section 3.2, eq. 3)
+A client begins a round from (the paper's adaptive local aggregation)
 
     theta_i = own_i + (mean - own_i) * W_i,    W_i elementwise in [0, 1], first 1
 
 in the last HIGHER decoder layers; below them it takes the mean. W is learnt on training text, with
-all else frozen (eq. 5), and stays on the device for the next round:
+all else frozen, and stays on the device for the next round:
 
     W <- clip(W - ETA grad_theta L(theta_i) * (mean - own_i), 0, 1)
 
@@ -33,7 +33,7 @@ HIGHER = 1  # p: decoder layers that mix, from the last
 SHARE = 0.8  # s
 ETA = 1.0
 WINDOW = 10  # passes whose losses' standard deviation
-STEADY = 0.1  # has come below this when W is learnt
+STEADY = 0.01  # has come below this when W is learnt
 MOST = 100  # passes
 
 WEIGHT = "weight/"  # before a tensor's name: its W, among what the device keeps

@@ -2,7 +2,7 @@
 
 Client i minimises, in every round t,
 
-    F_i(theta_i) + lambda / 2 ||theta_i - mean_j theta_j||^2    (section 3, eq. 2)
+    F_i(theta_i) + lambda / 2 ||theta_i - mean_j theta_j||^2
 
 where the mean is that of the models which took part in round t - 1, and of the common start in the
 first round. The mean is never copied into theta_i: lambda = 0 is `local-moe`, and from lambda to
