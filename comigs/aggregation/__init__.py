@@ -78,6 +78,10 @@ def always(name: str) -> bool:
     return True
 
 
+def everything(kept: Tensors, client: int) -> Tensors:
+    return kept
+
+
 @dataclass(frozen=True)
 class Aggregator:
     """How the server combines what travels, and what goes back.
@@ -89,6 +93,7 @@ class Aggregator:
             secure sum can take its place.
         sizes: begins an account of the bytes that `deliver` sends, for `comigs.costs.traffic`.
         arriving: reads the name of a tensor that `deliver` sends.
+        view: what of all that is kept concerns one client, by its number, before `deliver`.
     """
 
     combine: Combine
@@ -98,6 +103,7 @@ class Aggregator:
     averages: bool = False
     sizes: Callable[[], Sizes] = OwnNames
     arriving: Callable[[str], Arriving] = Arriving
+    view: Callable[[Tensors, int], Tensors] = everything
 
     def lasting(self, kept: Tensors) -> dict[str, Tensor]:
         """What of `kept` goes on to the next round, combined or abandoned."""

@@ -115,9 +115,16 @@ class Pass:
     ) -> tuple[float, bool]:
         """Return the FLOPs, and whether the layer's output needs a gradient."""
 
+        def share_of(asked: Learns, half: str, *linears: Linear) -> float:
+            """Of the experts, those with such a tensor."""
+            have = [
+                any(asked(f"{x.name}.lora_{half}.{expert}.weight") for x in linears)
+                for expert in self.experts
+            ]
+            return sum(have) / len(have)
+
         def any_of(asked: Learns, half: str, *linears: Linear) -> bool:
-            names = (f"{x.name}.lora_{half}.{e}.weight" for x in linears for e in self.experts)
-            return any(asked(name) for name in names)
+            return share_of(asked, half, *linears) > 0
 
         flows = before if self.base.parallel else after  # whether the MLP's input needs one
         up_a, up_b = any_of(learns, "A", *layer.up), any_of(learns, "B", *layer.up)
@@ -132,9 +139,8 @@ class Pass:
             again = slot_up if self.recomputes else 0.0
             cost += _product(layer.down) + low_out + again + slot_down
             cost += (flows or any_of(held, "A", *layer.up)) * slot_up
-            cost += (
-                any_of(held, "B", *layer.up) * slot_up + any_of(held, "A", layer.down) * slot_down
-            )
+            cost += share_of(held, "B", *layer.up) * slot_up
+            cost += share_of(held, "A", layer.down) * slot_down
         if flows:
             cost += sum(_product(up) for up in layer.up) + low_in + self._route(layer)
         return cost, after or inside or down_a or down_b

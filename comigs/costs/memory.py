@@ -30,7 +30,7 @@ class Memory:
 
     Attributes:
         base: the frozen model, shared by all clients of a process.
-        adapters: experts, attention LoRA and routers.
+        adapters: experts, attention LoRA and routers; of every model that the client trains.
         gradients: of all that is trained.
         moments: of the optimisers.
         activations: all else that is alive at the peak of an expert step or an evaluation.
@@ -130,14 +130,22 @@ def _trace(step: _Step, layers: int) -> tuple[int, ...]:
                 token_loss(model, more, "sum", step.chunked)
     made = 0 if step.accumulates else _bytes(mine.values())
     learnt, kept = experts | routers, find_optimizer(step.optimizer).state_bytes
+    trained, models = _models(step.method)
     return (
         _bytes(held) - _bytes(named.values()),
-        _bytes(named.values()),
+        _bytes(named.values()) * models,
         _bytes(learnt.values()),
-        sum(kept(parameter.numel()) for parameter in learnt.values()),
+        sum(kept(parameter.numel()) for parameter in learnt.values()) * trained,
         live.peak - made,
         evaluation.peak,
     )
+
+
+def _models(method: Method) -> tuple[int, int]:
+    """How many models' tensors are trained, and how many are held: w, v, and their mixture."""
+    if method.twin is None:
+        return 1, 1
+    return 2, 3 if method.twin.mix else 2
 
 
 def _bytes(tensors: Iterable[Tensor]) -> int:

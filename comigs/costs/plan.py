@@ -22,24 +22,27 @@ from comigs.federation.selection import answering, takers_of_the_test, wanted
 
 @dataclass(frozen=True)
 class Work:
-    """Tokens that go through each kind of step."""
+    """Tokens that go through each kind of step (`comigs.costs.work.TokenFlops`)."""
 
-    expert: float
-    router: float
-    forward: float
+    expert: float = 0
+    router: float = 0
+    forward: float = 0
+    look: float = 0
 
     def flops(self, per_token: TokenFlops) -> float:
-        return (
-            self.expert * per_token.expert
-            + self.router * per_token.router
-            + self.forward * per_token.forward
-        )
+        parts = ("expert", "router", "forward", "look")
+        return sum(getattr(self, part) * getattr(per_token, part) for part in parts)
 
     def seconds(self, per_token: TokenFlops, speed: Speed) -> float:
         """How long it takes at the speeds measured."""
-        parts = ("expert", "router", "forward")
-        need = {part: getattr(self, part) * getattr(per_token, part) for part in parts}
-        return sum(flops / getattr(speed, part) for part, flops in need.items() if flops)
+        rates = {
+            "expert": speed.expert,
+            "router": speed.router,
+            "forward": speed.forward,
+            "look": speed.forward,
+        }
+        need = {part: getattr(self, part) * getattr(per_token, part) for part in rates}
+        return sum(flops / rates[part] for part, flops in need.items() if flops)
 
 
 @dataclass(frozen=True)
@@ -156,21 +159,21 @@ def _training(client: Client, count: int) -> Work:
     peers = count if client.method.peers else 0
     valid = len(data_of(client).valid) if peers else 0
     evaluated = peers * valid + client.method.looks(config)
-    return Work(steps * batch, router_steps * batch, evaluated)
+    return Work(steps * batch, router_steps * batch, look=evaluated)
 
 
 def _evaluated(client: Client, rounds: int, tested: bool) -> Work:
     """The evaluations that only show how training goes, over the whole run."""
     every = client.config.log.eval_every
     if not (every and rounds) and not tested:
-        return Work(0, 0, 0)
+        return Work()
     data = data_of(client)
     tests = 3 if client.method.trains else 1  # the base, before and after averaging
     test = sum(len(tokens) for tokens in data.tests.values())
     measured = 1 + len(client.config.log.metrics or ())  # each metric is a pass of its own
     on_the_way = measured * rounds / every if every else 0
     at_the_end = tests * test + len(data.valid) if tested else 0
-    return Work(0, 0, on_the_way * len(data.valid) + at_the_end)
+    return Work(forward=on_the_way * len(data.valid) + at_the_end)
 
 
 def _on_device(client: Client, plan: ClientPlan, work: Work) -> OnDevice | None:
@@ -181,7 +184,7 @@ def _on_device(client: Client, plan: ClientPlan, work: Work) -> OnDevice | None:
     fits = plan.memory.total <= have
     if not client.method.trains:
         return OnDevice(profile.name, have, fits, 0.0, 0.0, 0.0)
-    one = trip(client, plan.down, plan.up, work.expert, work.router, work.forward)
+    one = trip(client, plan.down, plan.up, work.expert, work.router, work.look)
     transfer = one.down + one.up
     return OnDevice(profile.name, have, fits, one.compute, transfer, one.joules)
 

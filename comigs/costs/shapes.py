@@ -100,11 +100,14 @@ def skeleton(model_name: str) -> Skeleton:
 def adapter_shapes(client: Client) -> dict[str, tuple[int, ...]]:
     """Shape of every tensor of `comigs.mixture.adapters.adapter_parameters`, by name."""
     model = client.config.model
-    return _shapes(model.name, model.attention_lora, client.experts)
+    return shapes_of(model.name, model.attention_lora, client.experts)
 
 
 @lru_cache(maxsize=64)
-def _shapes(model: str, attention_lora: bool, experts: ExpertsConfig) -> dict[str, tuple[int, ...]]:
+def shapes_of(
+    model: str, attention_lora: bool, experts: ExpertsConfig
+) -> dict[str, tuple[int, ...]]:
+    """`adapter_shapes` of whoever has these experts."""
     names, rank = expert_names(experts), experts.rank
     assert isinstance(rank, int)
     shapes: dict[str, tuple[int, ...]] = {}

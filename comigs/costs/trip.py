@@ -40,7 +40,7 @@ def trip(
     device = client.profile
     assert device is not None
     cost = token_flops(client)
-    flops = tokens * cost.expert + router_tokens * cost.router + evaluated * cost.forward
+    flops = tokens * cost.expert + router_tokens * cost.router + evaluated * cost.look
     compute = flops / device.flops[NATIVE[client.dtype]]
     return Trip(
         device.latency + bytes_down / device.down,

@@ -8,9 +8,9 @@ from typing import cast
 
 from comigs.config.experts import ExpertsConfig, RouterConfig
 from comigs.costs.flops import Pass
-from comigs.costs.shapes import adapter_shapes, skeleton
+from comigs.costs.shapes import adapter_shapes, shapes_of, skeleton
 from comigs.federation.run import Client
-from comigs.methods.base import Method, everything
+from comigs.methods.base import Method, Within, everything
 from comigs.mixture.adapters import is_router
 from comigs.mixture.experts import expert_names
 from comigs.mixture.routers import router_shapes
@@ -24,11 +24,13 @@ class TokenFlops:
         expert: of an expert step; the mean over a method's phases.
         router: of a router step of its own; 0 where there is none.
         forward: of an evaluation.
+        look: of an evaluation that belongs to the method, with the gradient it takes.
     """
 
     expert: float
     router: float
     forward: float
+    look: float
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,8 @@ def _token_flops(
 ) -> TokenFlops:
     base = skeleton(model)
     if not method.trains:
-        return TokenFlops(0.0, 0.0, Pass(base, (), None, 0, 0, None, seq_len).forward())
+        forward = Pass(base, (), None, 0, 0, None, seq_len).forward()
+        return TokenFlops(0.0, 0.0, forward, forward)
     names, rank = expert_names(experts), cast(int, experts.rank)
     routed = experts.routed and len(names) > 1
     slots = experts.top_k if routed else len(names)
@@ -86,26 +89,30 @@ def _token_flops(
     forward = whole.forward()
     again = forward if in_parts and router.balance and routed and slots < len(names) else 0.0
 
-    def expert_step(alone: str | None) -> float:
+    def expert_step(phase: str | Within | None) -> float:
+        only = phase.expert if isinstance(phase, Within) else phase
+
         def learns(name: str) -> bool:
             if is_router(name):
                 return method.router == "joint" and router.trainable
-            return method.learns(name) and (alone is None or f".{alone}." in name)
+            return method.learns(name) and (only is None or f".{only}." in name)
 
         mixture = whole
-        if alone:
-            mixture = replace(whole, experts=[alone], slots=1, router=None)
+        if isinstance(phase, str):
+            mixture = replace(whole, experts=[phase], slots=1, router=None)
         mixture = replace(mixture, recomputes=not experts.dropout)
         return mixture.forward() + mixture.backward(learns)
 
-    expert = mean(expert_step(alone) for alone in method.phases) + again
+    expert = mean(expert_step(phase) for phase in method.phases) + again
     if router.grad == "first_order":  # see comigs/training/hypergradient.py
         one = forward + whole.backward(is_router, held=everything)
         router_step = 3 * one + 3 * router.inner_steps * expert
     else:
         router_step = forward + whole.backward(is_router) + again
     learns_alone = routed and router.trainable and method.router != "joint"
-    return TokenFlops(expert, router_step if learns_alone else 0.0, forward)
+    studied = method.studies(shapes_of(model, attention_lora, experts))
+    look = forward + (whole.backward(studied.__contains__) if studied else 0.0)
+    return TokenFlops(expert, router_step if learns_alone else 0.0, forward, look)
 
 
 def parameter_counts(client: Client) -> Parameters:

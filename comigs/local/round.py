@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,10 @@ from comigs.federation.run import Client, Run
 from comigs.local.known import KNOWN
 from comigs.local.outgoing import left_of, outgoing
 from comigs.local.receive import finish, receive
+from comigs.local.reference import reference
 from comigs.messages.fields import METRIC
 from comigs.methods.arrival import Arrival
-from comigs.methods.base import Travels
+from comigs.methods.base import GLOBAL, Travels
 from comigs.mixture.adapters import (
     adapter_parameters,
     adapter_tensors,
@@ -32,23 +33,27 @@ from comigs.mixture.ranks import cut, rank_of
 from comigs.seeds import derive
 from comigs.store.state import read_state, write_state
 from comigs.training.bilevel import train_group
-from comigs.training.trainee import LocalStats, Trainee, penalty_of
+from comigs.training.trainee import LocalStats, Penalty, Trainee, penalty_of
 
 
 def restore(
     client: Client, root: Path, state_round: int, slot: int = 0
-) -> tuple[PeftModel, dict[str, Tensor], dict[str, Any]]:
-    """Return the client's model, moments and counters as of `state_round` (0: the start)."""
+) -> tuple[PeftModel, dict[str, Tensor], dict[str, Tensor], dict[str, Any]]:
+    """Return the client's model, moments, kept tensors and counters as of `state_round`.
+
+    Args:
+        state_round: 0 for the start.
+    """
     if state_round == 0:
         model = model_of(client, slot=slot)
         clear_deltas(model)
         init_adapters(model, client.config.seed, client.number, client.method.shares)
-        return model, {}, {"steps_done": 0}
+        return model, {}, {}, {"steps_done": 0}
     tensors, meta = read_state(root, state_round)
     model = model_of(client, meta.get("rank"), slot)
     clear_deltas(model)
     load_adapter_tensors(model, tensors["tensors"])
-    return model, tensors["optimizer"], meta
+    return model, tensors["optimizer"], tensors.get("kept", {}), meta
 
 
 def start_of(run: Run) -> dict[str, Tensor]:
@@ -115,13 +120,12 @@ def begin_round(order: Order, slot: int = 0) -> Begun:
     begin = time.perf_counter()
     client, config, shared = order.client, order.client.config, order.shared
     data = data_of(client)
-    model, moments, meta = restore(client, order.root, order.state_round, slot)
+    model, moments, tensors, meta = restore(client, order.root, order.state_round, slot)
     mark = time.perf_counter()
     kept = dict(meta.get("kept", {}))
-    arrival = Arrival(model, shared, moments, data, config, client.number, order.round, kept)
+    number = client.number
+    arrival = Arrival(model, shared, moments, data, config, number, order.round, kept, tensors)
     metrics = receive(client.run, arrival)
-    meta = meta | ({"kept": kept} if kept else {})
-    penalty = penalty_of(client.method, model, order.proximal_mu)
     if config.log.eval_every and (order.round - 1) % config.log.eval_every == 0:
         metrics["valid_ppl"] = evaluate(model, data.valid, config)
         more = measured(config.log.metrics or (), model, data.valid, config)
@@ -129,8 +133,31 @@ def begin_round(order: Order, slot: int = 0) -> Begun:
     end = time.perf_counter()
     metrics["eval_seconds"] = end - mark
     steps_done = meta["steps_done"]
-    trainee = Trainee(client, model, data.train, data.valid, moments, steps_done, penalty)
+    trainee = Trainee(
+        client, model, data.train, data.valid, moments, steps_done,
+        kept=kept, tensors=tensors, **_penalties(order, model, tensors),
+    )  # fmt: skip
     return Begun(order, trainee, meta, metrics, end - begin)
+
+
+def _penalties(
+    order: Order, model: PeftModel, tensors: Mapping[str, Tensor]
+) -> dict[str, Penalty | None]:
+    """The penalties of a `Trainee`: FedProx's is of the tensors that travel."""
+    run, method, mu = order.client.run, order.client.method, order.proximal_mu
+    named, device = adapter_parameters(model), model.device
+    sent: dict[str, Tensor] = {}
+    if method.penalty:
+        shapes = {name: tuple(p.shape) for name, p in named.items() if method.shares(name)}
+        sent = reference(run, order.client.number, order.round, order.shared, shapes)
+        sent = {name: tensor.to(device) for name, tensor in sent.items()}
+    if not method.twin:
+        return {"penalty": penalty_of(method, named, mu, sent)}
+    start = {n: tensors.get(f"{GLOBAL}{n}", p.detach()).to(device) for n, p in named.items()}
+    return {
+        "penalty": penalty_of(method, named, 0.0, sent),
+        "twin_penalty": penalty_of(replace(method, penalty=None), start, mu, {}),
+    }
 
 
 def train_begun(
@@ -166,8 +193,10 @@ def end_round(
     begin = time.perf_counter()
     order, client, config = begun.order, begun.order.client, begun.order.client.config
     steps = client.run.steps_per_round
-    tensors = adapter_tensors(begun.trainee.model)
-    meta = begun.meta | {"steps_done": begun.meta["steps_done"] + steps}
+    trainee = begun.trainee
+    tensors = adapter_tensors(trainee.model)
+    kept = {"kept": trainee.kept} if trainee.kept else {}
+    meta = begun.meta | kept | {"steps_done": begun.meta["steps_done"] + steps}
     if client.method.prune:
         received = order.shared
         if received:  # in the configured rank and its scale
@@ -177,10 +206,12 @@ def end_round(
         moments = cut(moments, meta["rank"])
     left = left_of(config.payload, order.root, order.state_round)
     travels = _travels(client, begun.meta.get("kept", {}), order.round)
-    sent, left = outgoing(client, order.round, tensors, order.shared, left)
-    state = {"tensors": tensors, "optimizer": moments} | ({"unsent": left} if left else {})
-    if config.payload.down != "none":
-        state[KNOWN] = dict(order.shared)
+    mine = _global_of(trainee) if client.method.twin else tensors
+    sent, left = outgoing(client, order.round, mine, order.shared, left)
+    known = dict(order.shared) if config.payload.down != "none" else {}
+    more = {"unsent": left, "kept": trainee.tensors, KNOWN: known}
+    state = {"tensors": tensors, "optimizer": moments}
+    state |= {name: some for name, some in more.items() if some}
     write_state(order.root, order.round, state, meta)
     metrics = begun.metrics | {
         "loss": sum(stats.losses) / len(stats.losses),
@@ -189,7 +220,7 @@ def end_round(
         "steps": steps,
         "router_steps": stats.router_steps,
         "router_tokens": stats.router_steps * config.batch_size * config.data.seq_len,
-        "num-examples": len(begun.trainee.train),
+        "num-examples": len(trainee.train),
         "train_seconds": seconds,
         "seconds": begun.seconds + seconds + time.perf_counter() - begin,
     }
@@ -201,6 +232,11 @@ def end_round(
 def _travels(client: Client, kept: Mapping[str, float], number: int) -> Travels:
     rests = client.method.rests
     return rests(kept, number) if rests and client.run.may_rest else Travels(up=True, down=True)
+
+
+def _global_of(trainee: Trainee) -> dict[str, Tensor]:
+    held = trainee.tensors.items()
+    return {name.removeprefix(GLOBAL): t for name, t in held if name.startswith(GLOBAL)}
 
 
 def final_evaluation(
@@ -225,12 +261,14 @@ def final_evaluation(
             | {"trainable": 0}
             for row in rows
         ]
-    model, moments, meta = restore(client, root, state_round)
+    model, moments, tensors, meta = restore(client, root, state_round)
     trainable = sum(p.numel() for n, p in adapter_parameters(model).items() if method.learns(n))
+    trainable *= 2 if method.twin else 1
     for row in rows:
         row["before"] = evaluate(model, data.tests[row["name"]], own)
     kept = dict(meta.get("kept", {}))
-    arrival = Arrival(model, shared, moments, data, own, client.number, own.rounds + 1, kept)
+    number, last = client.number, own.rounds + 1
+    arrival = Arrival(model, shared, moments, data, own, number, last, kept, tensors)
     extra = receive(run, arrival) | finish(run, arrival)
     write_state(root / "final", state_round, {"tensors": adapter_tensors(model)}, meta)
     valid = evaluate(model, data.valid, own)

@@ -22,6 +22,7 @@ class Arrival:
         round: the round about to begin; after the last one, the number of rounds + 1.
         kept: numbers that the method keeps from one arrival of the client to the next; it may
             change them in place.
+        tensors: the same for tensors, on the CPU.
     """
 
     model: PeftModel
@@ -32,3 +33,4 @@ class Arrival:
     client: int
     round: int
     kept: dict[str, float]
+    tensors: dict[str, Tensor]

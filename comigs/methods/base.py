@@ -1,6 +1,6 @@
 """What a method is: a share mask, an aggregator, a way to personalise, and how its parts train."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -71,6 +71,48 @@ class Travels(NamedTuple):
     down: bool
 
 
+def one_of_each(config: RunConfig, experts: Sequence[ExpertsConfig]) -> str | None:
+    """There is one expert that is shared and one that is not."""
+    if any((e.generalists, e.specialists) != (1, 1) for e in experts):
+        return "experts.generalists and experts.specialists must be 1"
+    return None
+
+
+@dataclass(frozen=True)
+class Within:
+    """A phase in which one expert trains while all of them run."""
+
+    expert: str
+
+
+@dataclass(frozen=True)
+class Twin:
+    """That a device trains two models of one shape in turn: a global one w, and one of its own.
+
+    Local steps 1, 3, 5, ... of a run train w, which travels; those between train the other, which
+    the device predicts with. That is alpha v + (1 - alpha) w; where alpha is 1 for ever, v itself.
+
+    Attributes:
+        alpha: at the start.
+        mix: given alpha, v, w and the gradient at alpha v + (1 - alpha) w, the next alpha; None
+            where it stays 1.
+    """
+
+    alpha: float = 1.0
+    mix: "Callable[[float, Tensors, Tensors, Tensors], float] | None" = None
+
+
+GLOBAL, LOCAL = "global/", "local/"  # before the names of w and v in `Arrival.tensors`
+ALPHA = "alpha"  # in `Arrival.kept`
+
+
+def mixture(alpha: float, own: "Tensors", shared: "Tensors") -> "dict[str, Tensor]":
+    """alpha v + (1 - alpha) w."""
+    import torch
+
+    return {name: torch.lerp(shared[name], v, alpha) for name, v in own.items()}
+
+
 @dataclass(frozen=True)
 class Method:
     """One row of the comparison.
@@ -87,7 +129,9 @@ class Method:
         learns: which tensors are trained at all; the others keep their start.
         router: how routers learn: as `router.*` says, in the same way but on training text, or
             jointly with the experts, in the same steps.
-        phases: what the local steps train in turn: one expert alone, or (None) the whole mixture.
+        phases: what the local steps train in turn: one expert alone, one within the mixture, or
+            (None) the whole mixture.
+        twin: whether each device trains a global model in turn with its own (router: joint).
         receive: puts what the server sent into the client's model, before a round and at the end;
             None to copy it. Returns metrics.
         finish: personalises the final model once more, at the very end.
@@ -95,11 +139,14 @@ class Method:
         rests: given what the method keeps and the round that ends, whether the client's update
             travels, and whether what the server sends for the next round does; None: always.
         peers: whether each device evaluates every other's model on its validation text in a round.
-        looks: tokens of validation text that a device evaluates, besides, before a round.
+        looks: tokens of its own text that a device evaluates, besides, before a round.
+        studies: of all tensors' names, those whose gradient every such look takes.
         feedback: whether what a codec did not send of an update still means the same in the next
             round, so that it is added there; not where the server changes the basis, or where an
             update is the difference to the client's own last one and makes up for it anyway.
-        penalty: added to the loss of expert steps; given the trained tensors by name.
+        penalty: added to the loss of expert steps; given the trained tensors by name, and what
+            the shared ones of all clients are measured from in this round: what the server sent,
+            or the common start.
         prune: given a round's received and trained tensors, both of the client's present rank and
             scale, the rank from now on.
         accepts: given every client's experts, why the method's mathematics does not allow a
@@ -116,14 +163,16 @@ class Method:
     pooled: bool = False
     learns: Callable[[str], bool] = everything
     router: Literal["configured", "train", "joint"] = "configured"
-    phases: tuple[str | None, ...] = (None,)
+    phases: tuple[str | Within | None, ...] = (None,)
+    twin: Twin | None = None
     receive: "Callable[[Arrival], dict[str, float]] | None" = None
     finish: "Callable[[Arrival], dict[str, float]] | None" = None
     restarts: bool = False
     rests: Callable[[Mapping[str, float], int], Travels] | None = None
     peers: bool = False
     looks: Callable[[RunConfig], int] = lambda config: 0
+    studies: Callable[[Iterable[str]], Collection[str]] = lambda names: ()
     feedback: bool = True
-    penalty: "Callable[[Mapping[str, nn.Parameter]], Tensor] | None" = None
+    penalty: "Callable[[Mapping[str, nn.Parameter], Tensors], Tensor] | None" = None
     prune: "Callable[[Tensors, Tensors], int] | None" = None
     accepts: Callable[[RunConfig, Sequence[ExpertsConfig]], str | None] = lambda config, all: None

@@ -12,9 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from comigs.config.experts import ExpertsConfig
-from comigs.config.settings import RunConfig
-from comigs.methods.base import Method
+from comigs.methods.base import Method, one_of_each
 
 if TYPE_CHECKING:
     from comigs.methods.arrival import Arrival
@@ -71,13 +69,6 @@ def finish(arrival: Arrival) -> dict[str, float]:
     chosen, tried = search(loss)
     fuse(chosen)
     return {"fused_local": chosen[0], "fused_global": chosen[1], "fusion_evaluations": len(tried)}
-
-
-def one_of_each(config: RunConfig, experts: Sequence[ExpertsConfig]) -> str | None:
-    """There is one global and one local LoRA."""
-    if any((e.generalists, e.specialists) != (1, 1) for e in experts):
-        return "experts.generalists and experts.specialists must be 1"
-    return None
 
 
 METHOD = Method(

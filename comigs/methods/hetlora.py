@@ -27,7 +27,7 @@ def first_pruned(rank: int) -> int:
     return max(1, int(GAMMA * rank))
 
 
-def penalty(parameters: Mapping[str, nn.Parameter]) -> Tensor:
+def penalty(parameters: Mapping[str, nn.Parameter], sent: Tensors) -> Tensor:
     """lambda sum ||A[gamma r:]|| ||B[:, gamma r:]|| over the pairs."""
     import torch
 

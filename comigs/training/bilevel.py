@@ -74,13 +74,13 @@ def train_group(
     for i in range(steps):
         at = (round_number - 1) * steps + i
         rate = learning_rate(schedule, config.train.lr, at, total)
-        alone = method.phases[at % len(method.phases)]
-        parts = [learner.expert_part(alone) for learner in learners]
+        phase = method.phases[at % len(method.phases)]
+        parts = [learner.expert_part(phase, at) for learner in learners]
         with ExitStack() as levels:
-            if alone:
-                levels.enter_context(using_expert(everyone, alone))
+            if isinstance(phase, str):
+                levels.enter_context(using_expert(everyone, phase))
             for learner, part in zip(learners, parts, strict=True):
-                set_lr(learner.expert_optimizer, rate)
+                set_lr(part.optimizers[0], rate)
                 levels.enter_context(learner.training(part, dropout=True))
             losses = _step(everyone, config, parts)
         for learner, (loss, balance) in zip(learners, losses, strict=True):
@@ -90,6 +90,9 @@ def train_group(
         if due := tuple(e for e, learner in enumerate(learners) if learner.router_is_due(i + 1)):
             for _ in range(config.router.steps):
                 _router_step(joined(due), config, [learners[e] for e in due], on_train)
+    for learner in learners:
+        if learner.twin:
+            learner.twin.close()
     return [(learner.moments(), learner.stats) for learner in learners]
 
 
@@ -156,6 +159,8 @@ def _step(model: nn.Module, config: ClientConfig, group: list[Part]) -> list[tup
                 "train.clip"
             )
     for client in group:
+        if client.before_step:
+            client.before_step()
         if config.train.clip:
             nn.utils.clip_grad_norm_(client.parameters.values(), config.train.clip)
         for optimizer in client.optimizers:

@@ -1,7 +1,7 @@
 """One client in local training: what it trains, its optimisers, random streams and statistics."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from comigs.data.tokens import random_windows
 from comigs.federation.run import Client
-from comigs.methods.base import Method
+from comigs.methods.base import GLOBAL, Method, Within
 from comigs.mixture.adapters import adapter_parameters, is_router
 from comigs.seeds import generator
 from comigs.training.optimizers import make_optimizer, moments_of
+from comigs.training.twin import TwinModel
 
 Penalty = Callable[[Mapping[str, nn.Parameter]], Tensor]
 
@@ -41,6 +42,9 @@ class Trainee:
         moments: optimiser moments it kept from its last round.
         steps_done: its local steps in earlier rounds; the counter of `router.every`.
         penalty: added to the loss of expert steps, from the trained tensors by name.
+        kept: numbers that its method keeps from round to round, some of them learnt in training.
+        tensors: the same for tensors (`comigs.training.twin`).
+        twin_penalty: `penalty` of the global model's steps, where it trains one in turn.
     """
 
     client: Client
@@ -50,6 +54,9 @@ class Trainee:
     moments: dict[str, Tensor]
     steps_done: int
     penalty: Penalty | None = None
+    kept: dict[str, float] = field(default_factory=dict)
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    twin_penalty: Penalty | None = None
 
 
 class Learner:
@@ -65,30 +72,48 @@ class Learner:
         self.experts = {n: p for n, p in named.items() if not is_router(n) and method.learns(n)}
         self.routers = {n: p for n, p in named.items() if is_router(n) and config.router.trainable}
         self.joint = self.routers if method.router == "joint" else {}
-        self.expert_optimizer = make_optimizer(self.experts, config.train, trainee.moments)
-        self.router_optimizer: torch.optim.Optimizer | None = None
-        if self.routers:
-            self.router_optimizer = make_optimizer(self.routers, config.train, trainee.moments)
-            set_lr(self.router_optimizer, config.router.lr or config.train.lr)
+        self.expert_optimizer, self.router_optimizer = self._optimizers()
+        self.twin: TwinModel | None = None
+        if method.twin:
+            self.twin = TwinModel(method.twin, named, trainee.kept, trainee.tensors)
+            self.twin_optimizers = self._optimizers(GLOBAL)
         self.batches = generator(config.seed, client.number, round_number, "train batches")
         self.router_batches = generator(config.seed, client.number, round_number, "router batches")
         self.stats = LocalStats()
 
+    def _optimizers(
+        self, prefix: str = ""
+    ) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer | None]:
+        """Those of the experts and of the routers, with the moments kept under that prefix."""
+        config, moments = self.config, self.trainee.moments
+        experts, routers = (_prefixed(prefix, some) for some in (self.experts, self.routers))
+        of_experts = make_optimizer(experts, config.train, moments)
+        if not routers:
+            return of_experts, None
+        of_routers = make_optimizer(routers, config.train, moments)
+        set_lr(of_routers, config.router.lr or config.train.lr)
+        return of_experts, of_routers
+
     def draw(self, tokens: Tensor, rng: torch.Generator) -> Tensor:
         return random_windows(tokens, self.config.batch_size, self.config.data.seq_len, rng)
 
-    def expert_part(self, alone: str | None) -> "Part":
+    def expert_part(self, phase: str | Within | None, at: int) -> "Part":
         """What it does in an expert step.
 
         Args:
-            alone: the one expert that trains; None for all.
+            phase: what trains (`Method.phases`).
+            at: number of the step in the run, from 0.
         """
-        mine = {n: p for n, p in self.experts.items() if not alone or f".{alone}." in n}
-        optimizers = [self.expert_optimizer]
-        if self.router_optimizer and self.joint:
-            optimizers.append(self.router_optimizer)
+        only = phase.expert if isinstance(phase, Within) else phase
+        mine = {n: p for n, p in self.experts.items() if not only or f".{only}." in n}
         windows = self.draw(self.trainee.train, self.batches)
-        return Part(windows, mine | self.joint, optimizers, self.trainee.penalty)
+        of_global = self.twin is not None and at % 2 == 0
+        pair = self.twin_optimizers if of_global else (self.expert_optimizer, self.router_optimizer)
+        optimizers = [pair[0], pair[1]] if pair[1] and self.joint else [pair[0]]
+        penalty = self.trainee.twin_penalty if of_global else self.trainee.penalty
+        mixes = self.twin is not None and self.twin.twin.mix and not of_global
+        before_step = self.twin.from_mixture if self.twin and mixes else None
+        return Part(windows, mine | self.joint, optimizers, penalty, of_global, before_step)
 
     def router_part(self, tokens: Tensor) -> "Part":
         """What it does in a router step on `tokens`."""
@@ -113,7 +138,8 @@ class Learner:
         for drop in self.drops:
             drop.train(dropout)
         try:
-            yield
+            with self.twin.training(part.of_global) if self.twin else nullcontext():
+                yield
         finally:
             for parameter in part.parameters.values():
                 parameter.requires_grad_(False)
@@ -124,6 +150,10 @@ class Learner:
         kept = moments_of(self.expert_optimizer, self.experts)
         if self.router_optimizer:
             kept |= moments_of(self.router_optimizer, self.routers)
+        if self.twin:
+            experts, routers = self.twin_optimizers
+            kept |= moments_of(experts, _prefixed(GLOBAL, self.experts))
+            kept |= moments_of(routers, _prefixed(GLOBAL, self.routers)) if routers else {}
         return kept
 
 
@@ -134,19 +164,32 @@ class Part(NamedTuple):
     parameters: dict[str, nn.Parameter]
     optimizers: list[torch.optim.Optimizer]
     penalty: Penalty | None = None
+    of_global: bool = False  # whether it trains the global model, in turn with the client's own
+    before_step: Callable[[], None] | None = None
 
 
-def penalty_of(method: Method, model: PeftModel, mu: float) -> Penalty | None:
-    """The method's penalty, and mu / 2 ||w - w_now||^2 over the shared tensors (FedProx)."""
-    if not mu:
-        return method.penalty
-    start = {name: p.detach().clone() for name, p in adapter_parameters(model).items()}
+def _prefixed(prefix: str, named: Mapping[str, nn.Parameter]) -> dict[str, nn.Parameter]:
+    return {f"{prefix}{name}": parameter for name, parameter in named.items()}
+
+
+def penalty_of(
+    method: Method, start: Mapping[str, Tensor], mu: float, sent: Mapping[str, Tensor]
+) -> Penalty | None:
+    """The method's penalty, and mu / 2 ||w - w_now||^2 over the shared tensors (FedProx).
+
+    Args:
+        start: w_now, which is copied.
+        sent: what the method's penalty may measure from (`Method.penalty`).
+    """
+    own = method.penalty
+    if own is None and not mu:
+        return None
+    near = {n: t.detach().clone() for n, t in start.items() if mu and method.shares(n)}
 
     def penalty(parameters: Mapping[str, nn.Parameter]) -> Tensor:
-        total = method.penalty(parameters) if method.penalty else torch.zeros(())
-        for name, parameter in parameters.items():
-            if method.shares(name):
-                total = total + mu / 2 * (parameter - start[name]).square().sum()
+        total = own(parameters, sent) if own else torch.zeros(())
+        for name in (n for n in parameters if n in near):
+            total = total + mu / 2 * (parameters[name] - near[name]).square().sum()
         return total
 
     return penalty

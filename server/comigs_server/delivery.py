@@ -25,7 +25,8 @@ def sharer(run: Run, progress: Progress) -> Share:
             return {}
         fresh = progress.client_rounds.get(client.id) == progress.round
         scale = partial(lora_scale, run.config.experts)
-        return run.aggregator.deliver(progress.shared, client.shapes, scale, fresh)
+        kept = run.aggregator.view(progress.shared, client.id)
+        return run.aggregator.deliver(kept, client.shapes, scale, fresh)
 
     return share_of
 

@@ -14,7 +14,7 @@ from comigs.mixture.ranks import cut, lora_scale
 
 A, B = "mlp.up.lora_A.generalist_0.weight", "mlp.up.lora_B.generalist_0.weight"
 OUT, IN = 12, 10
-ALL = ["mean", "hetlora", "flexlora", "flora", "fedex", "gather"]
+ALL = ["mean", "hetlora", "flexlora", "flora", "fedex", "gather", "others"]
 
 
 def scale(rank):

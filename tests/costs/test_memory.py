@@ -111,6 +111,7 @@ CASES = [
     ("layers", {}, {"train": BOTH}),
     ("logits", {}, {"train": CHUNKED}),
     ("logits", {}, {"train": BOTH, "micro_batch_size": 2}),
+    ("llama", {}, {"method": "ditto"}),
 ]
 
 

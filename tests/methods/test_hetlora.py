@@ -51,11 +51,13 @@ def test_nothing_is_pruned_before_the_first_aggregate_nor_below_rank_one():
 
 def test_the_penalty_is_lambda_times_the_tail_norm_and_finite_at_the_start():
     values = {name: nn.Parameter(t) for name, t in pair(8, 0.5).items()}
-    penalty(values).backward()
-    assert penalty(values).item() == pytest.approx(PENALTY * tail_norm(pair(8, 0.5), 8), rel=1e-4)
+    penalty(values, {}).backward()
+    assert penalty(values, {}).item() == pytest.approx(
+        PENALTY * tail_norm(pair(8, 0.5), 8), rel=1e-4
+    )
     assert values[A].grad[:-1].abs().max() == 0 < values[A].grad[-1].abs().min()
     start = {A: nn.Parameter(torch.randn(8, 6)), B: nn.Parameter(torch.zeros(4, 8))}
-    penalty(start).backward()
+    penalty(start, {}).backward()
     assert all(torch.isfinite(p.grad).all() for p in start.values())
 
 

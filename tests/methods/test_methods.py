@@ -19,6 +19,7 @@ pytest_plugins = ("tests.fixtures",)
 pytestmark = pytest.mark.slow
 TRAINED = [name for name, method in all_methods().items() if method.trains]
 FEDERATED = [name for name in TRAINED if not all_methods()[name].pooled]
+ROUTERS_TRAVEL = ("fedavg-moe", "comigs-adaptive", "mr-mtl", "ditto", "apfl", "fedala")
 ROUNDS = 3
 
 
@@ -141,7 +142,7 @@ def test_stacking_gives_every_client_the_exact_mean_delta(method, runs):
 def test_routers_travel_only_where_all_is_averaged(runs):
     for method in FEDERATED:
         travels = any("router" in name for name in server(runs(method)))
-        assert travels == (method in ("fedavg-moe", "comigs-adaptive"))
+        assert travels == (method in ROUTERS_TRAVEL)
 
 
 @pytest.mark.parametrize("method", ["pfedmoe", "fedavg-moe", "local-moe", "comigs-train-router"])

@@ -131,7 +131,7 @@ def test_a_resumed_run_is_bit_identical(tree, tmp_path):
 
 @pytest.mark.parametrize(
     ("method", "why"),
-    [("pcl", "sends the same tensors to all"), ("flora", "sends the same tensors to all")],
+    [(method, "sends the same tensors to all") for method in ("pcl", "flora", "fedalt")],
 )
 def test_it_needs_one_difference_for_all(method, why, tree, tmp_path):
     tree = tree | {"method": method, "experts": {"specialists": 1, "rank": 2}}

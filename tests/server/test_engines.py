@@ -48,9 +48,9 @@ def test_fused_clients_are_the_same_with_workers(tree, tmp_path):
     assert all(e["train_seconds"] > 0 for e in events(ray, "client"))
 
 
-@pytest.mark.parametrize("method", ["hetlora", "fdlora"])
+@pytest.mark.parametrize("method", ["hetlora", "fdlora", "apfl", "fedalt"])
 def test_a_method_with_a_way_of_its_own_is_the_same_in_every_engine(tree, tmp_path, method):
-    """Corrections of the base, mixed ranks, a search at the end.
+    """Corrections of the base, mixed ranks, a search at the end, two models, the others' mean.
 
     Half of the clients a round: drawn from the seed, each goes on from its own last state.
     """

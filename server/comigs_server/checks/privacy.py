@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from comigs.aggregation import own_names
+from comigs.aggregation import everything, own_names
 from comigs.config.experts import ExpertsConfig
 from comigs.config.strategies import find_strategy
 from comigs.errors import BadInput
@@ -41,7 +41,8 @@ def check_privacy(run: Run, experts: Sequence[ExpertsConfig], taking_part: int) 
 def _check_down(run: Run, experts: Sequence[ExpertsConfig]) -> None:
     """One difference for all clients, to tensors that all of them have."""
     start = f"payload.down is {run.config.payload.down!r}, which needs"
-    if run.aggregator.deliver is not own_names or run.method.restarts:
+    rule = run.aggregator
+    if rule.deliver is not own_names or rule.view is not everything or run.method.restarts:
         raise BadInput(
             f"{start} a method that sends the same tensors to all; {run.method.name!r} does not"
         )
