@@ -15,6 +15,7 @@ from flwr.clientapp import ClientApp
 from torch import Tensor
 
 from comigs.config.load import write_config
+from comigs.data.tokens import amount
 from comigs.errors import Refusal
 from comigs.federation.clients import data_of, model_of
 from comigs.federation.machine import with_compute
@@ -164,7 +165,7 @@ def hello(message: Message, context: Context) -> Message:
         "shapes": {n: list(p.shape) for n, p in named.items() if method.shares(n)},
     }
     if run.config.server.weighting == "samples":
-        about["num-examples"] = len(data_of(client).train)
+        about["num-examples"] = amount(data_of(client).train)
     return hello_reply(message, about)
 
 

@@ -5,8 +5,9 @@ from collections.abc import Iterable
 from comigs.backbone.base import load_tokenizer
 from comigs.config.model import own
 from comigs.config.settings import RunConfig
-from comigs.data.corpus import SPLITS, read_split, roster, split_sizes
+from comigs.data.corpus import SPLITS, holds_chats, read_split, roster, split_sizes
 from comigs.data.encoding import encode
+from comigs.data.examples import Source, encoded
 from comigs.data.tokens import stream
 from comigs.errors import BadInput
 
@@ -17,20 +18,26 @@ SPARE = 8  # tokens; the last ones of a piece of text are others than those of t
 def check_texts(config: RunConfig, clients: Iterable[int]) -> None:
     """Refuse what `comigs.data.tokens.stream` would: only short texts are read, and their start.
 
+    Of chats those are read until one can be learnt from.
+
     Raises:
         BadInput: a text is missing, empty or too large, or a split shorter than one sequence.
     """
     names, needed = roster(config), config.data.seq_len + 1
     for client in clients:
+        chats = [split for split in SPLITS if holds_chats(config.data.name, names[client], split)]
         for split in SPLITS:
             limit = own(getattr(config.data, f"{split}_tokens"), client)
-            if limit is not None and limit < needed:
+            if limit is not None and limit < needed and split not in chats:
                 raise BadInput(
                     f"data.{split}_tokens is {limit} for client {names[client]!r}; one sequence "
                     f"needs data.seq_len + 1 = {needed}"
                 )
         for split, size in split_sizes(config.data.name, names[client]).items():
-            if size < BYTES * needed and not _starts_well(config, names[client], split):
+            if split in chats:
+                if not _has_an_example(config, names[client], split):
+                    stream(config, client, split)
+            elif size < BYTES * needed and not _starts_well(config, names[client], split):
                 stream(config, client, split)
 
 
@@ -39,3 +46,12 @@ def _starts_well(config: RunConfig, name: str, split: str) -> bool:
     needed = config.data.seq_len + 1 + SPARE
     start = read_split(config.data.name, name, split)[: BYTES * needed]
     return len(encode(load_tokenizer(config.model.name), start)) >= needed
+
+
+def _has_an_example(config: RunConfig, name: str, split: str) -> bool:
+    """Whether an example fits into a sequence with an answer, and within what is kept."""
+    source = Source(config.data.name, name, split, config.model.name, config.data.loss)
+    limit = getattr(config.data, f"{split}_tokens")
+    within = slice(1, config.data.seq_len + 1)
+    found = (example for example in encoded(source) if example is not None)
+    return limit is None and any(example.answers[within].any() for example in found)

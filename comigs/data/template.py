@@ -1,0 +1,147 @@
+"""What a model reads of a chat, and which of it are the answers.
+
+The template is the tokenizer's own chat template. A base without one gets the plain one below, a
+line for each turn, with the tokenizer's end of text (EOS) behind what the assistant says:
+
+    System: Be short.
+    User: What is 2 + 2?
+    Assistant: 4<EOS>
+"""
+
+import re
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+
+from comigs.data.chats import ANSWERS, Chat, Unfit
+from comigs.data.encoding import opening
+from comigs.errors import flat
+
+_TELLS = re.compile(r"\{%-?\s*generation\s*-?%\}")  # a template that says itself what is generated
+
+
+class Encoded(NamedTuple):
+    """A chat as tokens (T), and which of them belong to answers (T, bool)."""
+
+    tokens: Tensor
+    answers: Tensor
+
+
+class Rendered(NamedTuple):
+    """A chat as text, and where its answers are: first character, and the one behind the last."""
+
+    text: str
+    answers: list[tuple[int, int]]
+
+
+def plain_text(chat: Chat, end: str = "") -> Rendered:
+    """A chat in the plain template.
+
+    Args:
+        end: what stands behind an answer and belongs to it.
+    """
+    parts: list[str] = []
+    learnt: list[bool] = []
+    for turn in chat:
+        answer = turn.role == ANSWERS
+        line = "\n" if parts else ""
+        parts += [f"{line}{turn.role.capitalize()}:", f" {turn.content}{end if answer else ''}"]
+        learnt += [False, answer]
+    ends = list(accumulate(map(len, parts)))
+    spans = zip([0, *ends], ends, learnt, strict=False)
+    return Rendered("".join(parts), [(begin, end) for begin, end, answer in spans if answer])
+
+
+def encode_chats(
+    tokenizer: PreTrainedTokenizerBase, chats: Sequence[Chat], everything: bool = False
+) -> list[Encoded]:
+    """Tokens of chats, each with its answers.
+
+    Args:
+        everything: all that is said counts as an answer, and so do the words of the template.
+
+    Raises:
+        Unfit: the template refuses one, or does not tell its answers.
+    """
+    begin: list[int] = []
+    if not tokenizer.chat_template:
+        first, end = opening(tokenizer), tokenizer.eos_token or ""
+        begin = [] if first is None else [first]
+        found = _found(tokenizer, [plain_text(chat, end) for chat in chats])
+    elif everything:
+        whole = [_apply(tokenizer, c, place, tokenize=False) for place, c in enumerate(chats)]
+        found = _found(tokenizer, [Rendered(text, []) for text in whole])
+    elif _TELLS.search(tokenizer.get_chat_template()):
+        found = [_told(tokenizer, chat, place) for place, chat in enumerate(chats)]
+    else:
+        found = _found(tokenizer, [_nested(tokenizer, c, place) for place, c in enumerate(chats)])
+    opened, none = torch.tensor(begin, dtype=torch.long), torch.zeros(len(begin), dtype=torch.bool)
+    return [
+        Encoded(torch.cat([opened, tokens]), torch.cat([none, own | everything]))
+        for tokens, own in found
+    ]
+
+
+def _told(tokenizer: PreTrainedTokenizerBase, chat: Chat, place: int) -> Encoded:
+    """By a template that marks what is generated."""
+    out = _apply(tokenizer, chat, place, return_dict=True, return_assistant_tokens_mask=True)
+    return Encoded(torch.tensor(out["input_ids"]), torch.tensor(out["assistant_masks"]) > 0)
+
+
+def _nested(tokenizer: PreTrainedTokenizerBase, chat: Chat, place: int) -> Rendered:
+    """By a template that does not: an answer is what comes behind the prompt for it.
+
+    Space that the template puts behind an answer is none of it.
+    """
+    whole, spans = _apply(tokenizer, chat, place, tokenize=False), []
+    for number, turn in enumerate(chat):
+        if turn.role != ANSWERS:
+            continue
+        before = ""
+        if number:
+            asked = chat[:number]
+            before = _apply(tokenizer, asked, place, tokenize=False, add_generation_prompt=True)
+        after = _apply(tokenizer, chat[: number + 1], place, tokenize=False)
+        if not (after.startswith(before) and whole.startswith(after)):
+            raise Unfit(
+                "the model's chat template writes an answer, or what comes before it, otherwise "
+                "once more follows, so that it cannot be told apart: set data.loss=all, or make "
+                "chats with one answer each",
+                place,
+            )
+        spans.append((len(before), len(after.rstrip())))
+    return Rendered(whole, spans)
+
+
+def _apply(tokenizer: PreTrainedTokenizerBase, chat: Chat, place: int, **options: Any) -> Any:
+    messages = [{"role": turn.role, "content": turn.content} for turn in chat]
+    try:
+        return tokenizer.apply_chat_template(messages, **options)
+    except Exception as error:  # a template is a program, which refuses what it does not know
+        raise Unfit(f"the model's chat template refuses it ({flat(str(error), 200)})", place) from (
+            None
+        )
+
+
+def _found(tokenizer: PreTrainedTokenizerBase, chats: Sequence[Rendered]) -> list[Encoded]:
+    """Tokens of texts; those that share a character with an answer belong to it."""
+    texts = [chat.text for chat in chats]
+    try:
+        out = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    except NotImplementedError:
+        raise Unfit(
+            "the model's tokenizer does not tell where its tokens are in a text; it needs a "
+            "tokenizer.json",
+            0,
+        ) from None
+    encoded = []
+    for ids, places, chat in zip(out["input_ids"], out["offset_mapping"], chats, strict=True):
+        begin, end = torch.tensor(places).view(-1, 2, 1).unbind(1)
+        spans = torch.tensor(chat.answers).view(-1, 2)
+        own = ((begin < spans[:, 1]) & (end > spans[:, 0])).any(1)
+        encoded.append(Encoded(torch.tensor(ids, dtype=torch.long), own))
+    return encoded
