@@ -28,7 +28,9 @@ BUNDLED = Path(__file__).parent / "bundled"
 ROSTER = "clients.json"
 SPLITS = ("train", "valid", "test")
 LIMIT = 1024 * MIB  # most bytes of a text
-_HELD = SUFFIXES + EXAMPLES  # what the folder of a client may hold
+Kinds = tuple[tuple[str, ...], ...]
+_TEXT: Kinds = (SUFFIXES,)  # what the files of a folder may be
+_EITHER: Kinds = (SUFFIXES, EXAMPLES)  # in the folder of a client
 HELD_OUT = 0.1  # share of a client's characters in each of valid and test
 
 
@@ -135,9 +137,9 @@ def read_split(name: str, client: str, split: str) -> str:
     if (folder / client).is_dir():
         if found := paths_of(folder / client):
             raise _both(folder / client, found[0])
-        text = _read(folder / client / split, folder, _HELD)
+        text = _read(folder / client / split, folder, _EITHER)
     else:
-        text = _blocks(_read(folder / client, folder, SUFFIXES))[SPLITS.index(split)]
+        text = _blocks(_read(folder / client, folder, _TEXT))[SPLITS.index(split)]
     if not text.strip():
         raise BadInput(f"client {client!r} of {name!r} has no text in its {split} split")
     return text
@@ -157,13 +159,17 @@ def split_sizes(name: str, client: str) -> dict[str, float]:
     """About how many bytes each split of a client has on disk; raises as `check_sizes`."""
     folder = federation_folder(name)
     if (folder / client).is_dir():
-        return {split: _size(folder / client / split, folder, _HELD) for split in SPLITS}
-    size = _size(folder / client, folder, SUFFIXES)
+        return {split: _size(folder / client / split, folder, _EITHER) for split in SPLITS}
+    size = _size(folder / client, folder, _TEXT)
     return {split: size * (HELD_OUT if split != "train" else 1 - 2 * HELD_OUT) for split in SPLITS}
 
 
-def _size(stem: Path, root: Path, suffixes: tuple[str, ...]) -> int:
-    found = paths_of(stem, suffixes)
+def _found(stem: Path, kinds: Kinds) -> list[Path]:
+    return [path for suffixes in kinds for path in paths_of(stem, suffixes)]
+
+
+def _size(stem: Path, root: Path, kinds: Kinds) -> int:
+    found = _found(stem, kinds)
     for path in found:
         check_plain(path, root, LIMIT)
     sizes = [path.stat().st_size for path in found]
@@ -178,8 +184,8 @@ def _called(stem: Path) -> str:
     return f"{stem}{'.jsonl' if chats else '.txt'}"
 
 
-def _read(stem: Path, root: Path, suffixes: tuple[str, ...]) -> str:
-    found = paths_of(stem, suffixes)
+def _read(stem: Path, root: Path, kinds: Kinds) -> str:
+    found = _found(stem, kinds)
     if not found:
         raise BadInput(f"{_called(stem)} is missing")
     if len(found) > 1:

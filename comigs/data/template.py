@@ -129,6 +129,8 @@ def _apply(tokenizer: PreTrainedTokenizerBase, chat: Chat, place: int, **options
 
 def _found(tokenizer: PreTrainedTokenizerBase, chats: Sequence[Rendered]) -> list[Encoded]:
     """Tokens of texts; those that share a character with an answer belong to it."""
+    if not chats:
+        return []
     texts = [chat.text for chat in chats]
     try:
         out = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
