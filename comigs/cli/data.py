@@ -62,7 +62,7 @@ def prepare(
     ] = False,
     debug: Debug = False,
 ) -> None:
-    """Write one folder for each client, with train, valid and test.txt.
+    """Write one folder for each client, with train, valid and test: .jsonl of chats, .txt of text.
 
     SOURCE is a file or a folder of .jsonl, .json, .csv, .parquet or .txt, a data set that
     save_to_disk wrote, or an id on the hub.

@@ -93,15 +93,12 @@ def encoded(source: Source) -> Iterator[Encoded | None]:
     tokenizer, everything = load_tokenizer(model), loss == "all"
     chats = chats_of(data, client, split)
     while group := list(islice(chats, AT_ONCE)):
-        speak = [everything or any(t.role == ANSWERS for t in chat) for _, chat in group]
-        taken = [
-            (number, chat) for (number, chat), is_so in zip(group, speak, strict=True) if is_so
-        ]
+        taken = [each for each in group if _is_of_use(each[1], everything)]
+        yield from [None] * (len(group) - len(taken))
         try:
-            found = iter(encode_chats(tokenizer, [chat for _, chat in taken], everything))
+            yield from encode_chats(tokenizer, [chat for _, chat in taken], everything)
         except Unfit as reason:
             raise _damaged(data, client, split, taken[reason.place][0], reason) from None
-        yield from (next(found) if is_so else None for is_so in speak)
 
 
 @lru_cache(maxsize=128)
@@ -147,6 +144,10 @@ def left_out(counts: Counts, seq_len: int) -> str:
     long = f"{counts.cut + counts.lost:,} are longer than data.seq_len {seq_len}: "
     long = long if counts.cut + counts.lost else ""
     return f"of {counts.read:,} examples {long}{'; '.join(parts)}" if parts else ""
+
+
+def _is_of_use(chat: Chat, everything: bool) -> bool:
+    return any(everything or turn.role == ANSWERS for turn in chat)
 
 
 def _damaged(data: str, client: str, split: str, number: int, reason: Unfit) -> BadInput:

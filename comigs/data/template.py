@@ -10,7 +10,7 @@ line for each turn, with the tokenizer's end of text (EOS) behind what the assis
 
 import re
 from collections.abc import Sequence
-from itertools import accumulate
+from itertools import accumulate, chain
 from typing import Any, NamedTuple
 
 import torch
@@ -61,6 +61,10 @@ def encode_chats(
 ) -> list[Encoded]:
     """Tokens of chats, each with its answers.
 
+    A template may write an answer otherwise once more follows, as those of reasoning models do,
+    which forget what was thought. Then each answer is an example of its own, with all before it as
+    the model saw it.
+
     Args:
         everything: all that is said counts as an answer, and so do the words of the template.
 
@@ -78,7 +82,8 @@ def encode_chats(
     elif _TELLS.search(tokenizer.get_chat_template()):
         found = [_told(tokenizer, chat, place) for place, chat in enumerate(chats)]
     else:
-        found = _found(tokenizer, [_nested(tokenizer, c, place) for place, c in enumerate(chats)])
+        each = (_by_prompts(tokenizer, chat, place) for place, chat in enumerate(chats))
+        found = _found(tokenizer, list(chain.from_iterable(each)))
     opened, none = torch.tensor(begin, dtype=torch.long), torch.zeros(len(begin), dtype=torch.bool)
     return [
         Encoded(torch.cat([opened, tokens]), torch.cat([none, own | everything]))
@@ -92,29 +97,30 @@ def _told(tokenizer: PreTrainedTokenizerBase, chat: Chat, place: int) -> Encoded
     return Encoded(torch.tensor(out["input_ids"]), torch.tensor(out["assistant_masks"]) > 0)
 
 
-def _nested(tokenizer: PreTrainedTokenizerBase, chat: Chat, place: int) -> Rendered:
+def _by_prompts(tokenizer: PreTrainedTokenizerBase, chat: Chat, place: int) -> list[Rendered]:
     """By a template that does not: an answer is what comes behind the prompt for it.
 
     Space that the template puts behind an answer is none of it.
     """
-    whole, spans = _apply(tokenizer, chat, place, tokenize=False), []
+    single = []
     for number, turn in enumerate(chat):
         if turn.role != ANSWERS:
             continue
-        before = ""
-        if number:
-            asked = chat[:number]
+        before, asked = "", chat[:number]
+        if asked:
             before = _apply(tokenizer, asked, place, tokenize=False, add_generation_prompt=True)
-        after = _apply(tokenizer, chat[: number + 1], place, tokenize=False)
-        if not (after.startswith(before) and whole.startswith(after)):
+        text = _apply(tokenizer, chat[: number + 1], place, tokenize=False)
+        if not text.startswith(before):
             raise Unfit(
-                "the model's chat template writes an answer, or what comes before it, otherwise "
-                "once more follows, so that it cannot be told apart: set data.loss=all, or make "
-                "chats with one answer each",
+                "the model's chat template asks for an answer otherwise than it then writes it, so "
+                "that the answer cannot be told apart: set data.loss=all",
                 place,
             )
-        spans.append((len(before), len(after.rstrip())))
-    return Rendered(whole, spans)
+        single.append(Rendered(text, [(len(before), len(text.rstrip()))]))
+    whole = _apply(tokenizer, chat, place, tokenize=False)
+    if all(whole.startswith(one.text) for one in single):
+        return [Rendered(whole, [span for one in single for span in one.answers])]
+    return single
 
 
 def _apply(tokenizer: PreTrainedTokenizerBase, chat: Chat, place: int, **options: Any) -> Any:

@@ -29,6 +29,7 @@ FORGETS = (
     "<think></think>{{ m.content }}{{ eos_token }}\n"
     "{% else %}" + TURN + "{% endif %}{% endfor %}" + ASKS
 )
+HIDES = NESTED.replace(ASKS, ASKS.replace("<|assistant|>", "<|assistant|><think>"))
 STRICT = "{{ raise_exception('there is no ' + messages[0].role) }}"
 
 
@@ -91,10 +92,21 @@ def test_all_of_it_can_be_learnt(template):
     assert learnt == [whole]
 
 
+def test_where_a_template_forgets_each_answer_is_an_example():
+    own = tokenizer(FORGETS)
+    end = own.eos_token
+    first, last = encode_chats(own, [CHAT])
+    assert own.decode(first.tokens).endswith(
+        f"Hi{end}\n<|assistant|>\n<think></think>Hello!\nYou?{end}\n"
+    )
+    assert own.decode(first.tokens[first.answers]) == f"<think></think>Hello!\nYou?{end}"
+    assert f"<|assistant|>\nHello!\nYou?{end}" in own.decode(last.tokens)
+    assert own.decode(last.tokens[last.answers]) == f"<think></think>Good.{end}"
+
+
 def test_what_a_template_hides_or_refuses_is_told_with_its_place():
-    chats = [CHAT[1:3], CHAT]
-    with pytest.raises(Unfit, match=r"otherwise once more follows.*data\.loss=all") as error:
-        encode_chats(tokenizer(FORGETS), chats)
+    with pytest.raises(Unfit, match=r"otherwise than it then writes it.*data\.loss=all") as error:
+        encode_chats(tokenizer(HIDES), [CHAT[:2], CHAT[1:3]])
     assert error.value.place == 1
     with pytest.raises(Unfit, match=r"refuses it .*there is no user"):
-        encode_chats(tokenizer(STRICT), chats)
+        encode_chats(tokenizer(STRICT), [CHAT[1:3]])
