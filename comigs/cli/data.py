@@ -120,7 +120,8 @@ def describe(
 ) -> None:
     """Show what each client has, what is there twice, and how much the clients differ.
 
-    DIR is the folder of a federation, or a bundled one: multilingual, topics, domains.
+    DIR is the folder of a federation, or a bundled one: multilingual, topics,
+    domains, skills.
 
     \b
     comigs data describe my-data
