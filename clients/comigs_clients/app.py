@@ -15,6 +15,7 @@ from flwr.clientapp import ClientApp
 from torch import Tensor
 
 from comigs.config.load import write_config
+from comigs.data.enough import tell_left_out
 from comigs.data.tokens import amount
 from comigs.errors import Refusal
 from comigs.federation.clients import data_of, model_of
@@ -156,6 +157,8 @@ def hello(message: Message, context: Context) -> Message:
     run, number = task.run, task.number
     if not 0 <= number < len(run.names):
         raise Refusal("no-client", f"partition-id is {number}; there are {len(run.names)} clients")
+    if not embedded(context):  # else who started the run was told
+        tell_left_out(run.config, [number])
     client, method = run.client(number), run.method
     named = adapter_parameters(model_of(client)) if method.trains else {}
     about = {

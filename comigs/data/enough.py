@@ -1,14 +1,16 @@
-"""Whether the clients' texts are long enough, told before a run without encoding all of them."""
+"""What is told of texts before a run: which are too short, and what of chats is left out."""
 
-from collections.abc import Iterable
+import logging
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 from comigs.backbone.base import load_tokenizer
 from comigs.config.model import own
 from comigs.config.settings import RunConfig
 from comigs.data.corpus import SPLITS, holds_chats, read_split, roster, split_sizes
 from comigs.data.encoding import encode
-from comigs.data.examples import Source, encoded
-from comigs.data.tokens import stream
+from comigs.data.examples import Counts, Source, encoded, left_out
+from comigs.data.tokens import counts, stream
 from comigs.errors import BadInput
 
 BYTES = 16  # per token: a text of so many is long enough, whatever its tokenizer
@@ -39,6 +41,24 @@ def check_texts(config: RunConfig, clients: Iterable[int]) -> None:
                     stream(config, client, split)
             elif size < BYTES * needed and not _starts_well(config, names[client], split):
                 stream(config, client, split)
+
+
+def tell_left_out(config: RunConfig, clients: Sequence[int]) -> None:
+    """Say which chats of these clients are too long, or of no use: once, in one line.
+
+    Raises:
+        BadInput: as `comigs.data.examples.examples_of`.
+    """
+    total = sum((counts(config, client) for client in clients), Counts())
+    if told := left_out(total, config.data.seq_len):
+        few = len(clients) < len(roster(config))
+        _warn_once(f"{told} (in the chats of {len(clients):,} clients)" if few else told)
+
+
+@lru_cache
+def _warn_once(text: str) -> None:
+    """However many runs of a suite it holds for."""
+    logging.getLogger("comigs").warning(text)
 
 
 def _starts_well(config: RunConfig, name: str, split: str) -> bool:

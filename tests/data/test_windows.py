@@ -15,7 +15,7 @@ from comigs.data.windows import (
     read_marks,
     real,
 )
-from comigs.evaluation.perplexity import token_loss
+from comigs.evaluation.perplexity import mean_losses, token_loss
 from tests.backbone.test_families import CONFIGS, base_of
 
 
@@ -96,6 +96,10 @@ def test_examples_in_one_row_are_as_each_alone(family):
                 mean = token_loss(base, windows, "mean", chunked).item()
             assert loss == pytest.approx(total, rel=1e-5), chunked
             assert mean == pytest.approx(total / count, rel=1e-5)
+    with torch.no_grad():
+        each = mean_losses(base, rows[:, None])
+        alone = [token_loss(base, row[None], "sum") / int(predicted(row[None])) for row in rows]
+    assert each.tolist() == pytest.approx([float(loss) for loss in alone], rel=1e-5)
     joined = torch.where(rows < -(1 << 32), rows + (1 << 32), rows)  # one text each, not several
     joined[:, 0] = rows[:, 0]
     with torch.no_grad():

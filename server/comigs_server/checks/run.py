@@ -1,8 +1,6 @@
 """Whether a configuration can run: what no single section of it can tell."""
 
-import logging
 import sys
-from functools import lru_cache
 from typing import cast
 
 from comigs.backbone.base import load_base
@@ -11,9 +9,8 @@ from comigs.config.server import ServerConfig
 from comigs.config.settings import RunConfig
 from comigs.config.strategies import find_strategy
 from comigs.data.corpus import roster
-from comigs.data.enough import check_texts
-from comigs.data.examples import Counts, left_out
-from comigs.data.tokens import check_length, counts
+from comigs.data.enough import check_texts, tell_left_out
+from comigs.data.tokens import check_length
 from comigs.errors import BadInput
 from comigs.evaluation.metrics import find_metric
 from comigs.federation.clients import data_of
@@ -53,28 +50,13 @@ def check(run: Run) -> None:
     for model in dict.fromkeys(client.config.model for client in run.clients()):
         load_base(model.name, cast(str, model.dtype), cast(str, model.compute))
     clients = range(len(run.names))
-    _tell_left_out(config)
+    tell_left_out(config, range(count)[:READ_AT_START])
     if len(clients) <= READ_AT_START or config.data.target == "mixture":
         for client in run.clients():
             data_of(client)
     else:
         data_of(run.client(0))
         check_texts(config, clients)
-
-
-def _tell_left_out(config: RunConfig) -> None:
-    """Say which examples are too long or of no use; of many clients, those of the first."""
-    clients = range(min(len(roster(config)), READ_AT_START))
-    total = sum((counts(config, client) for client in clients), Counts())
-    if told := left_out(total, config.data.seq_len):
-        few = f" (the first {READ_AT_START} clients')" if len(clients) < len(roster(config)) else ""
-        _warn_once(f"{told}{few}")
-
-
-@lru_cache
-def _warn_once(text: str) -> None:
-    """However many runs of a suite it holds for."""
-    logging.getLogger("comigs").warning(text)
 
 
 def check_without_data(run: Run) -> None:
