@@ -136,14 +136,14 @@ def left_out(counts: Counts, seq_len: int) -> str:
     if counts.cut:
         parts.append(f"{counts.cut:,} lose their end")
     if counts.lost:
-        parts.append(f"{counts.lost:,} all of their answers, and are dropped")
+        parts.append(f"{counts.lost:,} lose all of their answers and are dropped")
     if parts:
         parts.append(f"data.seq_len={counts.longest - 1} holds all")
     if counts.silent:
-        parts.append(f"{counts.silent:,} have no answer, and are dropped")
+        parts.append(f"{counts.silent:,} have no answer and are dropped")
     long = f"{counts.cut + counts.lost:,} are longer than data.seq_len {seq_len}: "
     long = long if counts.cut + counts.lost else ""
-    return f"of {counts.read:,} examples {long}{'; '.join(parts)}" if parts else ""
+    return f"of {counts.read:,} examples, {long}{'; '.join(parts)}" if parts else ""
 
 
 def _is_of_use(chat: Chat, everything: bool) -> bool:

@@ -19,7 +19,7 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from comigs.data.chats import ANSWERS, Chat, Unfit
 from comigs.data.encoding import opening
-from comigs.errors import flat
+from comigs.errors import BadInput, flat
 
 _TELLS = re.compile(r"\{%-?\s*generation\s*-?%\}")  # a template that says itself what is generated
 
@@ -70,6 +70,7 @@ def encode_chats(
 
     Raises:
         Unfit: the template refuses one, or does not tell its answers.
+        BadInput: the tokenizer cannot be used for chats.
     """
     begin: list[int] = []
     if not tokenizer.chat_template:
@@ -141,10 +142,9 @@ def _found(tokenizer: PreTrainedTokenizerBase, chats: Sequence[Rendered]) -> lis
     try:
         out = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
     except NotImplementedError:
-        raise Unfit(
-            "the model's tokenizer does not tell where its tokens are in a text; it needs a "
-            "tokenizer.json",
-            0,
+        raise BadInput(
+            f"the tokenizer in {tokenizer.name_or_path} does not tell where in a text its tokens "
+            "are, which chats need; give a model with a tokenizer.json"
         ) from None
     encoded = []
     for ids, places, chat in zip(out["input_ids"], out["offset_mapping"], chats, strict=True):

@@ -94,8 +94,8 @@ def test_what_is_too_long_is_cut_or_dropped_and_told(tmp_path):
     total = counts(config, 0)
     assert vars(total) == {"read": 7, "cut": 1, "lost": 1, "silent": 2, "longest": longest}
     assert left_out(total, 40) == (
-        "of 7 examples 2 are longer than data.seq_len 40: 1 lose their end; 1 all of their "
-        f"answers, and are dropped; data.seq_len={longest - 1} holds all; 2 have no answer, and "
+        "of 7 examples, 2 are longer than data.seq_len 40: 1 lose their end; 1 lose all of their "
+        f"answers and are dropped; data.seq_len={longest - 1} holds all; 2 have no answer and "
         "are dropped"
     )
     enough = config_of(tmp_path, f"data.seq_len={longest - 1}")
@@ -195,7 +195,7 @@ def test_files_are_as_careful_as_those_of_text(tmp_path):
 
 def test_a_split_without_an_answer_is_refused(tmp_path):
     one_client(tmp_path, [chat("mira", "tolu")], valid=[{"prompt": "rem", "completion": ""}])
-    match = r"client 'ana' has nothing to learn from in its valid split: of 1 examples 1 have no"
+    match = r"client 'ana' has nothing to learn from in its valid split: of 1 examples, 1 have no"
     for look in (lambda c: client_data(c, 0), lambda c: check_texts(c, [0])):
         with pytest.raises(BadInput, match=match):
             look(config_of(tmp_path))
