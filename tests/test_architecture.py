@@ -51,7 +51,7 @@ FLOOR = {room: floor for floor, rooms in enumerate(ORDER) for room in rooms}
 KNOWS = {  # who may import what is not everybody's
     "flwr": ("comigs_clients", "comigs_server"),
     "ray": ("comigs_server.grids.ray",),
-    "datasets": ("comigs.prepare",),
+    "datasets": ("comigs.prepare", "comigs.use.questions"),
     "flwr_datasets": ("comigs.prepare",),
     "experiments": (),
     "comigs_clients": ("comigs_clients", "comigs_server.grids", "comigs.app", "comigs.cli"),

@@ -15,6 +15,8 @@ from flwr.clientapp import ClientApp
 from torch import Tensor
 
 from comigs.config.load import write_config
+from comigs.data.enough import tell_left_out
+from comigs.data.tokens import amount
 from comigs.errors import Refusal
 from comigs.federation.clients import data_of, model_of
 from comigs.federation.machine import with_compute
@@ -159,6 +161,8 @@ def hello(message: Message, context: Context) -> Message:
     run, number = task.run, task.number
     if not 0 <= number < len(run.names):
         raise Refusal("no-client", f"partition-id is {number}; there are {len(run.names)} clients")
+    if not embedded(context):  # else who started the run was told
+        tell_left_out(run.config, [number])
     client, method = run.client(number), run.method
     named = adapter_parameters(model_of(client)) if method.trains else {}
     about = {
@@ -168,7 +172,7 @@ def hello(message: Message, context: Context) -> Message:
         "shapes": {n: list(p.shape) for n, p in named.items() if method.shares(n)},
     }
     if run.config.server.weighting == "samples":
-        about["num-examples"] = len(data_of(client).train)
+        about["num-examples"] = amount(data_of(client).train)
     return hello_reply(message, about)
 
 

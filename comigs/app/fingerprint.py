@@ -11,7 +11,7 @@ from comigs.backbone.base import load_tokenizer
 from comigs.backbone.names import BUNDLED as MODELS
 from comigs.backbone.names import model_source
 from comigs.config.settings import RunConfig
-from comigs.data.corpus import BUNDLED, ROSTER, client_names, federation_folder
+from comigs.data.corpus import BUNDLED, ROSTER, SPLITS, client_names, federation_folder
 from comigs.data.encoding import opening
 from comigs.errors import BadInput
 from comigs.store.plain import MIB, read_plain
@@ -20,6 +20,7 @@ from comigs.store.whole import write_whole
 NAME = "origin.json"
 OPENING = "opening"  # the token that opens every sequence, where there is one
 TEXT = ".[tT][xX][tT]*"
+CHATS = ".[jJ][sS][oO][nN][lL]*"
 WEIGHTS = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja")  # what a base is made of
 
 
@@ -57,12 +58,18 @@ def fingerprint(config: RunConfig) -> dict[str, Any]:
     texts = {
         str(path.relative_to(folder)): _checksum(path)
         for name in names
-        for pattern in (f"{glob.escape(name)}{TEXT}", f"{glob.escape(name)}/*{TEXT}")
+        for pattern in _patterns(glob.escape(name))
         for path in sorted(folder.glob(pattern))
     }
     begins = opening(load_tokenizer(config.model.name))
     found = {"clients": list(names), "text": texts, "base": _base_of(config.model.name)}
     return found | ({} if begins is None else {OPENING: begins})
+
+
+def _patterns(client: str) -> tuple[str, ...]:
+    """Of the files that one client's text may be in."""
+    chats = (f"{client}/{split}{CHATS}" for split in SPLITS)
+    return f"{client}{TEXT}", f"{client}/*{TEXT}", *chats
 
 
 def _base_of(name: str) -> dict[str, str]:

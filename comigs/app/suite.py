@@ -21,6 +21,7 @@ BUDGET = (  # what all rows of a suite have in common, so that they can be compa
     "clients",
     "data.name",
     "data.target",
+    "data.loss",
     "data.seq_len",
     "data.test_tokens",
     "model.name",

@@ -17,16 +17,20 @@ from torch import Tensor, nn
 CHUNK = 1 << 21  # logits held at once
 
 
-def chunked_loss(model: nn.Module, ids: Tensor, targets: Tensor) -> Tensor:
+def chunked_loss(
+    model: nn.Module, ids: Tensor, targets: Tensor, position_ids: Tensor | None = None
+) -> Tensor:
     """Sum of the cross-entropies of a causal LM.
 
     Args:
         model: a Hugging Face causal LM, bare or with adapters, whose head is frozen.
         ids: input tokens, n x L.
-        targets: what follows each of them, n L.
+        targets: what follows each of them, n L; -100 where it does not count.
+        position_ids: of the tokens, n x L, where they begin again in a row.
     """
     causal = _causal(model)
-    hidden = backbone_of(model)(input_ids=ids, use_cache=False).last_hidden_state
+    more = {} if position_ids is None else {"position_ids": position_ids}
+    hidden = backbone_of(model)(input_ids=ids, use_cache=False, **more).last_hidden_state
     head, cap = causal.get_output_embeddings(), _soft_cap(causal)
 
     def logits(rows: Tensor) -> Tensor:

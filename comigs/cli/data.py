@@ -62,7 +62,7 @@ def prepare(
     ] = False,
     debug: Debug = False,
 ) -> None:
-    """Write one folder for each client, with train, valid and test.txt.
+    """Write one folder for each client, with train, valid and test: .jsonl of chats, .txt of text.
 
     SOURCE is a file or a folder of .jsonl, .json, .csv, .parquet or .txt, a data set that
     save_to_disk wrote, or an id on the hub.
@@ -120,7 +120,8 @@ def describe(
 ) -> None:
     """Show what each client has, what is there twice, and how much the clients differ.
 
-    DIR is the folder of a federation, or a bundled one: multilingual, topics, domains.
+    DIR is the folder of a federation, or a bundled one: multilingual, topics,
+    domains, skills.
 
     \b
     comigs data describe my-data

@@ -97,13 +97,17 @@ def show_description(found: "Description") -> None:
                 "tokens": f"{row.tokens:,}",
                 "own": f"{row.own:,}",
                 "others": f"{row.others:,}",
+                "answers": f"{row.chats.answers:,}" if row.chats else "",
+                "longest": f"{row.chats.longest:,}" if row.chats else "",
             }
             name = row.client if row.split == "train" else ""
             table.add_row(escape(name), *(texts[name] for name in shown))
         return table
 
-    columns = ("split", "parts", "characters", "tokens", "own", "others")
-    console.print(fitting(build, columns, ("parts", "characters"), console))
+    chats = [row.chats for row in found.splits if row.chats]
+    more = ("answers", "longest") if chats else ()
+    columns = ("split", "parts", "characters", "tokens", *more, "own", "others")
+    console.print(fitting(build, columns, ("characters", "parts", *more), console))
     if (hidden := len(found.clients) - SHOWN) > 0:
         console.print(f"... and {hidden} more clients")
     tokens = sum(row.tokens for row in found.splits)
@@ -114,6 +118,15 @@ def show_description(found: "Description") -> None:
         "that another split of the client has, too; others: that another client has, too.",
         style="dim",
     )
+    if chats:
+        longest = max(chat.longest for chat in chats)
+        console.print(
+            "of chats, parts: examples; answers: tokens that are learnt from and measured; "
+            f"longest: tokens of the longest example: data.seq_len={longest - 1} cuts none.",
+            style="dim",
+        )
+    if silent := sum(chat.silent for chat in chats):
+        console.print(f"{silent:,} examples have no answer: a run drops them")
     if len(found.divergence) > 1:
         _show_matrix(found, console)
 

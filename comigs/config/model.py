@@ -51,9 +51,11 @@ class ModelConfig:
 @dataclass(frozen=True)
 class DataConfig:
     name: str = "multilingual"
-    """Bundled federation, or a folder with one text file for each client."""
+    """Bundled federation, or a folder with the texts or chats of each client."""
     target: Literal["in_distribution", "mixture"] = "in_distribution"
     """What validation and test text are of: the client's own distribution, or everybody's mixed."""
+    loss: Literal["answers", "all"] = "answers"
+    """What is learnt and measured of chats: the assistant's answers, or all. Of plain text all."""
     seq_len: int = 128
     """Tokens of a sequence."""
     train_tokens: PerClient | None = None

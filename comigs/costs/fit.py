@@ -12,7 +12,7 @@ from comigs.config.profiles import Profile
 from comigs.config.settings import ClientConfig, RunConfig
 from comigs.costs.memory import peak_memory
 from comigs.data.corpus import roster
-from comigs.data.tokens import stream
+from comigs.data.tokens import amount, stream
 from comigs.errors import BadInput
 from comigs.federation.devices import assign_devices
 from comigs.federation.run import Client, Run, resolve
@@ -28,7 +28,7 @@ def place_devices(run: Run) -> Run:
         return run
     tied = config.devices.order != "independent"
     clients = range(len(roster(config)))
-    sizes = [len(stream(config, i, "train")) if tied else 1 for i in clients]
+    sizes = [amount(stream(config, i, "train")) if tied else 1 for i in clients]
     return resolve(assign_devices(config, sizes))
 
 

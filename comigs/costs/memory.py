@@ -13,7 +13,8 @@ from comigs.config.experts import ExpertsConfig
 from comigs.config.model import ModelConfig
 from comigs.config.train import TrainConfig
 from comigs.costs.shadow import LiveBytes, depth, shadow_model
-from comigs.evaluation.perplexity import evaluation_batch, token_loss
+from comigs.data.windows import Batch
+from comigs.evaluation.perplexity import batch_loss, evaluation_batch
 from comigs.federation.run import Client
 from comigs.methods.base import Method
 from comigs.mixture.adapters import adapter_parameters, is_router, training_experts
@@ -122,12 +123,13 @@ def _trace(step: _Step, layers: int) -> tuple[int, ...]:
         live = LiveBytes([*held, *gradients, windows], step.experts.total)
         options = TrainConfig(checkpointing=step.checkpointing)
         with live, forward_of(model, options), training_experts(model, mine.__contains__):
-            (token_loss(model, windows, "mean", step.chunked) + balance_loss(model)).backward()
+            loss = batch_loss(model, _plain(windows), "mean", step.chunked)
+            (loss + balance_loss(model)).backward()
         evaluation = LiveBytes([*held, *gradients], step.experts.total)
         if step.evaluated > step.sequences:
             with evaluation, torch.no_grad():
                 more = torch.zeros(step.evaluated, step.seq_len + 1, dtype=torch.long)
-                token_loss(model, more, "sum", step.chunked)
+                batch_loss(model, _plain(more), "sum", step.chunked)
     made = 0 if step.accumulates else _bytes(mine.values())
     learnt, kept = experts | routers, find_optimizer(step.optimizer).state_bytes
     trained, models = _models(step.method)
@@ -146,6 +148,11 @@ def _models(method: Method) -> tuple[int, int]:
     if method.twin is None:
         return 1, 1
     return 2, 3 if method.twin.mix else 2
+
+
+def _plain(windows: Tensor) -> Batch:
+    """Windows without values: of text."""
+    return Batch(windows[:, :-1], windows[:, 1:], None)
 
 
 def _bytes(tensors: Iterable[Tensor]) -> int:

@@ -15,6 +15,7 @@ from comigs.costs.memory import Memory, peak_memory
 from comigs.costs.traffic import traffic
 from comigs.costs.trip import trip
 from comigs.costs.work import Parameters, TokenFlops, parameter_counts, token_flops
+from comigs.data.tokens import places
 from comigs.federation.clients import data_of
 from comigs.federation.run import Client, Run
 from comigs.federation.selection import answering, takers_of_the_test, wanted
@@ -157,7 +158,7 @@ def _training(client: Client, count: int) -> Work:
     batch = config.batch_size * config.data.seq_len
     router_steps = steps / config.router.every * config.router.steps
     peers = count if client.method.peers else 0
-    valid = len(data_of(client).valid) if peers else 0
+    valid = places(data_of(client).valid) if peers else 0
     evaluated = peers * valid + client.method.looks(config)
     return Work(steps * batch, router_steps * batch, look=evaluated)
 
@@ -169,11 +170,11 @@ def _evaluated(client: Client, rounds: int, tested: bool) -> Work:
         return Work()
     data = data_of(client)
     tests = 3 if client.method.trains else 1  # the base, before and after averaging
-    test = sum(len(tokens) for tokens in data.tests.values())
+    test, valid = sum(map(places, data.tests.values())), places(data.valid)
     measured = 1 + len(client.config.log.metrics or ())  # each metric is a pass of its own
     on_the_way = measured * rounds / every if every else 0
-    at_the_end = tests * test + len(data.valid) if tested else 0
-    return Work(forward=on_the_way * len(data.valid) + at_the_end)
+    at_the_end = tests * test + valid if tested else 0
+    return Work(forward=on_the_way * valid + at_the_end)
 
 
 def _on_device(client: Client, plan: ClientPlan, work: Work) -> OnDevice | None:

@@ -1,8 +1,9 @@
 """Federations of text on disk: one client per file or per folder.
 
-Two layouts, each file optionally compressed with xz:
+Three layouts, each file optionally compressed with xz:
     <folder>/<client>.txt                          split here into consecutive blocks of lines
     <folder>/<client>/{train,valid,test}.txt       already split
+    <folder>/<client>/{train,valid,test}.jsonl     chats, one a line (`comigs.data.chats`)
 
 Clients are in the order in which people count (client_2 before client_10); hidden files and folders
 are none. A device that holds its own text only has a clients.json beside it: the names of all
@@ -19,7 +20,7 @@ from itertools import accumulate, pairwise
 from pathlib import Path
 
 from comigs.config.settings import RunConfig
-from comigs.data.names import in_order, paths_of, tables_in, texts_in
+from comigs.data.names import EXAMPLES, SUFFIXES, in_order, paths_of, tables_in, texts_in
 from comigs.errors import BadInput
 from comigs.store.plain import MIB, check_plain, read_plain
 
@@ -27,6 +28,9 @@ BUNDLED = Path(__file__).parent / "bundled"
 ROSTER = "clients.json"
 SPLITS = ("train", "valid", "test")
 LIMIT = 1024 * MIB  # most bytes of a text
+Kinds = tuple[tuple[str, ...], ...]
+_TEXT: Kinds = (SUFFIXES,)  # what the files of a folder may be
+_EITHER: Kinds = (SUFFIXES, EXAMPLES)  # in the folder of a client
 HELD_OUT = 0.1  # share of a client's characters in each of valid and test
 
 
@@ -63,7 +67,7 @@ def client_names(name: str) -> tuple[str, ...]:
     texts = texts_in(folder)
     folders = [(p.name, p) for p in folder.iterdir() if p.is_dir() and p.name[0] != "."]
     names: dict[str, Path] = {}
-    for name, path in texts + [(name, path) for name, path in folders if texts_in(path)]:
+    for name, path in texts + [(name, path) for name, path in folders if _has_splits(path)]:
         if name in names:
             raise _both(names[name], path)
         names[name] = path
@@ -71,7 +75,7 @@ def client_names(name: str) -> tuple[str, ...]:
         tables = tables_in(folder)
         raise BadInput(
             f"data.name {name!r} holds no text: expected <client>.txt files, "
-            "or <client>/train.txt, valid.txt and test.txt"
+            "or <client>/train.txt, valid.txt and test.txt, or the same of .jsonl"
             + (f"; {tables[0]} is none: comigs data prepare makes text of it" if tables else "")
         )
     return in_order(names)
@@ -90,6 +94,10 @@ def roster(config: RunConfig) -> tuple[str, ...]:
             f"{len(names)} or less, or data.name to a folder with a text for each"
         )
     return names[: config.clients]
+
+
+def _has_splits(folder: Path) -> bool:
+    return bool(texts_in(folder)) or any(paths_of(folder / s, EXAMPLES) for s in SPLITS)
 
 
 def _both(one: Path, other: Path) -> BadInput:
@@ -114,8 +122,13 @@ def _is_name(name: object) -> bool:
     return isinstance(name, str) and name == Path(name).name != "" and name not in (".", "..")
 
 
+def holds_chats(name: str, client: str, split: str) -> bool:
+    """Whether a split is of chats, one a line, and not plain text."""
+    return bool(paths_of(federation_folder(name) / client / split, EXAMPLES))
+
+
 def read_split(name: str, client: str, split: str) -> str:
-    """Return the text of one split of one client.
+    """Return the text of one split of one client, of chats as they are written.
 
     Raises:
         BadInput: when the file is missing, empty, too large, not UTF-8, or a link to elsewhere.
@@ -124,9 +137,9 @@ def read_split(name: str, client: str, split: str) -> str:
     if (folder / client).is_dir():
         if found := paths_of(folder / client):
             raise _both(folder / client, found[0])
-        text = _read(folder / client, split, folder)
+        text = _read(folder / client / split, folder, _EITHER)
     else:
-        text = _blocks(_read(folder, client, folder))[SPLITS.index(split)]
+        text = _blocks(_read(folder / client, folder, _TEXT))[SPLITS.index(split)]
     if not text.strip():
         raise BadInput(f"client {client!r} of {name!r} has no text in its {split} split")
     return text
@@ -146,25 +159,35 @@ def split_sizes(name: str, client: str) -> dict[str, float]:
     """About how many bytes each split of a client has on disk; raises as `check_sizes`."""
     folder = federation_folder(name)
     if (folder / client).is_dir():
-        return {split: _size(folder / client / split, folder) for split in SPLITS}
-    size = _size(folder / client, folder)
+        return {split: _size(folder / client / split, folder, _EITHER) for split in SPLITS}
+    size = _size(folder / client, folder, _TEXT)
     return {split: size * (HELD_OUT if split != "train" else 1 - 2 * HELD_OUT) for split in SPLITS}
 
 
-def _size(stem: Path, root: Path) -> int:
-    found = paths_of(stem)
+def _found(stem: Path, kinds: Kinds) -> list[Path]:
+    return [path for suffixes in kinds for path in paths_of(stem, suffixes)]
+
+
+def _size(stem: Path, root: Path, kinds: Kinds) -> int:
+    found = _found(stem, kinds)
     for path in found:
         check_plain(path, root, LIMIT)
     sizes = [path.stat().st_size for path in found]
     if not any(sizes):
-        raise BadInput(f"{stem}.txt is {'empty' if sizes else 'missing'}")
+        raise BadInput(f"{_called(stem)} is {'empty' if sizes else 'missing'}")
     return max(sizes)
 
 
-def _read(folder: Path, stem: str, root: Path) -> str:
-    found = paths_of(folder / stem)
+def _called(stem: Path) -> str:
+    """What a file that is not there would be called, as its neighbours are."""
+    chats = any(paths_of(stem.parent / split, EXAMPLES) for split in SPLITS)
+    return f"{stem}{'.jsonl' if chats else '.txt'}"
+
+
+def _read(stem: Path, root: Path, kinds: Kinds) -> str:
+    found = _found(stem, kinds)
     if not found:
-        raise BadInput(f"{folder / stem}.txt is missing")
+        raise BadInput(f"{_called(stem)} is missing")
     if len(found) > 1:
         raise _both(*found[:2])
     path = found[0]

@@ -5,19 +5,20 @@ from collections.abc import Iterable
 from pathlib import Path
 
 SUFFIXES = (".txt", ".txt.xz")  # in small or large letters
+EXAMPLES = (".jsonl", ".jsonl.xz")  # of chats, in the folder of a client
 TABLES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 _OURS = ("clients.json", "federation.json", "manifest.json")
 
 
-def name_of(path: Path) -> str:
+def name_of(path: Path, suffixes: tuple[str, ...] = SUFFIXES) -> str:
     """A text's name: its path's last part without .txt or .txt.xz; "" for what is hidden."""
-    ends = [len(end) for end in SUFFIXES if path.name.lower().endswith(end)]
+    ends = [len(end) for end in suffixes if path.name.lower().endswith(end)]
     return "" if path.name.startswith(".") else path.name[: -ends[0]] if ends else path.name
 
 
-def texts_in(folder: Path) -> list[tuple[str, Path]]:
+def texts_in(folder: Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[tuple[str, Path]]:
     """(name, path) of the folder's texts; what is hidden is none."""
-    named = [(name_of(path), path) for path in sorted(folder.iterdir())]
+    named = [(name_of(path, suffixes), path) for path in sorted(folder.iterdir())]
     return [(name, path) for name, path in named if name not in ("", path.name) and path.is_file()]
 
 
@@ -27,12 +28,12 @@ def tables_in(folder: Path) -> list[str]:
     return sorted(name for name in files if name.lower().endswith(TABLES) and name[0] != ".")
 
 
-def paths_of(stem: Path) -> list[Path]:
+def paths_of(stem: Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[Path]:
     """The files that hold the text `stem`, a path without .txt: none, one, or too many."""
-    usual = [path for end in SUFFIXES if (path := Path(f"{stem}{end}")).is_file()]
+    usual = [path for end in suffixes if (path := Path(f"{stem}{end}")).is_file()]
     if usual or not stem.parent.is_dir():
         return usual
-    return [path for name, path in texts_in(stem.parent) if name == stem.name]
+    return [path for name, path in texts_in(stem.parent, suffixes) if name == stem.name]
 
 
 def in_order(names: Iterable[str]) -> tuple[str, ...]:

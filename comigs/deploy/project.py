@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from comigs.data.corpus import ROSTER, check_sizes, client_names, federation_folder
-from comigs.data.names import name_of, paths_of, texts_in
+from comigs.data.names import EXAMPLES, SUFFIXES, name_of, paths_of, texts_in
 from comigs.deploy.compose import checkout, compose_text
 from comigs.deploy.files import POLICY, write_bundle, write_files
 from comigs.deploy.fleet import (
@@ -202,7 +202,7 @@ def _copy_text(source: Path, name: str, to: Path) -> None:
     whole = source / name
     if whole.is_dir():
         (to / name).mkdir(mode=0o700)
-        to, paths = to / name, [path for _, path in texts_in(whole)]
+        to, paths = to / name, [path for _, path in texts_in(whole, SUFFIXES + EXAMPLES)]
     else:
         paths = paths_of(source / name)
     for path in paths:

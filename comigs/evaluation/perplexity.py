@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from comigs.backbone.head import chunked_loss
 from comigs.config.settings import ClientConfig
-from comigs.data.tokens import consecutive_windows
+from comigs.data.tokens import consecutive_windows, predictions
+from comigs.data.windows import Batch, is_marked, predicted, read_marks
 
 EVALUATION_BATCH = 16  # sequences at once, or fewer if `micro_batch_size` says so
 
@@ -16,23 +17,44 @@ EVALUATION_BATCH = 16  # sequences at once, or fewer if `micro_batch_size` says 
 def token_loss(
     model: nn.Module, windows: Tensor, reduction: str = "mean", chunked: bool = False
 ) -> Tensor:
-    """Cross-entropy in nats of predicting tokens 2..L+1 of each window (n x L+1).
+    """Cross-entropy in nats of the tokens of windows (n x L+1) that are predicted.
+
+    Those are tokens 2..L+1 of plain text; of examples see `comigs.data.windows`.
 
     Args:
-        reduction: "mean" or "sum" over the tokens.
+        reduction: "mean" or "sum" over them; "none": n L numbers, 0 for what is not predicted.
         chunked: never hold the logits of all tokens at once.
     """
+    return batch_loss(model, read_marks(windows), reduction, chunked)
+
+
+def batch_loss(
+    model: nn.Module, batch: Batch, reduction: str = "mean", chunked: bool = False
+) -> Tensor:
+    """`token_loss` of windows that are taken apart."""
     device = next(model.parameters()).device
-    if device.type == "cuda":
-        windows = windows.pin_memory().to(device, non_blocking=True)
-    elif device.type != "cpu":
-        windows = windows.to(device)
-    inputs, targets = windows[:, :-1], windows[:, 1:].flatten()
+    ids, targets = _on(device, batch.ids), _on(device, batch.targets).flatten()
+    more = {} if batch.positions is None else {"position_ids": _on(device, batch.positions)}
     if chunked:
-        total = chunked_loss(model, inputs, targets)
-        return total / len(targets) if reduction == "mean" else total
-    logits = model(input_ids=inputs, use_cache=False).logits
+        total = chunked_loss(model, ids, targets, **more)
+        count = len(targets) if batch.positions is None else (targets >= 0).sum()
+        return total / count if reduction == "mean" else total
+    logits = model(input_ids=ids, use_cache=False, **more).logits
     return F.cross_entropy(logits.flatten(0, 1).float(), targets, reduction=reduction)
+
+
+def mean_losses(model: nn.Module, windows: Tensor) -> Tensor:
+    """The mean cross-entropy of each of n groups of windows, n x B x L+1, in one pass."""
+    each = token_loss(model, windows.flatten(0, 1), "none").view(len(windows), -1)
+    if not is_marked(windows):
+        return each.mean(1)
+    return each.sum(1) / predicted(windows).to(each.device)
+
+
+def _on(device: torch.device, tensor: Tensor) -> Tensor:
+    if device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor if device.type == "cpu" else tensor.to(device)
 
 
 def evaluation_batch(config: ClientConfig) -> int:
@@ -55,10 +77,11 @@ def perplexity(
     batch_size: int = EVALUATION_BATCH,
     chunked: bool = False,
 ) -> float:
-    """exp(mean token cross-entropy) over the whole stream, every token but the first once."""
+    """exp(mean token cross-entropy): of a stream every token but the first, once; of rows those
+    that are predicted."""
     total = torch.zeros((), dtype=torch.float64)
     for windows in consecutive_windows(tokens, batch_size, seq_len):
         loss = token_loss(model, windows, "sum", chunked)
         total = total + (loss.cpu() if loss.device.type == "mps" else loss).double()  # has none
-    mean = total.item() / (len(tokens) - 1)
+    mean = total.item() / predictions(tokens)
     return math.exp(mean) if mean < 700 else math.inf

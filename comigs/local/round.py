@@ -11,6 +11,7 @@ from peft import PeftModel
 from torch import Tensor
 
 from comigs.backbone.base import load_base
+from comigs.data.tokens import amount
 from comigs.evaluation.metrics import measured
 from comigs.evaluation.perplexity import evaluate
 from comigs.federation.clients import data_of, model_of
@@ -220,7 +221,7 @@ def end_round(
         "steps": steps,
         "router_steps": stats.router_steps,
         "router_tokens": stats.router_steps * config.batch_size * config.data.seq_len,
-        "num-examples": len(trainee.train),
+        "num-examples": amount(trainee.train),
         "train_seconds": seconds,
         "seconds": begun.seconds + seconds + time.perf_counter() - begin,
     }
@@ -250,7 +251,7 @@ def final_evaluation(
     run, own, method, data = client.run, client.config, client.method, data_of(client)
     base = load_base(own.model.name, client.dtype, client.compute)
     rows: list[dict[str, Any]] = [
-        {"name": name, "test_tokens": len(test), "pretrained": evaluate(base, test, own)}
+        {"name": name, "test_tokens": amount(test), "pretrained": evaluate(base, test, own)}
         for name, test in data.tests.items()
     ]
     if not method.trains:

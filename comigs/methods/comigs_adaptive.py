@@ -93,8 +93,8 @@ def receive(arrival: Arrival) -> dict[str, float]:
     """Begin the round from the client's own tensors, the mean, or between, as its text says."""
     import torch
 
-    from comigs.data.tokens import random_windows
-    from comigs.evaluation.perplexity import evaluate, token_loss
+    from comigs.data.tokens import places, random_windows
+    from comigs.evaluation.perplexity import evaluate, mean_losses, token_loss
     from comigs.mixture.adapters import adapter_tensors, load_adapter_tensors
     from comigs.seeds import generator
 
@@ -114,12 +114,11 @@ def receive(arrival: Arrival) -> dict[str, float]:
         if config.train.loss == "chunked":  # whose promise is never to hold all logits
             each = [token_loss(model, window[None], chunked=True) for window in windows]
             return torch.stack(each).double().cpu()
-        loss = token_loss(model, windows, "none")
-        return loss.view(len(windows), -1).mean(1).double().cpu()
+        return mean_losses(model, windows[:, None]).double().cpu()
 
     if arrival.round > config.rounds:
         take(min(ROLES, key=whole))
-        tokens = len(ROLES) * len(arrival.data.valid)
+        tokens = len(ROLES) * places(arrival.data.valid)
         return {"peer_evaluations": len(ROLES), "peer_evaluation_tokens": tokens}
     rng = generator(config.seed, arrival.client, arrival.round, "roles")
     length = config.data.seq_len

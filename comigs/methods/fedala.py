@@ -74,6 +74,7 @@ def receive(arrival: Arrival) -> dict[str, float]:
     import torch
 
     from comigs.data.tokens import random_windows
+    from comigs.data.windows import predicted
     from comigs.evaluation.perplexity import token_loss
     from comigs.mixture.adapters import adapter_parameters, load_adapter_tensors
     from comigs.mixture.forward import forward_of
@@ -101,7 +102,7 @@ def receive(arrival: Arrival) -> dict[str, float]:
         total = 0.0
         for part in windows.split(config.micro_batch):
             loss = token_loss(model, part, "mean", config.train.loss == "chunked")
-            loss = loss * (len(part) / len(windows))
+            loss = loss * float(predicted(part) / predicted(windows))
             loss.backward()
             total += float(loss.detach())
         for name, parameter in mixed.items():

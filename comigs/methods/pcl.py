@@ -25,6 +25,7 @@ def receive(arrival: Arrival) -> dict[str, float]:
     """Evaluate every peer on the device's validation text and mix them by trust."""
     import torch
 
+    from comigs.data.tokens import places
     from comigs.evaluation.perplexity import evaluate
     from comigs.mixture.adapters import load_adapter_tensors
 
@@ -45,7 +46,7 @@ def receive(arrival: Arrival) -> dict[str, float]:
     load_adapter_tensors(arrival.model, mixed)
     return {
         "peer_evaluations": len(ordered),
-        "peer_evaluation_tokens": len(ordered) * len(arrival.data.valid),
+        "peer_evaluation_tokens": len(ordered) * places(arrival.data.valid),
     }
 
 

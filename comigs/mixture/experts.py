@@ -250,7 +250,10 @@ def routings(model: nn.Module) -> list[router.Routing]:
 
 
 def balance_loss(
-    model: nn.Module, importance: float = 0.5, counts: Sequence[Tensor] | None = None
+    model: nn.Module,
+    importance: float = 0.5,
+    counts: Sequence[Tensor] | None = None,
+    real: Tensor | None = None,
 ) -> Tensor:
     """Balance loss of the last forward pass, averaged over layers; 0 without routers.
 
@@ -259,9 +262,10 @@ def balance_loss(
     Args:
         importance: iota, the share of the load that the first expert should carry.
         counts: `slot_counts` of the whole batch where the pass was one micro-batch of it.
+        real: which of the pass's T tokens count, T or n x T; None: all.
     """
     losses = [
-        router.balance_loss(routing, importance, counts[i] if counts else None)
+        router.balance_loss(routing, importance, counts[i] if counts else None, real)
         for i, routing in enumerate(routings(model))
     ]
     return torch.stack(losses).mean(0) if losses else torch.zeros(())

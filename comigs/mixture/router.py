@@ -35,14 +35,34 @@ def route(logits: Tensor, top_k: int) -> Routing:
     return Routing(logits, chosen, gates)
 
 
-def slot_counts(routing: Routing) -> Tensor:
-    """Number of routing slots that chose each expert, E (T k in all)."""
+def of_tokens(routing: Routing, real: Tensor | None) -> Routing:
+    """One client's routing of those tokens that `real` (T) keeps; None: of all."""
+    if real is None:
+        return routing
+    logits, chosen, gates = (each[real.to(each.device)] for each in routing)
+    return Routing(logits, chosen, gates)
+
+
+def slot_counts(routing: Routing, real: Tensor | None = None) -> Tensor:
+    """Number of routing slots that chose each expert, E (T k in all, or k for each real token).
+
+    Args:
+        real: which of the T tokens count; None: all.
+    """
     slots = routing.chosen.flatten(-2)
     counts = slots.new_zeros(*slots.shape[:-1], routing.logits.shape[-1])
-    return counts.scatter_add_(-1, slots, torch.ones_like(slots))
+    ones = torch.ones_like(slots)
+    if real is not None:
+        ones = real.to(slots).repeat_interleave(routing.chosen.shape[-1], -1)
+    return counts.scatter_add_(-1, slots, ones)
 
 
-def balance_loss(routing: Routing, importance: float, counts: Tensor | None = None) -> Tensor:
+def balance_loss(
+    routing: Routing,
+    importance: float,
+    counts: Tensor | None = None,
+    real: Tensor | None = None,
+) -> Tensor:
     """E^2 mean_e(d_e p_e c_e) of one layer, a scalar.
 
     d_e is the share of slots that chose e; p_e the token mean of the softmax of the logits whose
@@ -53,18 +73,28 @@ def balance_loss(routing: Routing, importance: float, counts: Tensor | None = No
         routing: the layer's routing.
         importance: iota, the share of the load that the first expert should carry.
         counts: slot counts of the whole batch when `routing` is one micro-batch of it.
+        real: which of the T tokens count; None: all.
     """
     n_experts = routing.logits.shape[-1]
     if counts is None:
-        counts = slot_counts(routing)
+        counts = slot_counts(routing, real)
     share = counts / counts.sum(-1, keepdim=True)
     if routing.chosen.shape[-1] > 1:
         kept = torch.zeros_like(routing.logits).scatter(
             -1, routing.chosen, routing.logits.gather(-1, routing.chosen)
         )
-        p = kept.softmax(-1).mean(-2)
+        p = _token_mean(kept.softmax(-1), real)
     else:
-        p = torch.zeros_like(routing.logits).scatter(-1, routing.chosen, routing.gates).mean(-2)
+        zeros = torch.zeros_like(routing.logits)
+        p = _token_mean(zeros.scatter(-1, routing.chosen, routing.gates), real)
     c = p.new_full((n_experts,), (n_experts - 1) / (n_experts * (1 - importance)))
     c[0] = 1 / (n_experts * importance)
     return n_experts**2 * (share * p * c).mean(-1)
+
+
+def _token_mean(values: Tensor, real: Tensor | None) -> Tensor:
+    """Mean over the tokens that count: ... x T x E to ... x E."""
+    if real is None:
+        return values.mean(-2)
+    weights = real.to(values).unsqueeze(-1)
+    return (values * weights).sum(-2) / weights.sum(-2)

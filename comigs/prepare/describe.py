@@ -8,8 +8,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from comigs.backbone.base import load_tokenizer
-from comigs.data.corpus import SPLITS, client_names, read_split
+from comigs.data.chats import line_of
+from comigs.data.corpus import SPLITS, client_names, holds_chats, read_split
 from comigs.data.encoding import encode
+from comigs.data.examples import Source, chats_of, encoded
 from comigs.data.leakage import paragraphs
 
 COMPARED = 12  # clients in the matrix
@@ -22,7 +24,8 @@ class SplitFacts:
     """One split of one client.
 
     Attributes:
-        parts: blocks between blank lines, or lines where the client's text has no blank ones.
+        parts: blocks between blank lines, or lines where the client's text has no blank ones; of
+            chats, each.
         own: different parts that another split of the client has, too.
         others: different parts that another client has, too.
     """
@@ -34,6 +37,22 @@ class SplitFacts:
     tokens: int
     own: int
     others: int
+    chats: "Chats | None" = None
+
+
+@dataclass(frozen=True)
+class Chats:
+    """What there is to say of a split of chats.
+
+    Attributes:
+        answers: tokens of answers.
+        longest: tokens of the longest chat.
+        silent: chats without any answer.
+    """
+
+    answers: int
+    longest: int
+    silent: int
 
 
 @dataclass(frozen=True)
@@ -58,6 +77,7 @@ class _Read:
     characters: int
     tokens: int
     digests: frozenset[bytes]
+    chats: Chats | None = None
 
 
 def describe(name: str, model: str, watch: Callable[[str, int, int | None], None]) -> Description:
@@ -70,19 +90,20 @@ def describe(name: str, model: str, watch: Callable[[str, int, int | None], None
         BadInput: there is no such federation or model, or a text is missing.
     """
     clients = client_names(name)
-    tokenizer = load_tokenizer(model)
     read: dict[tuple[int, str], _Read] = {}
     words: list[Counter[str]] = []
     for number, client in enumerate(clients):
         watch("reading", number, len(clients))
         kind = ""
         for split in SPLITS:
-            text = read_split(name, client, split)
-            kind = kind or ("code" if "\n\n" in text.strip() else "text")
-            parts = paragraphs(text, kind)
-            digests = frozenset(map(_digest, parts))
-            tokens = len(encode(tokenizer, text))
-            read[number, split] = _Read(len(parts), len(text), tokens, digests)
+            if holds_chats(name, client, split):
+                text, read[number, split] = _read_chats(
+                    Source(name, client, split, model, "answers")
+                )
+            else:
+                text = read_split(name, client, split)
+                kind = kind or ("code" if "\n\n" in text.strip() else "text")
+                read[number, split] = _read_text(text, kind, model)
             if split == "train" and number < COMPARED:
                 words.append(Counter(word[0].lower() for word in WORD.finditer(text)))
     watch("comparing", 0, None)
@@ -90,6 +111,33 @@ def describe(name: str, model: str, watch: Callable[[str, int, int | None], None
     facts = [_facts(clients[number], number, split, read, owners) for number, split in read]
     matrix = tuple(tuple(divergence(one, two) for two in words) for one in words)
     return Description(clients, tuple(facts), matrix)
+
+
+def _read_text(text: str, kind: str, model: str) -> _Read:
+    parts = paragraphs(text, kind)
+    tokens = len(encode(load_tokenizer(model), text))
+    return _Read(len(parts), len(text), tokens, frozenset(map(_digest, parts)))
+
+
+def _read_chats(source: Source) -> tuple[str, _Read]:
+    """What is said in a split, and what is kept of it."""
+    chats = [chat for _, chat in chats_of(source.data, source.client, source.split)]
+    texts = ["\n".join(turn.content for turn in chat) for chat in chats]
+    tokens = answers = longest = silent = 0
+    for example in encoded(source):
+        if example is None:
+            silent += 1
+            continue
+        tokens += len(example.tokens)
+        answers += int(example.answers.sum())
+        longest = max(longest, len(example.tokens))
+    return "\n".join(texts), _Read(
+        len(chats),
+        sum(map(len, texts)),
+        tokens,
+        frozenset(_digest(line_of(chat)) for chat in chats),
+        Chats(answers, longest, silent),
+    )
 
 
 def divergence(one: Mapping[str, int], two: Mapping[str, int]) -> float:
@@ -126,7 +174,8 @@ def _facts(
     elsewhere = [read[number, other].digests for other in SPLITS if other != split]
     own = len(this.digests & frozenset().union(*elsewhere))
     others = sum(owners[digest] == SEVERAL for digest in this.digests)
-    return SplitFacts(client, split, this.parts, this.characters, this.tokens, own, others)
+    counted = this.parts, this.characters, this.tokens
+    return SplitFacts(client, split, *counted, own, others, this.chats)
 
 
 def _digest(part: str) -> bytes:

@@ -16,11 +16,12 @@ import numpy as np
 from datasets.arrow_writer import ArrowWriter
 from numpy.typing import NDArray
 
+from comigs.data.chats import Unfit, valid
 from comigs.data.names import in_order
 from comigs.errors import BadInput
 from comigs.prepare.lines import Row
 from comigs.prepare.settings import Settings
-from comigs.prepare.shapes import Reader, Unfit, find_shape, valid
+from comigs.prepare.shapes import Reader, find_shape
 from comigs.schema.build import suggest
 
 TOLD = 1000  # rows between two reports of progress
@@ -75,12 +76,14 @@ class Examples:
         labels: what the numbers of labels stand for.
         owners: what the numbers of owners stand for.
         shape: what an example was recognised as.
+        suffix: of the files that it is written to: .jsonl for chats, .txt for plain text.
     """
 
     table: Any
     labels: tuple[str, ...]
     owners: tuple[str, ...]
     shape: str
+    suffix: str
     counts: Counts
 
 
@@ -135,7 +138,8 @@ def collect(
     (labels, label_rows), (owners, owner_rows) = label.ordered(), owner.ordered()
     table = datasets.Dataset.from_file(str(path))
     table = table.add_column("label", label_rows).add_column("owner", owner_rows)
-    return Examples(table, labels, owners, reader.shape.name, counts)
+    suffix = ".jsonl" if reader.chats else ".txt"
+    return Examples(table, labels, owners, reader.shape.name, suffix, counts)
 
 
 def _reader(row: Row, settings: Settings) -> Reader:

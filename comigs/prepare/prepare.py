@@ -83,7 +83,8 @@ def _prepare(
     written = []
     for number, part in enumerate(kept):
         watch("writing", number, len(kept))
-        written.append(write_client(split(part, settings.seed), made, examples.labels))
+        own = split(part, settings.seed)
+        written.append(write_client(own, made, examples.labels, examples.suffix))
     watch("writing", len(kept), len(kept))
     used = sum(sum(client.examples.values()) for client in written)
     done = Prepared(

@@ -1,32 +1,29 @@
-"""What an example looks like in its source, and the plain text that it becomes.
+"""What an example looks like in its source, and the line or the plain text that it becomes.
 
-The one template: each turn of a chat is a line `User: ...`, `Assistant: ...` or `System: ...`, any
-other role its own name. A prompt and an instruction are the user's, what answers them is the
-assistant's; the input of an instruction stands below it. Plain text stays as it is.
+A prompt and an instruction are the user's, what answers them is the assistant's; the input of an
+instruction stands below it. Plain text stays as it is.
 """
 
-import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from comigs.data.chats import (
+    ANSWERS,
+    Turn,
+    Unfit,
+    asked_and_answered,
+    chat_of,
+    clean,
+    line_of,
+    messages,
+    plain,
+    valid,
+)
 from comigs.errors import BadInput
 from comigs.schema.build import suggest
 
 Values = Mapping[str, Any]
-ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant"}
-
-
-class Unfit(Exception):
-    """An example that does not look like its shape; the message says why."""
-
-
-@dataclass(frozen=True)
-class Turn:
-    """What one side of a chat says at once."""
-
-    role: str
-    text: str
 
 
 @dataclass(frozen=True)
@@ -35,13 +32,13 @@ class Shape:
 
     Attributes:
         needs: names of its columns.
-        text: makes plain text of the values of its columns.
+        turns: makes a chat of the values of its columns; None for plain text.
         may: columns that may be missing.
     """
 
     name: str
     needs: tuple[str, ...]
-    text: Callable[[Values], str]
+    turns: Callable[[Values], Iterable[Turn]] | None
     may: tuple[str, ...] = ()
 
 
@@ -52,8 +49,13 @@ class Reader:
     shape: Shape
     columns: dict[str, str]
 
+    @property
+    def chats(self) -> bool:
+        """Whether its examples are chats."""
+        return self.shape.turns is not None
+
     def text(self, row: Values) -> str:
-        """The plain text of one row, "" where nothing is in it.
+        """The plain text of one row, or its chat as a line of JSON; "" where nothing is in it.
 
         Raises:
             Unfit: a column is missing, or holds something else.
@@ -62,7 +64,10 @@ class Reader:
             if self.columns[name] not in row:
                 raise Unfit(f"there is no {self.columns[name]!r}")
         values = {name: row.get(column) for name, column in self.columns.items()}
-        return valid(self.shape.text(values).replace("\r\n", "\n").replace("\r", "\n").strip())
+        if self.shape.turns is None:
+            return valid(clean(plain(values["text"])))
+        chat = chat_of(self.shape.turns(values))
+        return line_of(chat) if chat else ""
 
 
 def find_shape(names: Iterable[str], columns: Mapping[str, str]) -> Reader:
@@ -95,91 +100,24 @@ def find_shape(names: Iterable[str], columns: Mapping[str, str]) -> Reader:
     )
 
 
-def valid(text: str) -> str:
-    """The text, which can be written.
-
-    Raises:
-        Unfit: JSON can spell halves of characters, which no file can hold.
-    """
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise Unfit("the text is not valid Unicode") from None
-    return text
-
-
 def _listed(names: list[str]) -> str:
     return ", ".join(names[:30]) + (", ..." if len(names) > 30 else "") if names else "none"
 
 
-def _chat(turns: Iterable[Turn]) -> str:
-    """The template."""
-    said = (Turn(turn.role, turn.text.strip()) for turn in turns)
-    return "\n".join(f"{turn.role.capitalize()}: {turn.text}" for turn in said if turn.text)
-
-
-def _plain(value: Any) -> str:
-    """A text; numbers too, as CSV has them; a missing value is none."""
-    if value is None:
-        return ""
-    if isinstance(value, list):  # of parts of a message
-        parts = (part.get("text") if isinstance(part, dict) else part for part in value)
-        return "".join(part for part in parts if isinstance(part, str))
-    if not isinstance(value, str | int | float):
-        raise Unfit(f"a text is expected, not {type(value).__name__}")
-    return str(value)
-
-
-def _said(value: Any, role: str) -> Iterator[Turn]:
-    """A prompt or an answer: a text, or a list of messages."""
-    if isinstance(value, list):
-        yield from _messages(value)
-    else:
-        yield Turn(role, _plain(value))
-
-
-def _messages(value: Any, role: str = "role", content: str = "content") -> Iterator[Turn]:
-    """A list of messages, also one that is written as JSON."""
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
-            raise Unfit("a list of messages is expected, not a text") from None
-    if isinstance(value, dict) and {role, content} <= set(value):  # a list of each, from Arrow
-        pairs = zip(value[role], value[content], strict=True)
-        value = [{role: who, content: what} for who, what in pairs]
-    if not isinstance(value or [], list):
-        raise Unfit(f"a list of messages is expected, not {type(value).__name__}")
-    for message in value or ():
-        who = message.get(role) if isinstance(message, dict) else None
-        if not isinstance(who, str):
-            raise Unfit(f"a list of messages with {role!r} and {content!r} is expected")
-        yield Turn(ROLES.get(who, who), _plain(message.get(content)))
-
-
-def _of_messages(values: Values) -> str:
-    return _chat(_messages(values["messages"]))
-
-
-def _of_conversations(values: Values) -> str:
-    return _chat(_messages(values["conversations"], "from", "value"))
-
-
-def _of_prompt(values: Values) -> str:
-    turns = (*_said(values["prompt"], "user"), *_said(values["completion"], "assistant"))
-    return _chat(turns)
-
-
-def _of_instruction(values: Values) -> str:
-    asked = (_plain(values["instruction"]), _plain(values.get("input")))
+def _of_instruction(values: Values) -> Iterable[Turn]:
+    asked = (plain(values["instruction"]), plain(values.get("input")))
     question = "\n".join(part.strip() for part in asked if part.strip())
-    return _chat((Turn("user", question), Turn("assistant", _plain(values["output"]))))
+    return Turn("user", question), Turn(ANSWERS, plain(values["output"]))
 
 
 SHAPES = (
-    Shape("messages", ("messages",), _of_messages),
-    Shape("conversations", ("conversations",), _of_conversations),
+    Shape("messages", ("messages",), lambda values: messages(values["messages"])),
+    Shape(
+        "conversations",
+        ("conversations",),
+        lambda values: messages(values["conversations"], "from", "value"),
+    ),
     Shape("instruction", ("instruction", "output"), _of_instruction, may=("input",)),
-    Shape("prompt", ("prompt", "completion"), _of_prompt),
-    Shape("text", ("text",), lambda values: _plain(values["text"])),
+    Shape("prompt", ("prompt", "completion"), asked_and_answered),
+    Shape("text", ("text",), None),
 )

@@ -69,19 +69,19 @@ def move_into_place(made: Path, out: Path) -> None:
     os.rename(made, out)
 
 
-def write_client(client: Client, folder: Path, labels: tuple[str, ...]) -> Written:
-    """Write <client>/<split>.txt: examples with a blank line between them."""
+def write_client(client: Client, folder: Path, labels: tuple[str, ...], suffix: str) -> Written:
+    """Write <client>/<split>.txt, with a blank line between examples, or .jsonl, without."""
     home = folder / client.name
     home.mkdir()
     mix = dict.fromkeys(range(len(labels)), 0)
     sizes: dict[str, int] = {}
     digests: dict[str, str] = {}
     for split, table in client.splits.items():
-        digest = hashlib.sha256()
-        with (home / f"{split}.txt").open("wb") as file:
+        digest, blank = hashlib.sha256(), "\n" if suffix == ".txt" else ""
+        with (home / f"{split}{suffix}").open("wb") as file:
             for batch in table.iter(BATCH):
                 for text, label in zip(batch["text"], batch["label"], strict=True):
-                    data = f"\n{text}\n".encode()[0 if file.tell() else 1 :]
+                    data = f"{blank if file.tell() else ''}{text}\n".encode()
                     digest.update(data)
                     file.write(data)
                     mix[label] += 1

@@ -15,8 +15,9 @@ from peft import PeftModel
 from torch import Tensor, nn
 
 from comigs.config.settings import ClientConfig
+from comigs.data.windows import FILLING, is_marked, predicted, real
 from comigs.errors import ComigsError
-from comigs.evaluation.perplexity import token_loss
+from comigs.evaluation.perplexity import mean_losses, token_loss
 from comigs.federation.run import Client
 from comigs.mixture.experts import balance_loss, expert_blocks, routings, using_expert
 from comigs.mixture.forward import forward_of
@@ -132,23 +133,24 @@ def _step(model: nn.Module, config: ClientConfig, group: list[Part]) -> list[tup
     windows = torch.stack([p.windows for p in group]) if len(group) > 1 else group[0].windows
     parts = windows.split(config.micro_batch, -2)
     counts = _slots_of(model, parts, config) if len(parts) > 1 and weight else None
+    shares = [_shares(part, windows) for part in parts]
     for client in group:
         for optimizer in client.optimizers:
             optimizer.zero_grad(set_to_none=True)
     seen = []
     with forward_of(model, config.train):
-        for part in parts:
-            share = part.shape[-2] / config.batch_size
+        for part, share in zip(parts, shares, strict=True):
             ce = _loss(model, part, config)
-            balance = balance_loss(model, importance, counts)
-            ((ce + weight * balance) * share).sum().backward()
-            values = torch.stack([ce.detach(), balance.detach().to(ce.device).expand_as(ce)])
-            seen.append((values.view(2, -1).t(), share))
+            balance = balance_loss(model, importance, counts, real(part))
+            of_ce, of_balance = share.to(ce)
+            (ce * of_ce + weight * balance * of_balance).sum().backward()
+            seen.append(torch.stack([ce.detach(), balance.detach().to(ce.device).expand_as(ce)]))
     sums = [[0.0, 0.0] for _ in group]
-    for values, share in seen:
-        for total, pair in zip(sums, values.tolist(), strict=True):
-            total[0] += pair[0] * share
-            total[1] += pair[1] * share
+    for values, share in zip(seen, shares, strict=True):
+        each, weighed = (x.reshape(2, -1).t().tolist() for x in (values, share))
+        for total, value, weights in zip(sums, each, weighed, strict=True):
+            total[0] += value[0] * weights[0]
+            total[1] += value[1] * weights[1]
     for client in group:
         if client.penalty and (extra := client.penalty(client.parameters)).requires_grad:
             extra.backward()
@@ -168,11 +170,24 @@ def _step(model: nn.Module, config: ClientConfig, group: list[Part]) -> list[tup
     return [(ce_sum, balance_sum) for ce_sum, balance_sum in sums]
 
 
+def _shares(part: Tensor, windows: Tensor) -> Tensor:
+    """What a micro-batch (... x b x L+1) counts in its batch (... x B x L+1), float64, 2 x ...
+
+    Its share of the tokens that are predicted, for the cross-entropy, and of all that are no
+    filling, for the balance: of plain text its share of the windows.
+    """
+    if not is_marked(windows):
+        share = part.shape[-2] / windows.shape[-2]
+        return torch.full((2, *part.shape[:-2]), share, dtype=torch.float64)
+    read, all_read = (w[..., :-1].ne(FILLING).sum((-2, -1)) for w in (part, windows))
+    return torch.stack([predicted(part) / predicted(windows).double(), read / all_read.double()])
+
+
 def _loss(model: nn.Module, windows: Tensor, config: ClientConfig) -> Tensor:
     """Mean cross-entropy of one client's windows, or of each of n clients' (n x B x L+1)."""
     if windows.ndim == 2:
         return token_loss(model, windows, "mean", config.train.loss == "chunked")
-    return token_loss(model, windows.flatten(0, 1), "none").view(len(windows), -1).mean(1)
+    return mean_losses(model, windows)
 
 
 def _first_order_step(learner: Learner, config: ClientConfig, train: Tensor, valid: Tensor) -> None:
@@ -188,7 +203,8 @@ def _first_order_step(learner: Learner, config: ClientConfig, train: Tensor, val
 
     def loss(windows: Tensor) -> Tensor:
         ce = token_loss(model, windows, "mean", config.train.loss == "chunked")
-        return ce + router.balance * balance_loss(model, router.generalist_importance)
+        balance = balance_loss(model, router.generalist_importance, real=real(windows))
+        return ce + router.balance * balance
 
     everything = Part(valid, learner.experts | routers, [])
     with forward_of(model, config.train), learner.training(everything, dropout=False):
@@ -224,6 +240,6 @@ def _slots_of(
     total: list[Tensor] = []
     for part in parts:
         _loss(model, part, config)
-        counts = [slot_counts(routing) for routing in routings(model)]
+        counts = [slot_counts(routing, real(part)) for routing in routings(model)]
         total = [a + b for a, b in zip(total, counts, strict=True)] if total else counts
     return total

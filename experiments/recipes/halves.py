@@ -6,7 +6,7 @@ python -m experiments.recipes.halves multilingual --to data/multilingual-8
 import argparse
 from pathlib import Path
 
-from comigs.data.corpus import SPLITS, client_names, read_split
+from comigs.data.corpus import SPLITS, client_names, holds_chats, read_split
 
 
 def halves(text: str) -> tuple[str, str]:
@@ -23,7 +23,8 @@ def write(name: str, folder: Path) -> list[str]:
             for number, text in enumerate(halves(read_split(name, client, split)), 1):
                 place = folder / f"{client}-{number}"
                 place.mkdir(parents=True, exist_ok=True)
-                (place / f"{split}.txt").write_text(text, encoding="utf-8")
+                suffix = ".jsonl" if holds_chats(name, client, split) else ".txt"
+                (place / f"{split}{suffix}").write_text(text, encoding="utf-8")
         written += [f"{client}-1", f"{client}-2"]
     return written
 

@@ -15,7 +15,9 @@ def forget_folders():
     client_names.cache_clear()
 
 
-@pytest.mark.parametrize("name, count", [("multilingual", 4), ("topics", 4), ("domains", 5)])
+@pytest.mark.parametrize(
+    "name, count", [("multilingual", 4), ("topics", 4), ("domains", 5), ("skills", 4)]
+)
 def test_bundled_federations_have_their_clients(name, count):
     names = client_names(name)
     assert len(names) == count

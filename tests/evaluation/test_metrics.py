@@ -7,6 +7,7 @@ import torch
 
 import comigs
 from comigs.config.load import load_config
+from comigs.data.windows import marked, packed
 from comigs.evaluation.metrics import find_metric, measured
 from comigs.messages.reply import Broken, read_reported
 from comigs.mixture.adapters import init_adapters
@@ -53,6 +54,20 @@ def test_without_a_router_the_share_is_that_of_the_experts():
     model = mixture_of(base_of("llama"), specialists=3, routed=False, rank=2)
     found = measured(NAMES, model, TOKENS, client_config())
     assert found == {"generalist_share": pytest.approx(0.25), "router_entropy": 0.0}
+
+
+def test_filling_behind_chats_is_not_measured():
+    model = mixture_of(base_of("llama"), specialists=1, rank=2)
+    init_adapters(model, 0, 0, lambda name: False)
+    examples = [marked(TOKENS[:n], torch.ones(n, dtype=torch.bool)) for n in (5, 9, 3)]
+    short, long = (
+        measured(NAMES, model, packed(examples, length), client_config()) for length in (18, 21)
+    )
+    alone = [measured(NAMES, model, packed([e], len(e) + 1), client_config()) for e in examples]
+    for name in NAMES:
+        assert long[name] == pytest.approx(short[name], rel=1e-5)
+        wanted = sum(len(e) * each[name] for e, each in zip(examples, alone, strict=True)) / 17
+        assert short[name] == pytest.approx(wanted, rel=1e-5)
 
 
 def test_a_metric_weighs_every_token_alike_however_long_the_last_window_is():

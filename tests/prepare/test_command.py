@@ -71,7 +71,7 @@ def test_from_a_chat_to_a_table_of_results(place, tiny_model):
     assert "2 clients" in shown.stdout and "Jensen-Shannon" in shown.stdout
 
     small = (
-        "data.seq_len=16",
+        "data.seq_len=64",
         "rounds=1",
         "local_steps=1",
         "batch_size=2",

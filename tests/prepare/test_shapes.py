@@ -1,9 +1,13 @@
-"""Every shape of an example, and the text that it becomes."""
+"""Every shape of an example, and the line or text that it becomes."""
+
+import json
 
 import pytest
 
+from comigs.data.chats import Unfit, read_line
+from comigs.data.template import plain_text
 from comigs.errors import BadInput
-from comigs.prepare.shapes import Unfit, find_shape
+from comigs.prepare.shapes import find_shape
 
 CHAT = [
     {"role": "system", "content": "Be short."},
@@ -14,7 +18,17 @@ SHAREGPT = [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello!"}
 
 
 def text_of(row, **columns):
-    return find_shape(row, columns).text(row)
+    """Plain text, or a chat in the plain template."""
+    reader = find_shape(row, columns)
+    text = reader.text(row)
+    return plain_text(read_line(text)).text if text and reader.chats else text
+
+
+def test_a_chat_is_written_with_the_roles_that_templates_know():
+    turns = [{"from": "human", "value": " Größe?\r\n "}, {"from": "gpt", "value": "1 m"}]
+    line = find_shape({"conversations": []}, {}).text({"conversations": turns})
+    assert line.startswith('{"messages": [{"role": "user", "content": "Größe?"}, ')
+    assert json.loads(line)["messages"][1] == {"role": "assistant", "content": "1 m"}
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from comigs.backbone.head import backbone_of
 from comigs.config.settings import ClientConfig
 from comigs.data.tokens import consecutive_windows
+from comigs.data.windows import read_marks, real
 from comigs.evaluation.perplexity import evaluation_batch
 from comigs.mixture.experts import ExpertMLP, expert_blocks
+from comigs.mixture.router import of_tokens
 from comigs.schema.byfile import find_in
 
 Metric = Callable[[nn.Module, Tensor, ClientConfig], float]
@@ -50,9 +52,14 @@ def mean_over_tokens(
         value: the mean of a block's last pass, over its tokens.
     """
     blocks, device = expert_blocks(model), next(model.parameters()).device
-    total = torch.zeros((), dtype=torch.float64)
+    total, counted = torch.zeros((), dtype=torch.float64), 0
     for windows in consecutive_windows(tokens, evaluation_batch(config), config.data.seq_len):
-        backbone_of(model)(input_ids=windows[:, :-1].to(device), use_cache=False)
+        batch, kept = read_marks(windows), real(windows)
+        at = None if batch.positions is None else batch.positions.to(device)
+        backbone_of(model)(input_ids=batch.ids.to(device), position_ids=at, use_cache=False)
+        for block in blocks:
+            block.routing = None if block.routing is None else of_tokens(block.routing, kept)
         means = torch.tensor([float(value(block)) for block in blocks], dtype=torch.float64)
-        total += means.mean() * windows[:, :-1].numel()
-    return float(total / (len(tokens) - 1))
+        count = batch.ids.numel() if kept is None else int(kept.sum())
+        total, counted = total + means.mean() * count, counted + count
+    return float(total / counted)

@@ -9,7 +9,7 @@ from comigs.config.server import ServerConfig
 from comigs.config.settings import RunConfig
 from comigs.config.strategies import find_strategy
 from comigs.data.corpus import roster
-from comigs.data.enough import check_texts
+from comigs.data.enough import check_texts, tell_left_out
 from comigs.data.tokens import check_length
 from comigs.errors import BadInput
 from comigs.evaluation.metrics import find_metric
@@ -50,6 +50,7 @@ def check(run: Run) -> None:
     for model in dict.fromkeys(client.config.model for client in run.clients()):
         load_base(model.name, cast(str, model.dtype), cast(str, model.compute))
     clients = range(len(run.names))
+    tell_left_out(config, range(count)[:READ_AT_START])
     if len(clients) <= READ_AT_START or config.data.target == "mixture":
         for client in run.clients():
             data_of(client)
