@@ -124,7 +124,7 @@ def test_a_step_is_the_literal_one_of_each_example_alone(family, experts, top_k)
     settings = comigs.ExpertsConfig(specialists=experts - 1, top_k=top_k, rank=2)
     rows, base = rows_of(1), base_of(family)
     first = trainee(base, 0, settings, config, rows)
-    windows = Learner(first, 1).expert_part(None).windows
+    windows = Learner(first, 1).expert_part(None, 0).windows
     assert (windows == FILLING).any()
     with comigs.training_experts(first.model):
         ce, balance = literal(first.model, windows, top_k)

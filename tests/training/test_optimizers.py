@@ -11,7 +11,7 @@ from comigs.config.load import load_config
 from comigs.config.train import TrainConfig
 from comigs.costs.memory import peak_memory
 from comigs.errors import BadInput
-from comigs.schema.byfile import names_in
+from comigs.schema.byfile import members_of
 from comigs.training import optimizers, schedules
 from comigs.training.optimizers import find_optimizer, make_optimizer, moments_of
 from comigs.training.optimizers.adamw import rates as adam_rates
@@ -30,7 +30,7 @@ def steps(parameters, optimizer, count):
         optimizer.step()
 
 
-@pytest.mark.parametrize("name", names_in(optimizers))
+@pytest.mark.parametrize("name", list(members_of(optimizers)))
 def test_saved_moments_continue_bit_for_bit(name):
     config = TrainConfig(optimizer=name)
     start = {"a": torch.randn(3, 4), "b": torch.randn(5)}
@@ -55,7 +55,7 @@ def test_saved_moments_continue_bit_for_bit(name):
         assert moments["step/a"].item() == 2  # restoring copies: what was saved does not move
 
 
-@pytest.mark.parametrize("name", names_in(optimizers))
+@pytest.mark.parametrize("name", list(members_of(optimizers)))
 def test_the_bytes_of_the_state_are_those_that_are_promised(name):
     parameters = {"a": nn.Parameter(torch.randn(3, 4)), "b": nn.Parameter(torch.randn(5))}
     optimizer = make_optimizer(parameters, TrainConfig(optimizer=name), {})
@@ -100,7 +100,7 @@ def test_first_order_needs_an_optimiser_that_tells_its_step_sizes(tree, tmp_path
         comigs.run(tree, settings, out=tmp_path / "run")
 
 
-@pytest.mark.parametrize("schedule", names_in(schedules))
+@pytest.mark.parametrize("schedule", list(members_of(schedules)))
 def test_schedules_start_at_the_peak_and_end_where_they_should(schedule):
     rates = [learning_rate(find_schedule(schedule), 1.0, step, 200) for step in range(200)]
     assert rates[0] == 1.0
