@@ -7,6 +7,10 @@ The global w is FedAvg's. Client i predicts with v_i, which steps (algorithm 1)
 where w^t is what the server sent for the round. Both are whole models of the shape of `fedavg-moe`,
 with attention LoRA and routers of their own. The paper gives either its steps; here, where every
 method makes equally many gradient steps, the two take turns, as the two LoRAs of `fdlora` do.
+
+The paper looks for lambda data set by data set. A LoRA's gradients are small, so that a strong pull
+drowns them: on own text (5 rounds of the quickstart, validation perplexity) lambda = 1 comes to
+129, 0.1 to 102.
 """
 
 from __future__ import annotations
@@ -29,7 +33,7 @@ if TYPE_CHECKING:
     from comigs.methods.arrival import Arrival
     from comigs.methods.base import Tensors
 
-LAMBDA = 1.0
+LAMBDA = 0.1
 
 
 def penalty(parameters: Mapping[str, nn.Parameter], sent: Tensors) -> Tensor:

@@ -7,6 +7,10 @@ Client i minimises, in every round t,
 where the mean is that of the models which took part in round t - 1, and of the common start in the
 first round. The mean is never copied into theta_i: lambda = 0 is `local-moe`, and from lambda to
 infinity it is `fedavg-moe`, whose layout and joint router it has.
+
+The paper looks for lambda data set by data set. A LoRA's gradients are small, so that a strong pull
+drowns them: on own text (5 rounds of the quickstart, validation perplexity) lambda = 1 comes to
+114, 0.1 to 66, and 0 to 53.
 """
 
 from __future__ import annotations
@@ -22,7 +26,7 @@ if TYPE_CHECKING:
     from comigs.methods.arrival import Arrival
     from comigs.methods.base import Tensors
 
-LAMBDA = 1.0
+LAMBDA = 0.1
 
 
 def penalty(parameters: Mapping[str, nn.Parameter], sent: Tensors) -> Tensor:
