@@ -16,6 +16,7 @@ ROUND = RoundDone(
 TESTED = Evaluated(
     client=0, name="a", test_tokens=9, pretrained=1234.56, valid=60.0, before=98.76, after=61.728,
     trainable=107_520, bytes_up=786_432, bytes_down=10**9, seconds=75.4, communicated=65_536,
+    bits_per_byte=1.375,
 )  # fmt: skip
 
 

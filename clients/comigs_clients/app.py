@@ -252,4 +252,4 @@ def evaluate(message: Message, context: Context) -> Message:
     task = unwrap(message, context, FinalAsked)
     client, number = task.run.client(task.number), task.order.state_round
     rows = final_evaluation(client, number, _shared(message, task), task.root)
-    return final_reply(message, rows)
+    return final_reply(message, rows, client.config.log.metrics or ())

@@ -11,7 +11,7 @@ from torch import Tensor
 from comigs.config.privacy import PayloadConfig
 from comigs.errors import ComigsError
 from comigs.messages.codecs import Arrays, encode
-from comigs.messages.fields import ABOUT, ROW, unknown, with_metrics
+from comigs.messages.fields import ABOUT, METRICS, ROW, unknown, with_metrics
 
 AS_THEY_ARE = PayloadConfig()
 
@@ -61,17 +61,23 @@ def train_reply(
     Raises:
         ComigsError: for a number that is not in `comigs.messages.fields`.
     """
-    told = MetricRecord({**_known(metrics, with_metrics(asked)), "round": number})
+    told = MetricRecord({**_known(metrics, with_metrics(METRICS, asked)), "round": number})
     return Message(RecordDict({"arrays": arrays, "metrics": told}), reply_to=message)
 
 
-def final_reply(message: Message, rows: Iterable[Mapping[str, Any]]) -> Message:
+def final_reply(
+    message: Message, rows: Iterable[Mapping[str, Any]], asked: Iterable[str] = ()
+) -> Message:
     """The reply of the final evaluation: one row of numbers for each test stream.
+
+    Args:
+        asked: `log.metrics`.
 
     Raises:
         ComigsError: as `train_reply`.
     """
-    told = [_known(row, ROW) for row in rows]
+    known = with_metrics(ROW, asked)
+    told = [_known(row, known) for row in rows]
     metrics = MetricRecord({"num-examples": sum(int(row["test_tokens"]) for row in told)})
     final = ConfigRecord({"json": json.dumps(told)})
     return Message(RecordDict({"metrics": metrics, "final": final}), reply_to=message)

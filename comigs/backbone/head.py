@@ -28,16 +28,26 @@ def chunked_loss(
         targets: what follows each of them, n L; -100 where it does not count.
         position_ids: of the tokens, n x L, where they begin again in a row.
     """
-    causal = _causal(model)
+    hidden, logits, rows = _hidden(model, ids, position_ids)
+    return _Chunked.apply(hidden, targets, logits, rows)
+
+
+def first_choices(model: nn.Module, ids: Tensor, position_ids: Tensor | None = None) -> Tensor:
+    """The likeliest token behind each of `ids` (n x L): n L. The arguments are `chunked_loss`'s."""
+    hidden, logits, rows = _hidden(model, ids, position_ids)
+    return torch.cat([logits(part).argmax(-1) for part in hidden.split(rows)])
+
+
+def _hidden(
+    model: nn.Module, ids: Tensor, position_ids: Tensor | None
+) -> tuple[Tensor, Callable[[Tensor], Tensor], int]:
+    """Hidden states, n L x d; what makes logits of some of them; and of how many at once."""
     more = {} if position_ids is None else {"position_ids": position_ids}
     hidden = backbone_of(model)(input_ids=ids, use_cache=False, **more).last_hidden_state
+    causal = _causal(model)
     head, cap = causal.get_output_embeddings(), _soft_cap(causal)
-
-    def logits(rows: Tensor) -> Tensor:
-        return cap(head(rows)).float()
-
     rows = max(1, CHUNK // head.weight.shape[0])
-    return _Chunked.apply(hidden.flatten(0, 1), targets, logits, rows)
+    return hidden.flatten(0, 1), lambda part: cap(head(part)).float(), rows
 
 
 def backbone_of(model: nn.Module) -> Any:

@@ -7,6 +7,7 @@ from comigs.schema.rules import at_least, place
 
 PerClient = int | list[int]  # one value for all clients, or one for each
 Dtype = Literal["float32", "bfloat16", "int8", "nf4"]
+Target = Literal["in_distribution", "mixture"]
 Compute = Literal["auto", "float32", "bfloat16", "float16"]
 
 NATIVE = {"float32": "float32", "bfloat16": "bfloat16", "int8": "bfloat16", "nf4": "bfloat16"}
@@ -52,8 +53,9 @@ class ModelConfig:
 class DataConfig:
     name: str = "multilingual"
     """Bundled federation, or a folder with the texts or chats of each client."""
-    target: Literal["in_distribution", "mixture"] = "in_distribution"
-    """What validation and test text are of: the client's own distribution, or everybody's mixed."""
+    target: Target | list[Target] = "in_distribution"
+    """What validation and test text are of: the client's own distribution, or everybody's mixed.
+    One value, or one for each client."""
     loss: Literal["answers", "all"] = "answers"
     """What is learnt and measured of chats: the assistant's answers, or all. Of plain text all."""
     seq_len: int = 128
@@ -66,6 +68,13 @@ class DataConfig:
     """The same of the test text."""
     test_clients: int | None = None
     """Clients in the final test, drawn from the seed; null: all."""
+
+    @property
+    def mixes(self) -> bool:
+        """Whether any client's target is everybody's text."""
+        return (
+            "mixture" in self.target if isinstance(self.target, list) else self.target == "mixture"
+        )
 
     def __post_init__(self) -> None:
         place("data.name", self.name)

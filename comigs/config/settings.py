@@ -128,6 +128,7 @@ class RunConfig:
             "experts.specialists": self.experts.specialists,
             "experts.rank": self.experts.rank,
             "micro_batch_size": self.micro_batch_size,
+            "data.target": self.data.target,
             "data.train_tokens": self.data.train_tokens,
             "data.valid_tokens": self.data.valid_tokens,
             "data.test_tokens": self.data.test_tokens,

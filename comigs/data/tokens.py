@@ -68,7 +68,7 @@ def client_data(config: RunConfig, client: int) -> ClientData:
     check_length(config)
     name = roster(config)[client]
     train = stream(config, client, "train")
-    if config.data.target == "mixture":
+    if own(config.data.target, client) == "mixture":
         return ClientData(name, train, _mixture(config, "valid"), {name: _mixture(config, "test")})
     valid, test = (stream(config, client, split) for split in ("valid", "test"))
     return ClientData(name, train, valid, {name: test})

@@ -5,6 +5,7 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from comigs.backbone.head import chunked_loss
 from comigs.config.settings import ClientConfig
@@ -85,3 +86,17 @@ def perplexity(
         total = total + (loss.cpu() if loss.device.type == "mps" else loss).double()  # has none
     mean = total.item() / predictions(tokens)
     return math.exp(mean) if mean < 700 else math.inf
+
+
+def bits_per_byte(perplexity: float, tokens: Tensor, tokenizer: PreTrainedTokenizerBase) -> float:
+    """Bits for each byte of UTF-8 of the predicted text, which compares across tokenizers.
+
+    Special tokens have no bytes; what predicting them takes counts.
+
+    Args:
+        perplexity: per token, of the whole of `tokens`.
+        tokens: a stream, or rows.
+    """
+    ids = tokens[1:] if tokens.ndim == 1 else tokens[:, 1:]
+    text = tokenizer.decode(ids[ids >= 0].tolist(), skip_special_tokens=True)
+    return math.log2(perplexity) * predictions(tokens) / max(1, len(text.encode()))

@@ -10,10 +10,11 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 
-from comigs.backbone.base import load_base
+from comigs.backbone.base import load_base, load_tokenizer
+from comigs.config.settings import ClientConfig
 from comigs.data.tokens import amount
 from comigs.evaluation.metrics import measured
-from comigs.evaluation.perplexity import evaluate
+from comigs.evaluation.perplexity import bits_per_byte, evaluate
 from comigs.federation.clients import data_of, model_of
 from comigs.federation.run import Client, Run
 from comigs.local.known import KNOWN
@@ -275,6 +276,17 @@ def final_evaluation(
     valid = evaluate(model, data.valid, own)
     for row in rows:
         same = not shared and not method.finish
-        after = row["before"] if same else evaluate(model, data.tests[row["name"]], own)
+        test = data.tests[row["name"]]
+        after = row["before"] if same else evaluate(model, test, own)
         row |= {"after": after, "valid": valid, "trainable": trainable, **extra}
+        row |= _more_about(model, test, after, own)
     return rows
+
+
+def _more_about(
+    model: PeftModel, test: Tensor, after: float, config: ClientConfig
+) -> dict[str, float]:
+    """What else is told of the final model on a test stream."""
+    bits = bits_per_byte(after, test, load_tokenizer(config.model.name))
+    more = measured(config.log.metrics or (), model, test, config)
+    return {"bits_per_byte": bits} | {f"{METRIC}{name}": value for name, value in more.items()}

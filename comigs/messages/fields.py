@@ -14,7 +14,7 @@ ROW = frozenset(  # of a test stream in the final evaluation
     {
         "name", "test_tokens", "pretrained", "valid", "before", "after", "trainable",
         "peer_evaluations", "peer_evaluation_tokens",
-        "fused_local", "fused_global", "fusion_evaluations",
+        "fused_local", "fused_global", "fusion_evaluations", "bits_per_byte",
     }
 )  # fmt: skip
 ABOUT = frozenset(
@@ -22,9 +22,9 @@ ABOUT = frozenset(
 )  # of a client that introduces itself
 
 
-def with_metrics(names: Iterable[str]) -> frozenset[str]:
-    """METRICS, and the numbers that `log.metrics` asks for."""
-    return METRICS | {f"{METRIC}{name}" for name in names}
+def with_metrics(fields: frozenset[str], names: Iterable[str]) -> frozenset[str]:
+    """`fields`, and the numbers that `log.metrics` asks for."""
+    return fields | {f"{METRIC}{name}" for name in names}
 
 
 def unknown(keys: Iterable[str], known: frozenset[str]) -> str | None:

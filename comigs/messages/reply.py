@@ -5,13 +5,13 @@ wrong with it is that client's fault alone.
 """
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from comigs.errors import ComigsError, flat
-from comigs.messages.fields import METRIC
+from comigs.messages.fields import METRIC, unknown
 from comigs.messages.order import MOST_CLIENTS, MOST_ROUNDS
 
 MOST_CHARACTERS = 64 * 2**20
@@ -101,6 +101,8 @@ class TestRow(_Strict):
     fused_local: Weight | None = None
     fused_global: Weight | None = None
     fusion_evaluations: Count | None = None
+    bits_per_byte: Annotated[float, Field(ge=0)] | None = None
+    metrics: Annotated[dict[Name, float], Field(max_length=100)] | None = None
 
 
 class Broken(ComigsError):
@@ -117,22 +119,45 @@ def read_hello(text: object) -> Hello:
 
 def read_reported(metrics: dict[str, Any]) -> Reported:
     """Raises: Broken."""
-    more = {k.removeprefix(METRIC): v for k, v in metrics.items() if k.startswith(METRIC)}
-    plain = {k: v for k, v in metrics.items() if not k.startswith(METRIC)}
-    told = plain | ({"metrics": more} if more else {})
-    reported: Reported = _read(Reported.model_validate, told)
+    reported: Reported = _read(Reported.model_validate, _nested(metrics))
     return reported
 
 
-def read_rows(text: object, names: Collection[str]) -> list[TestRow]:
-    """The rows of a final report, each of another of these test streams. Raises: Broken."""
-    rows: list[TestRow] = _read(_ROWS.validate_python, _object(text))
+def read_rows(text: object, names: Collection[str], asked: Collection[str] = ()) -> list[TestRow]:
+    """The rows of a final report, each of another of these test streams.
+
+    Args:
+        names: of the test streams.
+        asked: `log.metrics`.
+
+    Raises:
+        Broken: what is wrong.
+    """
+    listed = _object(text)
+    if isinstance(listed, list):
+        listed = [_nested(row) if isinstance(row, dict) else row for row in listed]
+    rows: list[TestRow] = _read(_ROWS.validate_python, listed)
+    for row in rows:
+        check_asked(row.metrics, asked)
     told = [row.name for row in rows]
     if stranger := next((name for name in told if name not in names), None):
         raise Broken(f"reports on {stranger!r}, which is not its own")
     if len(set(told)) < len(told):
         raise Broken("reports twice on one client")
     return rows
+
+
+def check_asked(metrics: Mapping[str, float] | None, asked: Collection[str]) -> None:
+    """Raises: Broken, for a metric that `log.metrics` does not name."""
+    if (stranger := unknown(metrics or (), frozenset(asked))) is not None:
+        raise Broken(f"has the metric {flat(stranger, 60)!r}, which log.metrics does not name")
+
+
+def _nested(told: Mapping[str, Any]) -> dict[str, Any]:
+    """Numbers that a client tells, with those of metrics under one key."""
+    more = {k.removeprefix(METRIC): v for k, v in told.items() if k.startswith(METRIC)}
+    plain = {k: v for k, v in told.items() if not k.startswith(METRIC)}
+    return plain | ({"metrics": more} if more else {})
 
 
 def _object(text: object) -> Any:

@@ -32,7 +32,7 @@ from comigs.store.whole import write_whole
 
 E = TypeVar("E", bound=Event)
 NUMBERS = (
-    *("pretrained", "before", "after", "bytes_up", "bytes_down"),
+    *("pretrained", "before", "after", "bits_per_byte", "bytes_up", "bytes_down"),
     *("seconds", "trainable", "communicated"),
 )
 

@@ -185,7 +185,8 @@ def words(hint: Any) -> str:
     if kind in (Union, types.UnionType):
         return " or ".join(words(option) for option in get_args(hint))
     if kind is list:
-        return f"a list of {words(get_args(hint)[0]).removeprefix('a ')}s"
+        each = words(get_args(hint)[0]).removeprefix("a ")
+        return f"a list of {each}" if " or " in each else f"a list of {each}s"
     if kind is dict:
         return "`key: value` pairs"
     names = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}

@@ -162,6 +162,7 @@ class Evaluated:
     Attributes:
         pretrained: of the bare base; before and after: without and with the final shared tensors.
         trainable: parameters that the client trains; communicated: those that travel.
+        bits_per_byte: of the final model; metrics: what `log.metrics` asks for, by name.
     """
 
     kind: ClassVar[str] = "final"
@@ -182,6 +183,8 @@ class Evaluated:
     fused_local: float | None = None
     fused_global: float | None = None
     fusion_evaluations: int | None = None
+    bits_per_byte: float | None = None
+    metrics: dict[str, float] | None = None
 
 
 @dataclass(frozen=True)

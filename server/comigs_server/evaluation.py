@@ -53,7 +53,9 @@ def evaluate(grid: Grid, run: Run, clients: Registry, progress: Progress, journa
         total = progress.totals.get(client.id, Totals())
         may_report_on = roster(run.config) if run.method.pooled else (client.name,)
         try:
-            rows = read_rows(text_of(answer.reply, "final"), may_report_on)
+            rows = read_rows(
+                text_of(answer.reply, "final"), may_report_on, run.config.log.metrics or ()
+            )
         except Exception as error:  # of whatever kind: it is about what a client sent
             why = str(error) if isinstance(error, Broken) else "lacks its record"
             failed(client, flat(f"its final report {why}"))

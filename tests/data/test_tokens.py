@@ -29,6 +29,17 @@ def test_in_distribution_text_is_the_clients_own_and_mixture_an_equal_share_of_a
     assert len(test) == 4 * (min(len(next(iter(d.tests.values()))) for d in own) // 4)
 
 
+def test_each_client_may_have_a_target_of_its_own():
+    targets = ["mixture", "in_distribution", "in_distribution", "mixture"]
+    each = replace(CONFIG, data=replace(CONFIG.data, target=targets))
+    for client, target in enumerate(targets):
+        alone = replace(CONFIG, data=replace(CONFIG.data, target=target))
+        assert torch.equal(client_data(each, client).valid, client_data(alone, client).valid)
+    assert each.data.mixes and not CONFIG.data.mixes
+    with pytest.raises(BadInput, match=r"data.target has 4 values, but clients has or is 3"):
+        replace(each, clients=3)
+
+
 def test_tokens_are_cut_per_client_from_the_start():
     cut = replace(CONFIG, data=replace(CONFIG.data, train_tokens=[500, 600, 700, 800]))
     assert [len(client_data(cut, i).train) for i in range(4)] == [500, 600, 700, 800]

@@ -81,6 +81,30 @@ def test_a_metric_weighs_every_token_alike_however_long_the_last_window_is():
     assert cut == pytest.approx((20 * parts[0] + 20 * parts[1] + 9 * last) / 49)
 
 
+@torch.no_grad()
+def test_token_accuracy_is_the_share_of_first_choices(monkeypatch):
+    model = mixture_of(base_of("llama"), specialists=1, rank=2)
+    init_adapters(model, 0, 0, lambda name: False)
+    right = 0
+    for start in range(0, 60, 20):
+        part = TOKENS[start : start + 21]
+        right += int((model(part[None, :-1]).logits[0].argmax(-1) == part[1:]).sum())
+    monkeypatch.setattr("comigs.backbone.head.CHUNK", 64 * 3)  # three rows of logits at once
+    accuracy = find_metric("token_accuracy")
+    assert accuracy(model, TOKENS, client_config()) == pytest.approx(right / 60)
+    chosen = model(TOKENS[None, :4]).logits[0].argmax(-1)
+    for answer, wanted in ((chosen[3], 1.0), ((chosen[3] + 1) % 64, 0.0)):
+        chat = torch.cat([TOKENS[:4], answer[None]])  # one token is learnt, four are read
+        rows = packed([marked(chat, torch.tensor([False] * 4 + [True]))], 21)
+        assert accuracy(model, rows, client_config()) == wanted
+
+
+def test_what_is_asked_for_is_measured_on_the_test_text_too(tree, tmp_path):
+    tree = tree | {"log": {"metrics": ["token_accuracy"]}, "rounds": 1}
+    for row in comigs.run(tree, out=tmp_path).table:
+        assert 0 <= row["metrics"]["token_accuracy"] <= 1
+
+
 def test_an_unknown_metric_is_refused_with_the_names_there_are(tree):
     with pytest.raises(comigs.BadInput, match=r"log\.metrics is 'gate'; expected generalist_share"):
         comigs.run(tree | {"log": {"metrics": ["gate"]}})

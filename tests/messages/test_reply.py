@@ -77,6 +77,15 @@ def test_rows_that_are_not_a_client_s_own_are_refused(rows):
         read_rows(json.dumps(rows), {"bo"})
 
 
+def test_a_metric_that_nobody_asked_for_is_refused():
+    row = json.dumps([ROW | {"metric.token_accuracy": 0.5, "bits_per_byte": 1.5}])
+    assert read_rows(row, {"bo"}, ["token_accuracy"])[0].metrics == {"token_accuracy": 0.5}
+    with pytest.raises(Broken, match=r"has the metric 'token_accuracy', which log\.metrics does"):
+        read_rows(row, {"bo"}, ["router_entropy"])
+    with pytest.raises(Broken, match=r"bits_per_byte"):
+        read_rows(json.dumps([ROW | {"bits_per_byte": -1.0}]), {"bo"})
+
+
 def test_a_perplexity_that_diverged_is_told():
     assert read_rows(json.dumps([ROW | {"after": float("inf")}]), {"bo"})
 

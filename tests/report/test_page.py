@@ -95,7 +95,7 @@ def append(folder: Path, *events: dict[str, Any]) -> None:
         file.writelines(json.dumps(event) + "\n" for event in events)
 
 
-NUMBERS = ["1,234.6", "98.8", "61.7", "20.0\u00d7", "0.79 MB", "1.00 GB", "75 s"]
+NUMBERS = ["1,234.6", "98.8", "61.7", "20.0\u00d7", "1.375", "0.79 MB", "1.00 GB", "75 s"]
 NUMBERS += ["107,520", "65,536"]
 NONE = "\u2013"
 
@@ -214,7 +214,7 @@ def test_several_runs_share_one_page_in_the_first_folder(make: Make) -> None:
     assert "<title>one, two" in text_of(path)
     rows = _Page(path).rows
     assert ["one", "comigs", "finished", *NUMBERS] in rows
-    assert ["two", "fedavg", "1 of 2 rounds", *[NONE] * 9] in rows
+    assert ["two", "fedavg", "1 of 2 rounds", *[NONE] * 10] in rows
     assert ["method", "comigs", "fedavg"] in rows
     assert ["de", "61.7", NONE] in rows
     assert not [row for row in rows if row[:1] == ["seed"]]

@@ -59,7 +59,7 @@ def _check_mechanism(run: Run, experts: Sequence[ExpertsConfig]) -> None:
     if not find_strategy(config.server.strategy).own_rule:
         raise BadInput(f"{start} server.strategy FedAvg; it is {config.server.strategy!r}")
     _check_mean(run, experts, start)
-    if config.data.target == "mixture":
+    if config.data.mixes:
         raise BadInput(
             f"{start} data.target in_distribution: with 'mixture' every client's router learns on "
             "everybody's validation text, so that one client's text moves the others' updates"

@@ -51,7 +51,7 @@ def check(run: Run) -> None:
         load_base(model.name, cast(str, model.dtype), cast(str, model.compute))
     clients = range(len(run.names))
     tell_left_out(config, range(count)[:READ_AT_START])
-    if len(clients) <= READ_AT_START or config.data.target == "mixture":
+    if len(clients) <= READ_AT_START or config.data.mixes:
         for client in run.clients():
             data_of(client)
     else:

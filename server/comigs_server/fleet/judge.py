@@ -20,7 +20,7 @@ from comigs.local.reference import reference
 from comigs.messages.codecs import Wire, decode, wire
 from comigs.messages.fields import unknown
 from comigs.messages.masking import MASKED
-from comigs.messages.reply import Broken, Reported, read_reported
+from comigs.messages.reply import Broken, Reported, check_asked, read_reported
 from comigs.messages.update import minus, norm_of, plus
 from comigs_server.fleet.exchange import Answer, Client
 from comigs_server.fleet.records import Arrays, parts_of, unpack
@@ -84,9 +84,7 @@ def _accept(reply: Message, client: Client, run: Run, number: int, sent_to: Shar
     if isinstance(of := metrics.get("round"), int) and of != number:
         raise Broken(f"is of round {flat(str(of), 12)}; this is round {number}")
     reported = read_reported(metrics)
-    asked = frozenset(run.config.log.metrics or ())
-    if (stranger := unknown(reported.metrics or (), asked)) is not None:
-        raise Broken(f"has the metric {flat(stranger, 60)!r}, which log.metrics does not name")
+    check_asked(reported.metrics, run.config.log.metrics or ())
     if client.examples is not None and reported.num_examples > client.examples:
         counts = f"{reported.num_examples} examples; it said {client.examples} at first"
         raise Unfit(f"counts {counts}")
