@@ -52,7 +52,9 @@ def tell_left_out(config: RunConfig, clients: Sequence[int]) -> None:
     total = sum((counts(config, client) for client in clients), Counts())
     if told := left_out(total, config.data.seq_len):
         few = len(clients) < len(roster(config))
-        _warn_once(f"{told} (in the chats of {len(clients):,} clients)" if few else told)
+        _warn_once(
+            f"{told} (of {len(clients):,} of {len(roster(config)):,} clients)" if few else told
+        )
 
 
 @lru_cache

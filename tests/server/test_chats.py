@@ -16,6 +16,7 @@ from comigs.config.load import read_config
 from comigs.errors import BadInput
 from comigs.use.final import final_model
 from comigs.use.generate import generate_text
+from tests.clients.asking import Device
 from tests.data.chats import made_up_chats, write_federation, write_split
 from tests.helpers import assert_same_numbers, client_of, events, numbers, stopped_and_resumed
 
@@ -138,6 +139,19 @@ def test_what_is_cut_is_told_once_at_the_start(talk, tmp_path, caplog):
     comigs.run(settings, out=tmp_path / "run")
     [line] = [record.getMessage() for record in caplog.records if "examples" in record.getMessage()]
     assert "are longer than data.seq_len 16" in line and "holds all" in line
+
+
+def test_a_device_with_its_own_chats_alone_trains_and_tells_what_is_cut(talk, tmp_path, caplog):
+    chats = tmp_path / "chats"
+    write_federation(chats, ("bo",))
+    (chats / "clients.json").write_text(json.dumps(NAMES))
+    settings = talk | {"data": {"name": str(chats), "seq_len": 20}}
+    device = Device(tmp_path, settings)
+    about = json.loads(device.ask("query").content.config_records["hello"]["json"])
+    assert (about["client"], about["name"]) == (1, "bo")
+    assert "are longer than data.seq_len 20" in caplog.text
+    assert "(of 1 of 3 clients)" in caplog.text
+    assert device.train(1).content.array_records["arrays"]
 
 
 def call(*arguments):
