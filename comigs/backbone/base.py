@@ -21,6 +21,11 @@ from comigs.config.model import NATIVE
 from comigs.errors import BadInput, one_line
 from comigs.hardware import device
 
+# What fills a row up stands behind all that is read: it needs no attention mask.
+logging.getLogger("transformers.modeling_utils").addFilter(
+    lambda record: "input_ids may be padded" not in str(record.msg)
+)
+
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "tekken.json")  # one of them
 
 

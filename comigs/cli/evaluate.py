@@ -1,6 +1,8 @@
 """`comigs eval`: tasks on one client's model, beside what it was made of."""
 
 import json
+import os
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -56,6 +58,9 @@ def evaluate(
         read_config(run_folder)
         if out and not out.parent.is_dir():
             raise BadInput(f"--out {out} cannot be written: there is no folder {out.parent}")
+
+        if not sys.stderr.isatty():
+            os.environ["TQDM_DISABLE"] = "1"  # bars of progress; read when tqdm is imported
 
         from comigs.use.harness import evaluate_tasks
 

@@ -3,7 +3,6 @@
 import contextlib
 import logging
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -58,9 +57,9 @@ def evaluate_tasks(
     Raises:
         BadInput: a task cannot be had, or the harness is not installed.
     """
-    _be_quiet()
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
     try:
-        import lm_eval
+        from lm_eval import evaluator as harness
         from lm_eval.models.huggingface import HFLM
     except ImportError as error:
         raise BadInput(
@@ -80,23 +79,15 @@ def evaluate_tasks(
             add_bos_token=opening(tokenizer) is not None,
         )
         with how, _offline_errors(tasks):
-            results = lm_eval.simple_evaluate(
-                lm, tasks=wanted, limit=limit, task_manager=manager, log_samples=False,
-                random_seed=None, numpy_random_seed=None, torch_random_seed=None,
-                bootstrap_iters=1000, verbosity="ERROR",
-            )  # fmt: skip
+            loaded = manager.load(wanted)
+            for task in loaded["tasks"].values():
+                if task.get_config("num_fewshot") is None:
+                    task.set_config(key="num_fewshot", value=0)
+            results = harness.evaluate(
+                lm, loaded, limit=limit, log_samples=False, bootstrap_iters=1000, verbosity="ERROR"
+            )
         found += _scores(name, results["results"])
     return found
-
-
-def _be_quiet() -> None:
-    """Of the harness's own words only its bars of progress are shown, and only on a terminal."""
-    import transformers
-
-    transformers.logging.set_verbosity_error()
-    logging.getLogger("lm_eval").setLevel(logging.ERROR)
-    if not sys.stderr.isatty():
-        os.environ["TQDM_DISABLE"] = "1"
 
 
 def _tasks(names: Sequence[str]) -> tuple[list[Any], Any]:
