@@ -70,7 +70,7 @@ def kept_copy(
         cache.mkdir(parents=True, exist_ok=True)
         with open(f"{target}.lock", "w") as file:
             lock(file.fileno())
-            if not _intact(target):
+            if not intact(target):
                 _store(target, write)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:  # no home, a full disk
         logging.getLogger("comigs").warning(
@@ -99,11 +99,11 @@ def _store(target: Path, write: Callable[[Path], object]) -> None:
         temporary.rename(target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    _intact.cache_clear()
+    intact.cache_clear()
 
 
 @cache
-def _intact(folder: Path) -> bool:
+def intact(folder: Path) -> bool:
     """Whether a stored copy is what was stored; looked at once per process and copy.
 
     500 MB take 0.4 s.

@@ -123,7 +123,7 @@ def test_a_damaged_copy_is_made_again(large_model, cache, how, name):
     [made] = [path for path in cache.iterdir() if path.is_dir()]
     damage(made / name, how)
     base_on.cache_clear()
-    basecache._intact.cache_clear()  # as in a new process
+    basecache.intact.cache_clear()  # as in a new process
     base = load_base(str(large_model), "bfloat16")
     for (name, one), two in zip(base.named_parameters(), plain.parameters(), strict=True):
         assert torch.equal(one, two), name

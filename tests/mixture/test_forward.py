@@ -105,7 +105,7 @@ def test_a_round_of_training_is_the_same_with_less_memory(grad):
 def test_a_compiled_model_agrees(loss):
     model = mixture_of(base_of("gpt2"), specialists=1, top_k=2, rank=4)
     plain = gradients(model, IDS, TrainConfig())
-    torch._dynamo.reset()
+    torch.compiler.reset()
     frames = torch._dynamo.utils.counters["frames"]
     frames.clear()
     found_loss, balance, found = gradients(model, IDS, TrainConfig(compile=True, loss=loss))

@@ -1,5 +1,7 @@
 """The round loop: the same seed, who takes part, and from where each client goes on."""
 
+import shutil
+
 import pytest
 
 import comigs
@@ -86,9 +88,9 @@ def test_clients_without_a_turn_are_neither_asked_nor_read(tree, tmp_path, monke
     asked, read = [], []
     hello, read_split = comigs_clients.app.hello_reply, comigs.data.tokens.read_split
     tree = tree | {"participation": 0.01, "rounds": 1, "seed": 2}
-    tree["data"] = tree["data"] | {"test_clients": 1}
+    unread = shutil.copytree(tree["data"]["name"], tmp_path / "unread")
+    tree["data"] = tree["data"] | {"name": str(unread), "test_clients": 1}
     monkeypatch.setattr(comigs_server.checks.run, "READ_AT_START", 1)
-    comigs.data.tokens._encoded.cache_clear()
 
     def watched(data, client, split):
         read.append(client)
@@ -98,7 +100,7 @@ def test_clients_without_a_turn_are_neither_asked_nor_read(tree, tmp_path, monke
     monkeypatch.setattr(
         comigs_clients.app, "hello_reply", lambda *told: asked.append(None) or hello(*told)
     )
-    result = comigs.run(tree, out=tmp_path)
+    result = comigs.run(tree, out=tmp_path / "run")
     config = load_config(tree)
     turns = {*drawn(config, 1, 3), *takers_of_the_test(resolve(config), range(3))}
     assert len(result.table) == 1
