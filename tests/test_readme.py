@@ -43,6 +43,8 @@ def run(arguments, folder):
     if arguments[0] == "compare":  # one cell of the grid
         cell = ["data.name=multilingual", "data.target=in_distribution", "seed=1"]
         arguments = [*arguments, *small, *cell, "--out", str(folder)]
+    if arguments[0] == "sweep":
+        arguments = [*arguments[:-1], str(folder), *small]
     if arguments[:2] == ["data", "prepare"]:
         arguments = [*arguments[:-1], str(folder)]
     done = CliRunner().invoke(app, arguments, catch_exceptions=False)

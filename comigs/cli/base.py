@@ -59,3 +59,12 @@ def _is_text(argument: str) -> bool:
     except UnicodeEncodeError:  # bytes that are no UTF-8
         return False
     return True
+
+
+def split(settings: list[str]) -> tuple[str | None, list[str]]:
+    """The configuration that comes first, if one does, and the settings behind it."""
+    if "" in settings:
+        fail(BadInput("an argument is empty; give a preset, a YAML file or key=value"), False)
+    if settings and "=" not in settings[0]:
+        return settings[0], settings[1:]
+    return None, settings

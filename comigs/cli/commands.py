@@ -9,12 +9,13 @@ from typing import Annotated
 
 import typer
 
-from comigs.cli.base import Commands, Debug, expanded
+from comigs.cli.base import Commands, Debug, expanded, split
 from comigs.cli.base import fail as _fail
 from comigs.cli.data import app as data
 from comigs.cli.deploy import app as deploy
 from comigs.cli.evaluate import evaluate
 from comigs.cli.settings import settings_command
+from comigs.cli.sweep import sweep_command
 from comigs.errors import BadInput, ComigsError
 from comigs.heap import keep_freed_memory
 from comigs.schema.bounds import WORD
@@ -36,6 +37,7 @@ app.add_typer(data, name="data")
 app.add_typer(deploy, name="deploy")
 app.command("settings")(settings_command)
 app.command("eval")(evaluate)
+app.command("sweep")(sweep_command)
 
 
 @app.command()
@@ -70,7 +72,7 @@ def run(
     from comigs.app import run as api
     from comigs.track.progress import Progress
 
-    source, overrides = _split(settings or [])
+    source, overrides = split(settings or [])
     if resume and (source or out):
         _fail(BadInput("--resume takes its configuration and folder from the run itself"), debug)
     progress = Progress()
@@ -150,7 +152,7 @@ def plan(
     try:
         if json_file:
             check_place(json_file)
-        config, planned = api.plan(*_split(settings or []))
+        config, planned = api.plan(*split(settings or []))
 
         from comigs.cli.plan import plan_json, show_plan
 
@@ -264,14 +266,6 @@ def _check_run(folder: Path) -> None:
     from comigs.config.load import read_config
 
     read_config(folder)
-
-
-def _split(settings: list[str]) -> tuple[str | None, list[str]]:
-    if "" in settings:
-        _fail(BadInput("an argument is empty; give a preset, a YAML file or key=value"), False)
-    if settings and "=" not in settings[0]:
-        return settings[0], settings[1:]
-    return None, settings
 
 
 def main() -> None:

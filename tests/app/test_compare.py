@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from comigs.app import compare
+from comigs.app import runs
 from comigs.app.compare import run_suite
 from comigs.app.suite import load_suite
 from comigs.config.load import config_hash, read_suite
@@ -68,7 +68,7 @@ def test_finished_runs_are_kept_and_never_run_again(suite, finished, monkeypatch
     def never(*args):
         raise AssertionError("a cached run was run again")
 
-    monkeypatch.setattr(compare, "run_one", never)
+    monkeypatch.setattr(runs, "run_one", never)
     run_suite(str(suite), seeds="1", out=finished)
     assert capsys.readouterr().out.strip() in markdown
     assert (finished / "small" / "table.md").read_text() == markdown
@@ -82,7 +82,7 @@ def test_a_failing_run_is_named_and_the_others_are_kept(suite, finished, tmp_pat
         shutil.copy(finished / "runs" / name, folder / "runs" / name)
         return None
 
-    monkeypatch.setattr(compare, "run_one", sometimes)
+    monkeypatch.setattr(runs, "run_one", sometimes)
     with pytest.raises(ComigsError, match=r"2 of 6 runs failed: .*local seed 1: the disk is full"):
         run_suite(str(suite), seeds="1", out=tmp_path)
     assert len(list((tmp_path / "runs").glob("*.json"))) == 4

@@ -1,0 +1,174 @@
+"""Runs that are kept by the hash of their configuration, several at a time, each of them once."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from queue import Queue
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from comigs.app.suite import SuiteRun
+from comigs.config.load import config_hash, to_dict
+from comigs.config.settings import RunConfig
+from comigs.errors import BadInput
+from comigs.store.eventjson import to_object
+from comigs.store.events import ClientTrained, Failed, RoundDone
+from comigs.store.metrics import events_of, final_rows
+from comigs.store.plain import from_home
+from comigs.store.strict import from_json, to_json
+from comigs.store.whole import locked, write_whole
+
+
+@contextmanager
+def results_in(out: Path | None) -> Iterator[Path]:
+    """The folder of kept results, runs/compare by default; nobody else writes there meanwhile.
+
+    Raises:
+        BadInput: somebody does.
+    """
+    home = from_home(out or Path("runs") / "compare")
+    (home / "runs").mkdir(parents=True, exist_ok=True)
+    try:
+        with locked(home / ".lock"):
+            yield home
+    except BlockingIOError:
+        raise BadInput(
+            f"another comigs compare or sweep is at work in {home}; wait for it, or give another "
+            "--out"
+        ) from None
+
+
+def kept_at(home: Path, config: RunConfig) -> Path:
+    """The file that holds, or will hold, the result of a configuration."""
+    return home / "runs" / f"{config_hash(config)}.json"
+
+
+def missing_of(runs: Iterable[SuiteRun], home: Path) -> list[SuiteRun]:
+    """Those of which no result is kept, or none that will do; each configuration once."""
+    wanted = {config_hash(run.config): run for run in runs}
+    return [run for run in wanted.values() if not _serves(kept_at(home, run.config), run.config)]
+
+
+def _serves(path: Path, config: RunConfig) -> bool:
+    """Whether a kept result will do: also for curves, which not every suite records."""
+    if not path.exists():
+        return False
+    rounds = from_json(path.read_text())["rounds"]
+    return not (config.log.eval_every and rounds) or rounds[0]["valid_ppl"] is not None
+
+
+def run_all(missing: list[SuiteRun], folder: Path, jobs: int, console: Console) -> list[str]:
+    """Run or continue each, `jobs` at a time; returns a line for each that failed."""
+    failures = []
+    bars = Progress(
+        TextColumn("[bold]runs"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.description}"),
+        console=console,
+        disable=not console.is_terminal,
+    )
+    crew = [_Worker() for _ in range(jobs)]
+    workers: Queue = Queue()
+    for worker in crew:
+        workers.put(worker)
+    with bars, ThreadPoolExecutor(jobs) as pool:
+        task = bars.add_task("", total=len(missing))
+        futures = {pool.submit(run_one, run.config, folder, workers): run for run in missing}
+        try:
+            for done, future in enumerate(as_completed(futures), 1):
+                label = _label(futures[future])
+                if error := future.result():
+                    failures.append(f"{label}: {error}")
+                    console.print(f"[red]{label} failed:[/red] {error}", highlight=False)
+                elif not console.is_terminal:
+                    console.print(f"{done}/{len(missing)} {label}", highlight=False)
+                bars.update(task, advance=1, description=label)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for worker in crew:  # also busy ones: the pool waits for them
+                worker.close()
+    return failures
+
+
+def _label(run: SuiteRun) -> str:
+    return " ".join(part for part in (run.column, run.row, f"seed {run.config.seed}") if part)
+
+
+def run_one(config: RunConfig, folder: Path, workers: Queue) -> str | None:
+    """Run or continue one configuration on a free worker; return its error, if any."""
+    key = config_hash(config)
+    work = folder / "work" / key
+    worker = workers.get()
+    try:
+        if error := worker.run(config, work):
+            return error
+    finally:
+        workers.put(worker)
+    failures = [e for e in events_of(work) if isinstance(e, Failed) and e.round is None]
+    if failures:
+        return f"client {failures[0].name} failed its test: {failures[0].reason}"
+    _keep(config, work, folder / "runs" / f"{key}.json")
+    shutil.rmtree(work)
+    return None
+
+
+class _Worker:
+    """A process that runs one configuration after the other (comigs/app/compare_worker.py)."""
+
+    def __init__(self) -> None:
+        self.process: subprocess.Popen[str] | None = None
+
+    def run(self, config: RunConfig, folder: Path) -> str | None:
+        if self.process is None or self.process.poll() is not None:
+            command = [sys.executable, "-m", "comigs.app.compare_worker"]
+            pipe = subprocess.PIPE
+            self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True)
+        assert self.process.stdin and self.process.stdout
+        request = {"config": to_dict(config), "folder": str(folder)}
+        self.process.stdin.write(json.dumps(request) + "\n")
+        self.process.stdin.flush()
+        answer = self.process.stdout.readline()
+        if not answer:
+            return f"its process ended with exit code {self.process.wait()}"
+        return json.loads(answer)["error"]
+
+    def close(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            with suppress(OSError), self.process:  # closes the pipes, and waits
+                pass
+
+
+def _keep(config: RunConfig, work: Path, path: Path) -> None:
+    events = events_of(work)
+    parts = ["round", "loss", "valid_ppl", "seconds", "bytes_up", "bytes_down"]
+    parts += ["sim_seconds", "sim_joules", "late", "dropped"]
+    rounds = [to_object(event) for event in events if isinstance(event, RoundDone)]
+    trained = [event for event in events if isinstance(event, ClientTrained)]
+    result = {
+        "config": to_dict(config),
+        "environment": json.loads((work / "environment.json").read_text()),
+        "final": final_rows(work),
+        "rounds": [{key: one[key] for key in parts if key in one} for one in rounds],
+        "steps": sum(e.steps for e in trained),
+        "tokens": sum(e.tokens for e in trained),
+        "router_steps": sum(e.router_steps for e in trained),
+        "peer_evaluations": sum(e.peer_evaluations or 0 for e in trained),
+    }
+    write_whole(path, to_json(result, indent=1) + "\n")
