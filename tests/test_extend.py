@@ -11,7 +11,7 @@ import yaml
 import comigs
 from comigs.config.load import load_config
 from comigs.config.strategies import STRATEGIES
-from comigs.methods import all_methods
+from comigs.methods import own_methods
 from tests.helpers import events
 
 pytest_plugins = ("tests.fixtures",)
@@ -38,9 +38,9 @@ def extended(tmp_path, monkeypatch):
         monkeypatch.setattr(package, "__path__", [*package.__path__, str(home)])
     before = dict(STRATEGIES)
     exec(compile(ROW, "docs/extend.md", "exec"), {})
-    all_methods.cache_clear()
+    own_methods.cache_clear()
     yield
-    all_methods.cache_clear()
+    own_methods.cache_clear()
     STRATEGIES.clear()
     STRATEGIES.update(before)
 

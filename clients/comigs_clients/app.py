@@ -23,8 +23,9 @@ from comigs.federation.machine import with_compute
 from comigs.federation.policy import Policy
 from comigs.federation.run import Run, resolve
 from comigs.hardware import resolve_device, use_device
+from comigs.local.final import final_evaluation
 from comigs.local.known import changed
-from comigs.local.round import Order, Trained, final_evaluation, train_round
+from comigs.local.round import Order, Trained, train_round
 from comigs.messages.codecs import Arrays
 from comigs.messages.masking import MASKED
 from comigs.messages.order import (
@@ -38,7 +39,7 @@ from comigs.messages.order import (
     read,
     read_config,
 )
-from comigs.methods import all_methods
+from comigs.methods import method_names
 from comigs.mixture.adapters import adapter_parameters
 from comigs.store.state import intact_rounds, round_folder, state_root
 from comigs.threads import use_threads
@@ -116,7 +117,7 @@ def unwrap(message: Message, context: Context, kind: type[M]) -> Task[M]:
             raise Refusal("bad-config", "flower.run is null; a run has a name", "flower.run")
         policy = policy_of(node, config.data.name)
         check_allowed(policy, config)
-    if (method := config.method) not in all_methods():
+    if (method := config.method) not in method_names():
         raise Refusal("bad-config", f"method {method!r} is unknown", "method")
     run, number = run_of(order.config), int(node["partition-id"])
     folder = run_folder(str(node["state-dir"]), config.flower.run)

@@ -116,7 +116,6 @@ def find_aggregator(name: str) -> Aggregator:
     Raises:
         BadInput: there is none of that name.
     """
-    found: Aggregator = find_in(
-        sys.modules[__name__], "aggregator", name, ("sizes", "stacks")
-    ).AGGREGATOR
+    house = ("sizes", "stacks")
+    found: Aggregator = find_in(sys.modules[__name__], "aggregator", name, "AGGREGATOR", house)
     return found

@@ -14,9 +14,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from comigs.cli.base import Debug, expanded, fail
-from comigs.errors import BadInput, ComigsError
+from comigs.errors import ComigsError
 from comigs.report.narrow import fitting
-from comigs.store.whole import write_whole
+from comigs.store.whole import check_place, write_whole
 
 if TYPE_CHECKING:
     from comigs.use.harness import Score
@@ -56,22 +56,22 @@ def evaluate(
         from comigs.config.load import read_config
 
         read_config(run_folder)
-        if out and not out.parent.is_dir():
-            raise BadInput(f"--out {out} cannot be written: there is no folder {out.parent}")
+        if out:
+            check_place(out)
 
         if not sys.stderr.isatty():
-            os.environ["TQDM_DISABLE"] = "1"  # bars of progress; read when tqdm is imported
+            os.environ["TQDM_DISABLE"] = "1"  # read when tqdm is imported
 
         from comigs.use.harness import evaluate_tasks
 
         scores = evaluate_tasks(
             run_folder, client, tasks, limit=limit, batch_size=batch_size, device=device
         )
+        show_scores(scores)
+        if out:
+            write_whole(out, json.dumps([asdict(score) for score in scores], indent=1) + "\n")
     except ComigsError as error:
         fail(error, debug)
-    if out:
-        write_whole(out, json.dumps([asdict(score) for score in scores], indent=1) + "\n")
-    show_scores(scores)
 
 
 def show_scores(scores: "Sequence[Score]") -> None:

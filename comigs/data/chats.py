@@ -85,8 +85,10 @@ def messages(value: Any, role: str = "role", content: str = "content") -> Iterat
         except (ValueError, RecursionError):
             raise Unfit("a list of messages is expected, not a text") from None
     if isinstance(value, dict) and {role, content} <= set(value):  # a list of each, from Arrow
-        pairs = zip(value[role], value[content], strict=True)
-        value = [{role: who, content: what} for who, what in pairs]
+        pair = value[role], value[content]
+        if not all(isinstance(each, list) for each in pair) or len(pair[0]) != len(pair[1]):
+            raise Unfit("a list of messages is expected, not one message")
+        value = [{role: who, content: what} for who, what in zip(*pair, strict=True)]
     if not isinstance(value or [], list):
         raise Unfit(f"a list of messages is expected, not {type(value).__name__}")
     for message in value or ():

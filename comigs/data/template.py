@@ -10,14 +10,14 @@ line for each turn, with the tokenizer's end of text (EOS) behind what the assis
 
 import re
 from collections.abc import Sequence
-from itertools import accumulate, chain
+from itertools import accumulate, chain, takewhile
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
-from comigs.data.chats import ANSWERS, Chat, Unfit
+from comigs.data.chats import ANSWERS, Chat, Turn, Unfit
 from comigs.data.encoding import opening
 from comigs.errors import BadInput, flat
 
@@ -92,6 +92,18 @@ def encode_chats(
     ]
 
 
+def prompt_for(tokenizer: PreTrainedTokenizerBase, question: str) -> tuple[str, str]:
+    """What stands before the answer to a question in a chat, and what parts the two.
+
+    Raises:
+        Unfit: the template refuses it.
+    """
+    asked = (Turn("user", question),)
+    if tokenizer.chat_template:
+        return _apply(tokenizer, asked, 0, tokenize=False, add_generation_prompt=True), ""
+    return f"{plain_text(asked).text}\n{ANSWERS.capitalize()}:", " "
+
+
 def _told(tokenizer: PreTrainedTokenizerBase, chat: Chat, place: int) -> Encoded:
     """By a template that marks what is generated."""
     out = _apply(tokenizer, chat, place, return_dict=True, return_assistant_tokens_mask=True)
@@ -107,10 +119,15 @@ def _by_prompts(tokenizer: PreTrainedTokenizerBase, chat: Chat, place: int) -> l
     for number, turn in enumerate(chat):
         if turn.role != ANSWERS:
             continue
-        before, asked = "", chat[:number]
+        asked = chat[:number]
+        text = _apply(tokenizer, chat[: number + 1], place, tokenize=False)
         if asked:
             before = _apply(tokenizer, asked, place, tokenize=False, add_generation_prompt=True)
-        text = _apply(tokenizer, chat[: number + 1], place, tokenize=False)
+        else:  # nothing can be asked for: what any two answers have in common stands before them
+            other = (Turn(ANSWERS, "b" if turn.content.startswith("a") else "a"),)
+            written = _apply(tokenizer, other, place, tokenize=False)
+            alike = takewhile(lambda pair: pair[0] == pair[1], zip(text, written, strict=False))
+            before = text[: len(list(alike))]
         if not text.startswith(before):
             raise Unfit(
                 "the model's chat template asks for an answer otherwise than it then writes it, so "

@@ -39,11 +39,11 @@ class Policy:
         for key in ("tokens", "hours"):
             positive(key, getattr(self, key))
         if self.methods is not None:
-            from comigs.methods import all_methods
+            from comigs.methods import method_names
 
             for name in self.methods:
-                known = ", ".join(all_methods())
-                require(name in all_methods(), "methods", name, f"one of {known}")
+                known = ", ".join(method_names())
+                require(name in method_names(), "methods", name, f"one of {known}")
 
 
 def read_policy(path: Path) -> Policy:

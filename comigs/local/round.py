@@ -1,4 +1,4 @@
-"""What one device does in one round: load its state, train, save; and its final evaluation."""
+"""What one device does in one round: load its state, train, save."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -10,16 +10,14 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 
-from comigs.backbone.base import load_base, load_tokenizer
-from comigs.config.settings import ClientConfig
 from comigs.data.tokens import amount
 from comigs.evaluation.metrics import measured
-from comigs.evaluation.perplexity import bits_per_byte, evaluate
+from comigs.evaluation.perplexity import evaluate
 from comigs.federation.clients import data_of, model_of
 from comigs.federation.run import Client, Run
 from comigs.local.known import KNOWN
 from comigs.local.outgoing import left_of, outgoing
-from comigs.local.receive import finish, receive
+from comigs.local.receive import receive
 from comigs.local.reference import reference
 from comigs.messages.fields import METRIC
 from comigs.methods.arrival import Arrival
@@ -207,7 +205,7 @@ def end_round(
         tensors = cut(tensors, meta["rank"], config.experts)
         moments = cut(moments, meta["rank"])
     left = left_of(config.payload, order.root, order.state_round)
-    travels = _travels(client, begun.meta.get("kept", {}), order.round)
+    travels = _travels(client, meta.get("kept", {}), order.round)
     mine = _global_of(trainee) if client.method.twin else tensors
     sent, left = outgoing(client, order.round, mine, order.shared, left)
     known = dict(order.shared) if config.payload.down != "none" else {}
@@ -239,54 +237,3 @@ def _travels(client: Client, kept: Mapping[str, float], number: int) -> Travels:
 def _global_of(trainee: Trainee) -> dict[str, Tensor]:
     held = trainee.tensors.items()
     return {name.removeprefix(GLOBAL): t for name, t in held if name.startswith(GLOBAL)}
-
-
-def final_evaluation(
-    client: Client, state_round: int, shared: Mapping[str, Tensor], root: Path
-) -> list[dict[str, Any]]:
-    """Test perplexities of a client: of the bare base, before and after the last averaging.
-
-    The only place that reads a test split. One row per test stream (several when pooled). The final
-    model is saved in `root`/final.
-    """
-    run, own, method, data = client.run, client.config, client.method, data_of(client)
-    base = load_base(own.model.name, client.dtype, client.compute)
-    rows: list[dict[str, Any]] = [
-        {"name": name, "test_tokens": amount(test), "pretrained": evaluate(base, test, own)}
-        for name, test in data.tests.items()
-    ]
-    if not method.trains:
-        valid = evaluate(base, data.valid, own)
-        return [
-            row
-            | {"valid": valid, "before": row["pretrained"], "after": row["pretrained"]}
-            | {"trainable": 0}
-            for row in rows
-        ]
-    model, moments, tensors, meta = restore(client, root, state_round)
-    trainable = sum(p.numel() for n, p in adapter_parameters(model).items() if method.learns(n))
-    trainable *= 2 if method.twin else 1
-    for row in rows:
-        row["before"] = evaluate(model, data.tests[row["name"]], own)
-    kept = dict(meta.get("kept", {}))
-    number, last = client.number, own.rounds + 1
-    arrival = Arrival(model, shared, moments, data, own, number, last, kept, tensors)
-    extra = receive(run, arrival) | finish(run, arrival)
-    write_state(root / "final", state_round, {"tensors": adapter_tensors(model)}, meta)
-    valid = evaluate(model, data.valid, own)
-    for row in rows:
-        same = not shared and not method.finish
-        test = data.tests[row["name"]]
-        after = row["before"] if same else evaluate(model, test, own)
-        row |= {"after": after, "valid": valid, "trainable": trainable, **extra}
-        row |= _more_about(model, test, after, own)
-    return rows
-
-
-def _more_about(
-    model: PeftModel, test: Tensor, after: float, config: ClientConfig
-) -> dict[str, float]:
-    """What else is told of the final model on a test stream."""
-    bits = bits_per_byte(after, test, load_tokenizer(config.model.name))
-    more = measured(config.log.metrics or (), model, test, config)
-    return {"bits_per_byte": bits} | {f"{METRIC}{name}": value for name, value in more.items()}

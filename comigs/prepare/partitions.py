@@ -9,7 +9,7 @@ from typing import Any
 
 from flwr_datasets import partitioner as flower
 
-from comigs.errors import BadInput, flat
+from comigs.errors import BadInput, flat, one_line
 from comigs.prepare.examples import Examples
 from comigs.prepare.names import legal_names
 from comigs.prepare.settings import ADDED, BY_LABEL, FEWEST, Settings
@@ -72,8 +72,7 @@ def partition(examples: Examples, settings: Settings) -> list[Part]:
             f"--per-client is {settings.share}; column {settings.label!r} has "
             f"{len(examples.labels)} labels"
         )
-    make = MAKERS.get(settings.kind) or added_to(ADDED, MAKERS)[settings.kind]()
-    maker = make(clients, settings)
+    maker = _maker(clients, settings)
     try:
         table = examples.table.shuffle(seed=settings.seed)
         return _parts(maker, table, [f"client_{i}" for i in range(clients)])
@@ -87,6 +86,16 @@ def partition(examples: Examples, settings: Settings) -> list[Part]:
             f"--partition {settings.kind} with --clients {clients} is not possible here; "
             f"try {fixes} ({flat(str(error), 160)})"
         ) from None
+
+
+def _maker(clients: int, settings: Settings) -> Any:
+    if own := MAKERS.get(settings.kind):
+        return own(clients, settings)
+    make = added_to(ADDED, MAKERS)[settings.kind]()
+    try:
+        return make(clients, settings)
+    except Exception as error:  # of another's code
+        raise BadInput(f"--partition {settings.kind} cannot be used: {one_line(error)}") from None
 
 
 def _parts(maker: Any, table: Any, names: list[str]) -> list[Part]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from comigs.methods import all_methods
+from comigs.methods import own_methods
 
 Result = dict[str, Any]  # what `comigs compare` keeps of a run
 OURS = "comigs"  # the row that others are tested against
@@ -152,7 +152,7 @@ def _mean_of(run: Result, key: str) -> float:
 
 def is_reference(method: str) -> bool:
     """Whether a method only puts the others into proportion."""
-    known = all_methods().get(method)
+    known = own_methods().get(method)
     return known is not None and known.paper == "reference"
 
 

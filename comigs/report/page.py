@@ -13,7 +13,7 @@ from jinja2 import ChainableUndefined, Environment, PackageLoader, Template
 
 from comigs.config.load import IDENTITY_FILE, read_config
 from comigs.errors import BadInput
-from comigs.methods import all_methods
+from comigs.methods import own_methods
 from comigs.report.plots import Picture, Series, lines, stacked
 from comigs.report.simulated import Kind, kinds_of_device
 from comigs.store.events import (
@@ -87,7 +87,7 @@ class Run:
 
     @property
     def summary(self) -> str:
-        known = all_methods().get(self.method)
+        known = own_methods().get(self.method)
         return f"{known.summary} ({known.paper})" if known else ""
 
     @property

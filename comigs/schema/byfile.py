@@ -19,22 +19,36 @@ from comigs.schema.build import suggest
 Members = dict[str, Callable[[], ModuleType]]
 
 
-def members_of(package: ModuleType, house: Collection[str] = ()) -> Members:
-    """By name, in order, what imports each file of a package, and each that others add.
+def own_members(package: ModuleType, house: Collection[str] = ()) -> Members:
+    """By name, in order, what imports each file of a package.
 
     Args:
         house: files that hold something else.
+    """
+    files = {m.name for m in pkgutil.iter_modules(package.__path__)} - set(house)
+    name = package.__name__
+    return {file: partial(importlib.import_module, f"{name}.{file}") for file in sorted(files)}
+
+
+def members_of(package: ModuleType, house: Collection[str] = ()) -> Members:
+    """`own_members`, and what others add.
 
     Raises:
         BadInput: somebody adds what is there already.
     """
-    files = {m.name for m in pkgutil.iter_modules(package.__path__)} - set(house)
-    found: Members = {
-        name: partial(importlib.import_module, f"{package.__name__}.{name}") for name in files
-    }
-    for name, load in added_to(package.__name__, found).items():
-        found[name] = load
-    return dict(sorted(found.items()))
+    own = own_members(package, house)
+    return dict(sorted((own | added_to(package.__name__, own)).items()))
+
+
+def part_of(module: ModuleType, name: str) -> Any:
+    """What a file defines.
+
+    Raises:
+        BadInput: it does not.
+    """
+    if not hasattr(module, name):
+        raise BadInput(f"{module.__name__} does not define {name}")
+    return getattr(module, name)
 
 
 def added_to(group: str, known: Collection[str]) -> dict[str, Callable[[], Any]]:
@@ -68,11 +82,14 @@ def _told(entry: EntryPoint) -> str:
     return f"{entry.value}, which {entry.dist.name if entry.dist else 'a package'} adds,"
 
 
-def find_in(package: ModuleType, key: str, name: str, house: Collection[str] = ()) -> ModuleType:
-    """The file of that name.
+def find_in(
+    package: ModuleType, key: str, name: str, part: str, house: Collection[str] = ()
+) -> Any:
+    """What the file of that name defines.
 
     Args:
         key: the setting that names it.
+        part: the name of what it defines.
 
     Raises:
         BadInput: there is none.
@@ -81,4 +98,4 @@ def find_in(package: ModuleType, key: str, name: str, house: Collection[str] = (
     if name not in known:
         options = f"expected {' or '.join(known)}{suggest(name, list(known))}"
         raise BadInput(f"{key} is {shown(name)}; {options}", key)
-    return known[name]()
+    return part_of(known[name](), part)

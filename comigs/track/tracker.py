@@ -10,7 +10,7 @@ from typing import Protocol
 import comigs.track
 from comigs.config.settings import RunConfig
 from comigs.errors import BadInput, one_line
-from comigs.schema.byfile import members_of
+from comigs.schema.byfile import members_of, part_of
 from comigs.store.events import Event
 
 HOUSE = ("tracker", "scalars", "progress")  # files here that are none
@@ -55,7 +55,7 @@ def _find(name: str) -> Callable[[], Tracker]:
         hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
         raise BadInput(f"log.trackers has {name!r}; {hint}")
     try:
-        made: Callable[[], Tracker] = known[name]().TRACKER
+        made: Callable[[], Tracker] = part_of(known[name](), "TRACKER")
     except ImportError as error:
         raise BadInput(
             f"log.trackers has {name!r}, which needs its package ({error}): "

@@ -3,22 +3,27 @@
 import contextlib
 import logging
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from torch import nn
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from comigs.backbone.base import load_base, load_tokenizer
+from comigs.data.corpus import holds_chats
 from comigs.data.encoding import opening
+from comigs.data.template import prompt_for
 from comigs.errors import BadInput, one_line
 from comigs.federation.run import Client
 from comigs.hardware import resolve_device, use_device
 from comigs.mixture.experts import expert_blocks, using_expert
 from comigs.use.generate import open_client
-from comigs.use.questions import task_of
+from comigs.use.questions import Ask, as_it_is, task_of
 
 SHARED = "generalist_0"
 
@@ -65,10 +70,10 @@ def evaluate_tasks(
         raise BadInput(
             f"--tasks needs lm-evaluation-harness ({error}): pip install 'comigs[eval]'"
         ) from None
-    wanted, manager = _tasks(tasks)
     use_device(resolve_device(device))
     own, mixture = open_client(folder, client)
     tokenizer = load_tokenizer(own.config.model.name)
+    wanted, manager = _tasks(tasks, _ask(own, tokenizer))
     found: list[Score] = []
     for name, model, how in _models(own, mixture):
         lm = HFLM(
@@ -78,6 +83,8 @@ def evaluate_tasks(
             batch_size=batch_size,
             add_bos_token=opening(tokenizer) is not None,
         )
+        if not sys.stderr.isatty():
+            _silence(lm)
         with how, _offline_errors(tasks):
             loaded = manager.load(wanted)
             for task in loaded["tasks"].values():
@@ -90,22 +97,34 @@ def evaluate_tasks(
     return found
 
 
-def _tasks(names: Sequence[str]) -> tuple[list[Any], Any]:
-    """What `simple_evaluate` takes as tasks, and the manager that knows them."""
+def _silence(lm: Any) -> None:
+    """No bars of progress."""
+    for kind in ("loglikelihood", "loglikelihood_rolling", "generate_until"):
+        setattr(lm, kind, partial(getattr(lm, kind), disable_tqdm=True))
+
+
+def _tasks(names: Sequence[str], ask: Ask) -> tuple[list[Any], Any]:
+    """What the harness takes as tasks, and the manager that knows them."""
     from lm_eval.tasks import TaskManager
 
-    wanted: list[Any] = []
+    files: list[Path] = []
     folders: list[Path] = []
     unknown: list[str] = []
     for name in names:
         path = Path(name).expanduser()
         if path.suffix == ".jsonl":
-            wanted.append(task_of(path))
+            files.append(path)
         elif path.is_dir():
-            wanted += [task_of(file) for file in sorted(path.glob("*.jsonl"))]
+            files += sorted(path.glob("*.jsonl"))
             folders.append(path)
+        elif path.suffix in (".yaml", ".yml"):
+            raise BadInput(f"--tasks {name}: give the folder it is in, for tasks in YAML")
         else:
             unknown.append(name)
+    stems = [file.stem for file in files]
+    if twice := next((stem for stem in stems if stems.count(stem) > 1), None):
+        raise BadInput(f"two of --tasks are files of questions called {twice}; rename one")
+    wanted: list[Any] = [task_of(file, ask) for file in files]
     own = TaskManager(include_path=[str(folder) for folder in folders], include_defaults=False)
     wanted += own.all_tasks
     if not unknown:
@@ -122,6 +141,13 @@ def _tasks(names: Sequence[str]) -> tuple[list[Any], Any]:
                 "lm-eval ls tasks lists those"
             )
     return [*wanted, *unknown], manager
+
+
+def _ask(own: Client, tokenizer: PreTrainedTokenizerBase) -> Ask:
+    """A client that was trained on chats is asked in one, others with the bare question."""
+    config = own.config
+    chats = holds_chats(config.data.name, own.run.names[own.number], "train")
+    return partial(prompt_for, tokenizer) if chats else as_it_is
 
 
 def _models(own: Client, mixture: nn.Module) -> Iterator[tuple[str, nn.Module, Any]]:
@@ -149,6 +175,7 @@ def _offline_errors(tasks: Sequence[str]) -> Iterator[None]:
     try:
         yield
     except (OSError, AssertionError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        offline = os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0")
+        set_so = os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0")
+        offline = set_so and isinstance(error, OSError)
         hint = "; HF_HUB_OFFLINE is set, so that nothing is fetched" if offline else ""
         raise BadInput(f"--tasks {', '.join(tasks)}: {one_line(error)}{hint}") from error

@@ -10,13 +10,14 @@ import json
 import re
 import string
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from comigs.errors import BadInput
 from comigs.store.plain import MIB, read_plain
 
+Ask = Callable[[str], tuple[str, str]]
 LIMIT = 256 * MIB  # most bytes of a file
 LONGEST = 32  # tokens of a free answer
 ARTICLES = re.compile(r"\b(a|an|the)\b")
@@ -35,7 +36,7 @@ def read_questions(path: Path) -> list[dict[str, Any]]:
         raise BadInput(f"{path} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise BadInput(f"{path} is not UTF-8 (byte {error.start})") from None
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             rows.append(_question(line, f"{path}, line {number}"))
     if not rows:
@@ -71,8 +72,16 @@ def _is_text(value: object) -> bool:
     return isinstance(value, str) and bool(value.strip())
 
 
-def task_of(path: Path) -> dict[str, Any]:
+def as_it_is(question: str) -> tuple[str, str]:
+    """The question itself, and a space before the answer."""
+    return question, " "
+
+
+def task_of(path: Path, ask: Ask = as_it_is) -> dict[str, Any]:
     """The configuration of the task that a file of questions is, under the file's name.
+
+    Args:
+        ask: what the model reads of a question, and what parts it from the answer.
 
     Raises:
         BadInput: as `read_questions`.
@@ -84,7 +93,8 @@ def task_of(path: Path) -> dict[str, Any]:
         "task": path.stem,
         "custom_dataset": lambda **kwargs: {"test": datasets.Dataset.from_list(rows)},
         "test_split": "test",
-        "doc_to_text": "{{question}}",
+        "doc_to_text": lambda doc: ask(doc["question"])[0],
+        "target_delimiter": ask("")[1],
     }
     if "choices" in rows[0]:
         measures = [{"metric": "acc"}, {"metric": "acc_norm"}]

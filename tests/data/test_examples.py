@@ -160,6 +160,8 @@ def test_text_beside_chats_trains_but_does_not_mix(tmp_path):
         ("[1]", "it is not a JSON object"),
         ('{"text": "a"}', "it holds 'text'; expected 'messages', or 'prompt' and 'completion'"),
         ('{"messages": 3}', "a list of messages is expected, not int"),
+        ('{"messages": {"role": "user", "content": "word"}}', "expected, not one message"),
+        ('{"messages": {"role": ["user"], "content": []}}', "expected, not one message"),
         ('{"messages": [{"from": "human", "value": "a"}]}', "with 'role' and 'content'"),
         ('{"prompt": "a", "completion": {"b": 1}}', "a text is expected, not dict"),
         ('{"prompt": "\\ud800", "completion": "b"}', "not valid Unicode"),

@@ -5,7 +5,7 @@ from transformers import AutoTokenizer
 
 from comigs.backbone.names import BUNDLED
 from comigs.data.chats import Turn, Unfit
-from comigs.data.template import encode_chats, plain_text
+from comigs.data.template import encode_chats, plain_text, prompt_for
 from tests.data.test_opening import BOS, tokenizer_of
 
 CHAT = (
@@ -77,7 +77,26 @@ def test_the_tokenizers_own_template(template):
         [{"role": turn.role, "content": turn.content} for turn in CHAT], tokenize=False
     )
     assert learnt == [f"Hello!\nYou?{end}", f"Good.{end}"]
-    assert read(own, CHAT[2:3])[1] == [f"Hello!\nYou?{end}"] or template == NESTED
+    assert read(own, CHAT[2:3])[1] == [f"Hello!\nYou?{end}"]
+
+
+def test_what_a_template_writes_before_an_opening_answer_is_not_learnt():
+    own = tokenizer(
+        "{% if messages[0].role != 'system' %}<|system|>\nYou help.\n{% endif %}" + NESTED
+    )
+    for content in ("Hello!", "a", "about", "b"):
+        whole, learnt = read(own, (Turn("assistant", content), CHAT[1]))
+        assert whole.startswith(f"<|system|>\nYou help.\n<|assistant|>\n{content}")
+        assert learnt == [f"{content}{own.eos_token}"]
+
+
+@pytest.mark.parametrize("template", [None, NESTED])
+def test_a_question_is_asked_as_it_was_learnt(template):
+    own = tokenizer(template)
+    prompt, between = prompt_for(own, "Hi")
+    whole, [answer] = read(own, CHAT[1:3])
+    assert whole.startswith(f"{prompt}{between}Hello!")
+    assert answer.startswith(f"{between}Hello!")
 
 
 def test_an_answer_without_a_question_is_all_learnt():

@@ -101,8 +101,12 @@ def test_token_accuracy_is_the_share_of_first_choices(monkeypatch):
 
 def test_what_is_asked_for_is_measured_on_the_test_text_too(tree, tmp_path):
     tree = tree | {"log": {"metrics": ["token_accuracy"]}, "rounds": 1}
-    for row in comigs.run(tree, out=tmp_path).table:
-        assert 0 <= row["metrics"]["token_accuracy"] <= 1
+    for method in ("comigs", "pretrained"):
+        log = {"metrics": ["token_accuracy", "generalist_share"]}
+        for row in comigs.run(tree | {"log": log}, out=tmp_path / method, method=method).table:
+            assert 0 <= row["metrics"]["token_accuracy"] <= 1
+            assert row["bits_per_byte"] > 0
+            assert ("generalist_share" in row["metrics"]) == (method == "comigs")
 
 
 def test_an_unknown_metric_is_refused_with_the_names_there_are(tree):

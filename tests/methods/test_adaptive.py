@@ -135,6 +135,23 @@ def test_a_resting_client_costs_no_traffic_and_leaves_the_mean(equal, tmp_path, 
     assert numbers(stopped_and_resumed(adaptive, tmp_path / "resumed", after=5)) == numbers(folder)
 
 
+def test_who_comes_back_travels_at_once(equal, tmp_path, monkeypatch):
+    """Client 1 is alone until round 5; it looks at the mean in round 7, and takes it."""
+    adaptive = equal | {"method": "comigs-adaptive", "rounds": 9}
+    monkeypatch.setattr(comigs_adaptive, "weigh", lambda losses, role, before: (role, {}))
+    real = comigs_adaptive.receive
+
+    def for_a_while(arrival):
+        arrival.kept["role"] = float(arrival.client != 1 or arrival.round > 5)
+        return real(arrival)
+
+    monkeypatch.setitem(vars(comigs_adaptive.METHOD), "receive", for_a_while)
+    folder = comigs.run(adaptive, out=tmp_path).folder
+    told = [e for e in events(folder, "client") if e["client"] == 1]
+    assert [e["round"] for e in told if e["bytes_up"]] == [1, 2, 3, 7, 8, 9]
+    assert [e["round"] for e in told if e["bytes_down"]] == [2, 3, 4, 7, 8, 9]
+
+
 def test_when_all_rest_the_round_is_a_round(equal, tmp_path, monkeypatch):
     monkeypatch.setattr(comigs_adaptive, "ROLES", (0.0,))
     monkeypatch.setattr(comigs_adaptive, "weigh", lambda *evidence: (0.0, {}))

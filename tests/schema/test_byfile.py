@@ -7,7 +7,7 @@ from comigs.aggregation import find_aggregator
 from comigs.backbone.families import family_of
 from comigs.errors import BadInput
 from comigs.evaluation.metrics import find_metric
-from comigs.methods import all_methods, find_method
+from comigs.methods import all_methods, find_method, own_methods
 from comigs.prepare.settings import Settings
 from comigs.track.tracker import tracker_names
 from tests.helpers import events
@@ -58,7 +58,7 @@ halves = helping_hand:by_halves
 def install(tmp_path, monkeypatch):
     """Make a package and put it where packages are."""
     monkeypatch.syspath_prepend(tmp_path)
-    all_methods.cache_clear()
+    own_methods.cache_clear()
 
     def make(entries, module=MODULE, name="helping_hand"):
         (tmp_path / f"{name}.py").write_text(module)
@@ -68,7 +68,7 @@ def install(tmp_path, monkeypatch):
         (about / "entry_points.txt").write_text(entries)
 
     yield make
-    all_methods.cache_clear()
+    own_methods.cache_clear()
 
 
 def test_everything_that_has_a_name_can_be_added(install, tree, tmp_path):
@@ -101,13 +101,44 @@ def test_a_partitioner_of_a_package_shares_examples_out(install, tmp_path):
     ]
 
 
+def test_a_partitioner_that_fails_is_told_in_one_line(install, tmp_path):
+    from comigs.prepare.prepare import prepare
+
+    install(
+        "[comigs.prepare.partitions]\nbad = failing:make\n", "def make(*a):\n    1 / 0", "failing"
+    )
+    (tmp_path / "lines.txt").write_text("\n".join(f"example {i}" for i in range(12)))
+    with pytest.raises(BadInput, match=r"--partition bad cannot be used: .*division by zero"):
+        prepare(
+            str(tmp_path / "lines.txt"),
+            tmp_path / "out",
+            Settings(clients=2, partition="bad"),
+            lambda *told: None,
+        )
+
+
 def test_a_name_that_is_taken_is_refused(install):
     install("[comigs.aggregation]\nmean = helping_hand\n")
     with pytest.raises(BadInput, match=r"helping_hand, which helping_hand adds, is called 'mean'"):
         find_aggregator("mean")
 
 
+def test_a_method_has_the_name_of_its_entry_and_replaces_nothing(install):
+    module = MODULE.replace('Method("shout"', 'Method("fedavg"')
+    install("[comigs.methods]\nmine = copied\n", module, "copied")
+    with pytest.raises(BadInput, match=r"adds method 'mine', whose METHOD is called 'fedavg'"):
+        all_methods()
+    assert find_method("fedavg").paper == "arXiv 1602.05629"
+
+
+def test_a_package_that_defines_nothing_is_told_when_it_is_asked_for(install):
+    install("[comigs.methods]\nempty = hollow\n", "", "hollow")
+    assert find_method("local").name == "local"
+    with pytest.raises(BadInput, match=r"hollow does not define METHOD"):
+        find_method("empty")
+
+
 def test_what_cannot_be_loaded_is_told_with_the_package(install):
-    install("[comigs.methods]\nshout = broken\n", "import nothing_of_this_name", "broken")
+    install("[comigs.methods]\nloud = broken\n", "import nothing_of_this_name", "broken")
     with pytest.raises(BadInput, match=r"which broken adds, cannot be loaded: .*nothing_of"):
         all_methods()

@@ -6,6 +6,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+import comigs
 from comigs.backbone.base import load_base, load_tokenizer
 from comigs.cli.commands import app
 from comigs.errors import BadInput
@@ -87,6 +88,34 @@ def test_free_answers_are_scored_and_kept(finished, tmp_path):
     assert "exact_match" in result.stdout and "mixture" in result.stdout
     kept = json.loads(out.read_text())
     assert {row["metric"] for row in kept} == {"exact_match", "f1"}
+
+
+def test_a_client_of_chats_is_asked_in_a_chat(tmp_path, monkeypatch):
+    from lm_eval.models.huggingface import HFLM
+
+    small = ["rounds=1", "local_steps=1", "batch_size=2", "clients=2", "threads=1"]
+    limits = [f"data.{split}_tokens=300" for split in ("train", "valid", "test")]
+    run = comigs.run("skills", [*small, *limits], out=tmp_path / "run").folder
+    seen = []
+
+    def answer(self, requests, disable_tqdm=False):
+        seen.extend(request.args[0] for request in requests)
+        return ["yes"] * len(requests)
+
+    monkeypatch.setattr(HFLM, "generate_until", answer)
+    (tmp_path / "q.jsonl").write_text(json.dumps({"question": "Is it?", "answer": "Yes."}))
+    scores = evaluate_tasks(run, 1, [str(tmp_path / "q.jsonl")])
+    assert set(seen) == {"User: Is it?\nAssistant:"}
+    assert {score.value for score in scores} == {1.0}
+
+
+def test_two_files_of_one_name_and_a_bare_yaml_file_are_refused(finished, tasks):
+    (tasks / "more").mkdir()
+    (tasks / "more" / "own.jsonl").write_text((tasks / "own.jsonl").read_text())
+    with pytest.raises(BadInput, match=r"two of --tasks are files of questions called own"):
+        evaluate_tasks(finished, 0, [str(tasks), str(tasks / "more")])
+    with pytest.raises(BadInput, match=r"task\.yaml: give the folder it is in"):
+        evaluate_tasks(finished, 0, [str(tasks / "task.yaml")])
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,11 @@ def test_the_right_choice_is_named_or_counted(tmp_path):
     assert [row["answer"] for row in read_questions(path)] == [1, 0]
 
 
+def test_a_line_ends_where_json_lines_end(tmp_path):
+    row = json.dumps({"question": "one\u2028two\u0085", "answer": "a"}, ensure_ascii=False)
+    assert read_questions(written(tmp_path, row))[0]["question"] == "one\u2028two\u0085"
+
+
 @pytest.mark.parametrize(
     ("said", "answers", "exact", "f1"),
     [

@@ -28,7 +28,7 @@ def find_metric(name: str) -> Metric:
     Raises:
         BadInput: there is none of that name.
     """
-    metric: Metric = find_in(sys.modules[__name__], "log.metrics", name).METRIC
+    metric: Metric = find_in(sys.modules[__name__], "log.metrics", name, "METRIC")
     return metric
 
 

@@ -23,7 +23,7 @@ def make_router(kind: str, width: int, experts: int) -> nn.Module:
     Raises:
         BadInput: there is none of that name.
     """
-    router: RouterKind = find_in(sys.modules[__name__], "experts.router", kind).ROUTER
+    router: RouterKind = find_in(sys.modules[__name__], "experts.router", kind, "ROUTER")
     return router(width, experts)
 
 

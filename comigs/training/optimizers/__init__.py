@@ -35,7 +35,7 @@ def find_optimizer(name: str) -> LocalOptimizer:
     Raises:
         BadInput: there is none of that name.
     """
-    made: LocalOptimizer = find_in(sys.modules[__name__], "train.optimizer", name).OPTIMIZER
+    made: LocalOptimizer = find_in(sys.modules[__name__], "train.optimizer", name, "OPTIMIZER")
     return made
 
 

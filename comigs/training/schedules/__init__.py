@@ -19,7 +19,7 @@ def find_schedule(name: str) -> Schedule:
     Raises:
         BadInput: there is none of that name.
     """
-    schedule: Schedule = find_in(sys.modules[__name__], "train.schedule", name).SCHEDULE
+    schedule: Schedule = find_in(sys.modules[__name__], "train.schedule", name, "SCHEDULE")
     return schedule
 
 
