@@ -7,9 +7,10 @@ from functools import lru_cache
 from comigs.backbone.base import load_tokenizer
 from comigs.config.model import own
 from comigs.config.settings import RunConfig
-from comigs.data.corpus import SPLITS, holds_chats, read_split, roster, split_sizes
+from comigs.data.corpus import holds_chats, read_split, roster, split_sizes
 from comigs.data.encoding import encode
 from comigs.data.examples import Counts, Source, encoded, left_out
+from comigs.data.names import SPLITS
 from comigs.data.tokens import counts, stream
 from comigs.errors import BadInput
 

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 from comigs.backbone.base import load_tokenizer
 from comigs.data.chats import line_of
-from comigs.data.corpus import SPLITS, client_names, holds_chats, read_split
+from comigs.data.corpus import client_names, holds_chats, read_split
 from comigs.data.encoding import encode
 from comigs.data.examples import Source, chats_of, encoded
 from comigs.data.leakage import paragraphs
+from comigs.data.names import SPLITS
 
 COMPARED = 12  # clients in the matrix
 WORD = re.compile(r"\w+")
