@@ -17,7 +17,6 @@ from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
-from comigs.config.settings import RunConfig
 from comigs.data.names import EXAMPLES, SPLITS, SUFFIXES, in_order, paths_of, tables_in, texts_in
 from comigs.data.places import (
     HELD_OUT,
@@ -31,7 +30,7 @@ from comigs.data.places import (
     split_file,
     whole_of,
 )
-from comigs.errors import BadInput
+from comigs.errors import BadInput, TooShort
 from comigs.store.plain import MIB, read_plain
 
 BUNDLED = Path(__file__).parent / "bundled"
@@ -85,21 +84,6 @@ def client_names(name: str) -> tuple[str, ...]:
     return in_order(names)
 
 
-def roster(config: RunConfig) -> tuple[str, ...]:
-    """Names of the clients whose text takes part.
-
-    Raises:
-        BadInput: when the config asks for more clients than the data has.
-    """
-    names = client_names(config.data.name)
-    if config.clients is not None and config.clients > len(names):
-        raise BadInput(
-            f"clients is {config.clients}; {config.data.name!r} has {len(names)}: set clients="
-            f"{len(names)} or less, or data.name to a folder with a text for each"
-        )
-    return names[: config.clients]
-
-
 def _listed(path: Path) -> tuple[str, ...]:
     try:
         names = json.loads(read_plain(path, path.parent, MIB))
@@ -134,7 +118,7 @@ def read_split(name: str, client: str, split: str) -> str:
     """
     _, _, text = _split(name, client, split)
     if not text.strip():
-        raise BadInput(f"client {client!r} of {name!r} has no text in its {split} split")
+        raise TooShort(f"client {client!r} of {name!r} has no text in its {split} split")
     return text
 
 

@@ -13,7 +13,7 @@ from comigs.data.chats import ANSWERS, Chat, Unfit, read_line
 from comigs.data.corpus import place_of, read_split
 from comigs.data.template import Encoded, encode_chats
 from comigs.data.windows import marked
-from comigs.errors import BadInput
+from comigs.errors import BadInput, TooShort
 
 AT_ONCE = 256  # chats that are encoded together
 
@@ -123,7 +123,7 @@ def examples_of(source: Source, seq_len: int) -> Examples:
             total += Counts(read=1, lost=1, longest=whole)
     if not kept:
         told = left_out(total, seq_len) or "the file is empty"
-        raise BadInput(
+        raise TooShort(
             f"client {source.client!r} has nothing to learn from in its {source.split} "
             f"split: {told}"
         )

@@ -11,7 +11,7 @@ from itertools import accumulate, pairwise
 from pathlib import Path
 
 from comigs.data.names import EXAMPLES, SPLITS, SUFFIXES, in_order, paths_of, texts_in
-from comigs.errors import BadInput
+from comigs.errors import BadInput, TooShort
 from comigs.store.plain import MIB, check_plain, read_plain
 
 LIMIT = 1024 * MIB  # most bytes of a text
@@ -89,7 +89,7 @@ def size_of(files: Sequence[Path], root: Path) -> int:
         check_plain(path, root, LIMIT)
     size = sum(path.stat().st_size for path in files)
     if not size:
-        raise BadInput(f"{_together(files)} is empty")
+        raise TooShort(f"{_together(files)} is empty")
     if size > LIMIT:
         raise _too_large(files)
     return size
@@ -153,7 +153,7 @@ def example_blocks(text: str, path: Path) -> list[tuple[int, str]]:
     lines = text.split("\n")
     places = [number for number, line in enumerate(lines) if line.strip()]
     if len(places) < FEWEST:
-        raise BadInput(
+        raise TooShort(
             f"{path} holds {len(places)} examples; train, valid and test need one each: add to it"
         )
     held = max(1, int(HELD_OUT * len(places)))
