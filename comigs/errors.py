@@ -21,6 +21,10 @@ class BadInput(ComigsError):
         self.key = key
 
 
+class TooShort(BadInput):
+    """A client's text has no sequence, or no example, for one of its splits."""
+
+
 class Stopped(ComigsError):
     """A tracker ended the run; what is done is saved."""
 

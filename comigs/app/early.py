@@ -6,8 +6,9 @@ from pathlib import Path
 
 from comigs.backbone.names import model_source
 from comigs.config.settings import RunConfig
-from comigs.data.corpus import federation_folder, roster
+from comigs.data.corpus import federation_folder
 from comigs.data.names import tables_in
+from comigs.data.roster import roster
 from comigs.methods import find_method
 
 

@@ -1,8 +1,9 @@
 """What a run was started with, beside its settings: the clients, their text, and the base model."""
 
-import glob
 import hashlib
 import json
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,16 @@ from comigs.backbone.base import load_tokenizer
 from comigs.backbone.names import BUNDLED as MODELS
 from comigs.backbone.names import model_source
 from comigs.config.settings import RunConfig
-from comigs.data.corpus import BUNDLED, ROSTER, SPLITS, client_names, federation_folder
+from comigs.data.corpus import BUNDLED, ROSTER, client_names, federation_folder
 from comigs.data.encoding import opening
+from comigs.data.names import SPLITS
 from comigs.errors import BadInput
 from comigs.store.plain import MIB, read_plain
 from comigs.store.whole import write_whole
 
 NAME = "origin.json"
 OPENING = "opening"  # the token that opens every sequence, where there is one
+ENDINGS = r"\.(txt|jsonl)"
 TEXT = ".[tT][xX][tT]*"
 CHATS = ".[jJ][sS][oO][nN][lL]*"
 WEIGHTS = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja")  # what a base is made of
@@ -55,21 +58,23 @@ def fingerprint(config: RunConfig) -> dict[str, Any]:
         return {}
     folder = federation_folder(config.data.name)
     names = client_names(config.data.name)
-    texts = {
-        str(path.relative_to(folder)): _checksum(path)
-        for name in names
-        for pattern in _patterns(glob.escape(name))
-        for path in sorted(folder.glob(pattern))
-    }
+    texts = {str(path.relative_to(folder)): _checksum(path) for path in _texts(folder, names)}
     begins = opening(load_tokenizer(config.model.name))
     found = {"clients": list(names), "text": texts, "base": _base_of(config.model.name)}
     return found | ({} if begins is None else {OPENING: begins})
 
 
-def _patterns(client: str) -> tuple[str, ...]:
-    """Of the files that one client's text may be in."""
-    chats = (f"{client}/{split}{CHATS}" for split in SPLITS)
-    return f"{client}{TEXT}", f"{client}/*{TEXT}", *chats
+def _texts(folder: Path, names: Iterable[str]) -> Iterator[Path]:
+    """The files that the clients' text may be in; each folder is listed once."""
+    clients = set(names)
+    for path in sorted(folder.iterdir()):
+        ends = re.finditer(ENDINGS, path.name, re.IGNORECASE)
+        if any(path.name[: end.start()] in clients for end in ends):
+            yield path
+        if path.name in clients and path.is_dir():
+            yield from sorted(path.glob(f"*{TEXT}"))
+            for split in SPLITS:
+                yield from sorted(path.glob(f"{split}{CHATS}"))
 
 
 def _base_of(name: str) -> dict[str, str]:

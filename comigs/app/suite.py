@@ -23,6 +23,7 @@ BUDGET = (  # what all rows of a suite have in common, so that they can be compa
     "data.target",
     "data.loss",
     "data.seq_len",
+    "data.skip_small",
     "data.test_tokens",
     "model.name",
 )

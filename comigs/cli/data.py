@@ -116,6 +116,10 @@ def describe(
     model: Annotated[
         str | None, typer.Option(help="Whose tokenizer counts; default: the quickstart's.")
     ] = None,
+    page: Annotated[
+        Path | None,
+        typer.Option(help="Write it as one page (.html), too, with pictures.", callback=expanded),
+    ] = None,
     debug: Debug = False,
 ) -> None:
     """Show what each client has, what is there twice, and how much the clients differ.
@@ -126,16 +130,27 @@ def describe(
     \b
     comigs data describe my-data
     comigs data describe multilingual --model my-model
+    comigs data describe my-data --page my-data.html
     """
     from comigs.cli.datashow import show_description, steps
     from comigs.config.load import load_config
     from comigs.prepare.describe import describe
 
     try:
+        if page and not page.parent.is_dir():
+            raise BadInput(f"--page is {str(page)!r}; there is no folder {page.parent}")
         with steps() as show:
             found = describe(folder, model or load_config(None).model.name, show)
+        if page:
+            from comigs.data.corpus import federation_folder
+            from comigs.report.federation import labels_of, write_federation
+
+            labels = labels_of(federation_folder(folder))
+            write_federation(found, labels, Path(folder).name or folder, page)
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
     except ComigsError as error:
         fail(error, debug)
     show_description(found)
+    if page:
+        typer.echo(f"\nwrote {page}")

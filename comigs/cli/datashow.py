@@ -83,7 +83,9 @@ def _mix(labels: dict[str, int]) -> str:
 
 
 def show_description(found: "Description") -> None:
-    """Print the splits, then the matrix."""
+    """Print the splits, the matrix, and whether sharing is likely to help."""
+    from comigs.report.advice import advice
+
     console = Console(highlight=False)
     rows = found.splits[: 3 * SHOWN]
 
@@ -129,6 +131,7 @@ def show_description(found: "Description") -> None:
         console.print(f"{silent:,} examples have no answer: a run drops them")
     if len(found.divergence) > 1:
         _show_matrix(found, console)
+        console.print(f"\n{escape(advice(found))}")
 
 
 def _show_matrix(found: "Description", console: Console) -> None:

@@ -60,6 +60,8 @@ class DataConfig:
     """What is learnt and measured of chats: the assistant's answers, or all. Of plain text all."""
     seq_len: int = 128
     """Tokens of a sequence."""
+    skip_small: bool = False
+    """Leave out clients whose text is too short for one sequence in some split; else refuse."""
     train_tokens: PerClient | None = None
     """Keep so many from its start; null: all. One value, or one for each client."""
     valid_tokens: PerClient | None = None

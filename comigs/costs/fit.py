@@ -11,7 +11,7 @@ from comigs.config.model import Dtype
 from comigs.config.profiles import Profile
 from comigs.config.settings import ClientConfig, RunConfig
 from comigs.costs.memory import peak_memory
-from comigs.data.corpus import roster
+from comigs.data.roster import roster
 from comigs.data.tokens import amount, stream
 from comigs.errors import BadInput
 from comigs.federation.devices import assign_devices

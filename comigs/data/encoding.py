@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
+from comigs.backbone.base import load_tokenizer
+
 PIECE = 1 << 16  # characters; a piece is a little longer
 AROUND = 1 << 10  # characters on both sides of a cut that may decide its tokens
 TRIES = 8  # ends of lines to look at; a tokenizer that marks where its text begins has no good one
@@ -19,6 +21,12 @@ def encode(tokenizer: PreTrainedTokenizerBase, text: str) -> Tensor:
     """Return the token ids of `text`, without special tokens (1-D, int64)."""
     parts = [torch.tensor(_ids(tokenizer, piece)) for piece in _pieces(tokenizer, text)]
     return torch.cat(parts).long()
+
+
+def amount_of(model: str, text: str) -> int:
+    """How many tokens a text is to a model, with the one that opens it."""
+    tokenizer = load_tokenizer(model)
+    return len(encode(tokenizer, text)) + (opening(tokenizer) is not None)
 
 
 def opening(tokenizer: PreTrainedTokenizerBase) -> int | None:

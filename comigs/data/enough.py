@@ -4,17 +4,14 @@ import logging
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
-from comigs.backbone.base import load_tokenizer
 from comigs.config.model import own
 from comigs.config.settings import RunConfig
-from comigs.data.corpus import SPLITS, holds_chats, read_split, roster, split_sizes
-from comigs.data.encoding import encode
-from comigs.data.examples import Counts, Source, encoded, left_out
+from comigs.data.corpus import holds_chats, split_sizes
+from comigs.data.examples import Counts, left_out
+from comigs.data.names import SPLITS
+from comigs.data.roster import BYTES, has_an_example, roster, starts_well, told
 from comigs.data.tokens import counts, stream
 from comigs.errors import BadInput
-
-BYTES = 16  # per token: a text of so many is long enough, whatever its tokenizer
-SPARE = 8  # tokens; the last ones of a piece of text are others than those of the whole
 
 
 def check_texts(config: RunConfig, clients: Iterable[int]) -> None:
@@ -27,19 +24,22 @@ def check_texts(config: RunConfig, clients: Iterable[int]) -> None:
     """
     names, needed = roster(config), config.data.seq_len + 1
     for client in clients:
-        chats = [split for split in SPLITS if holds_chats(config.data.name, names[client], split)]
+        name = names[client]
+        chats = [split for split in SPLITS if holds_chats(config.data.name, name, split)]
         for split in SPLITS:
             limit = own(getattr(config.data, f"{split}_tokens"), client)
             if limit is not None and limit < needed and split not in chats:
                 raise BadInput(
-                    f"data.{split}_tokens is {limit} for client {names[client]!r}; one sequence "
+                    f"data.{split}_tokens is {limit} for client {name!r}; one sequence "
                     f"needs data.seq_len + 1 = {needed}"
                 )
-        for split, size in split_sizes(config.data.name, names[client]).items():
+        for split, size in split_sizes(config.data.name, name).items():
+            limit = getattr(config.data, f"{split}_tokens")
+            where = config.data.name, name, split, config.model.name, config.data.seq_len
             if split in chats:
-                if not _has_an_example(config, names[client], split):
+                if limit is not None or not has_an_example(*where, config.data.loss):
                     stream(config, client, split)
-            elif size < BYTES * needed and not _starts_well(config, names[client], split):
+            elif size < BYTES * needed and not starts_well(*where):
                 stream(config, client, split)
 
 
@@ -50,30 +50,20 @@ def tell_left_out(config: RunConfig, clients: Sequence[int]) -> None:
         BadInput: as `comigs.data.examples.examples_of`.
     """
     total = sum((counts(config, client) for client in clients), Counts())
-    if told := left_out(total, config.data.seq_len):
+    if lost := left_out(total, config.data.seq_len):
         few = len(clients) < len(roster(config))
         _warn_once(
-            f"{told} (of {len(clients):,} of {len(roster(config)):,} clients)" if few else told
+            f"{lost} (of {len(clients):,} of {len(roster(config)):,} clients)" if few else lost
         )
+
+
+def tell_skipped(config: RunConfig) -> None:
+    """Say whom `data.skip_small` leaves out: once, in one line."""
+    if line := told(config):
+        _warn_once(line)
 
 
 @lru_cache
 def _warn_once(text: str) -> None:
     """However many runs of a suite it holds for."""
     logging.getLogger("comigs").warning(text)
-
-
-def _starts_well(config: RunConfig, name: str, split: str) -> bool:
-    """Whether the first characters of a split hold the tokens of one sequence, and some more."""
-    needed = config.data.seq_len + 1 + SPARE
-    start = read_split(config.data.name, name, split)[: BYTES * needed]
-    return len(encode(load_tokenizer(config.model.name), start)) >= needed
-
-
-def _has_an_example(config: RunConfig, name: str, split: str) -> bool:
-    """Whether an example fits into a sequence with an answer, and within what is kept."""
-    source = Source(config.data.name, name, split, config.model.name, config.data.loss)
-    limit = getattr(config.data, f"{split}_tokens")
-    within = slice(1, config.data.seq_len + 1)
-    found = (example for example in encoded(source) if example is not None)
-    return limit is None and any(example.answers[within].any() for example in found)

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from comigs.backbone.base import load_tokenizer
 from comigs.data.chats import ANSWERS, Chat, Unfit, read_line
-from comigs.data.corpus import federation_folder, read_split
+from comigs.data.corpus import place_of, read_split
 from comigs.data.template import Encoded, encode_chats
 from comigs.data.windows import marked
-from comigs.errors import BadInput
+from comigs.errors import BadInput, TooShort
 
 AT_ONCE = 256  # chats that are encoded together
 
@@ -123,7 +123,7 @@ def examples_of(source: Source, seq_len: int) -> Examples:
             total += Counts(read=1, lost=1, longest=whole)
     if not kept:
         told = left_out(total, seq_len) or "the file is empty"
-        raise BadInput(
+        raise TooShort(
             f"client {source.client!r} has nothing to learn from in its {source.split} "
             f"split: {told}"
         )
@@ -151,5 +151,8 @@ def _is_of_use(chat: Chat, everything: bool) -> bool:
 
 
 def _damaged(data: str, client: str, split: str, number: int, reason: Unfit) -> BadInput:
-    path = federation_folder(data) / client / f"{split}.jsonl"
-    return BadInput(f"{path}, line {number}: {reason}; mend it, or take it out")
+    path, before = place_of(data, client, split)
+    ways = "mend it, or take it out"
+    if path.parent.name != client:
+        ways += ", or let comigs data prepare make chats of it all"
+    return BadInput(f"{path}, line {before + number}: {reason}; {ways}")

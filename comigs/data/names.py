@@ -1,12 +1,16 @@
 """Which entries of a folder are texts, what they are called, and in which order clients come."""
 
 import re
+import time
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 
+SPLITS = ("train", "valid", "test")
 SUFFIXES = (".txt", ".txt.xz")  # in small or large letters
-EXAMPLES = (".jsonl", ".jsonl.xz")  # of chats, in the folder of a client
-TABLES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
+EXAMPLES = (".jsonl", ".jsonl.xz")  # of chats
+TABLES = (".json", ".csv", ".tsv", ".parquet")
+SETTLED = 10**9  # ns; a folder that changed just now may change again at what counts as one time
 _OURS = ("clients.json", "federation.json", "manifest.json")
 
 
@@ -33,7 +37,18 @@ def paths_of(stem: Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[Path]:
     usual = [path for end in suffixes if (path := Path(f"{stem}{end}")).is_file()]
     if usual or not stem.parent.is_dir():
         return usual
-    return [path for name, path in texts_in(stem.parent, suffixes) if name == stem.name]
+    changed = stem.parent.stat().st_mtime_ns
+    listed = _by_name if time.time_ns() - changed > SETTLED else _by_name.__wrapped__
+    return list(listed(stem.parent, changed, suffixes).get(stem.name, ()))
+
+
+@lru_cache(maxsize=64)
+def _by_name(folder: Path, _changed: int, suffixes: tuple[str, ...]) -> dict[str, list[Path]]:
+    """The folder's texts by their names, listed once as long as it stays as it is."""
+    named: dict[str, list[Path]] = {}
+    for name, path in texts_in(folder, suffixes):
+        named.setdefault(name, []).append(path)
+    return named
 
 
 def in_order(names: Iterable[str]) -> tuple[str, ...]:

@@ -18,9 +18,11 @@ from torch import Tensor
 from comigs.backbone.base import load_settings, load_tokenizer
 from comigs.config.model import own
 from comigs.config.settings import RunConfig
-from comigs.data.corpus import SPLITS, holds_chats, read_split, roster
+from comigs.data.corpus import holds_chats, read_split
 from comigs.data.encoding import encode, opening
 from comigs.data.examples import Counts, Source, examples_of
+from comigs.data.names import SPLITS
+from comigs.data.roster import roster
 from comigs.data.windows import packed, predicted
 from comigs.errors import BadInput
 

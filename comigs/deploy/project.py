@@ -94,7 +94,7 @@ def add_client(folder: Path, text: Path | None, profile: str | None) -> Device:
             raise BadInput(f"{fleet.data} has text for no other client; give one with --text")
         name = left[0]
     else:
-        source, name = text.parent, name_of(text)
+        source, name = text.parent, name_of(text, SUFFIXES + EXAMPLES)
         if not text.exists():
             raise BadInput(f"--text is {str(text)!r}, which does not exist")
         if name in known:
@@ -204,7 +204,7 @@ def _copy_text(source: Path, name: str, to: Path) -> None:
         (to / name).mkdir(mode=0o700)
         to, paths = to / name, [path for _, path in texts_in(whole, SUFFIXES + EXAMPLES)]
     else:
-        paths = paths_of(source / name)
+        paths = paths_of(source / name, SUFFIXES + EXAMPLES)
     for path in paths:
         shutil.copyfile(path, to / path.name)
         (to / path.name).chmod(0o600)

@@ -7,7 +7,7 @@ from comigs.backbone.arithmetic import fastest
 from comigs.backbone.base import hidden_size
 from comigs.config.settings import RunConfig
 from comigs.cores import cores
-from comigs.data.corpus import roster
+from comigs.data.roster import roster
 from comigs.hardware import resolve_device
 
 MANY = 8  # clients in a round

@@ -12,7 +12,7 @@ from comigs.config.model import Compute, Dtype
 from comigs.config.profiles import Profile, profiles_of
 from comigs.config.settings import ClientConfig, RunConfig
 from comigs.config.strategies import find_strategy
-from comigs.data.corpus import roster
+from comigs.data.roster import roster
 from comigs.errors import BadInput
 from comigs.methods import find_method
 from comigs.methods.base import Method

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 from comigs.backbone.base import load_tokenizer
 from comigs.data.chats import line_of
-from comigs.data.corpus import SPLITS, client_names, holds_chats, read_split
+from comigs.data.corpus import client_names, holds_chats, read_split
 from comigs.data.encoding import encode
 from comigs.data.examples import Source, chats_of, encoded
 from comigs.data.leakage import paragraphs
+from comigs.data.names import SPLITS
 
 COMPARED = 12  # clients in the matrix
 WORD = re.compile(r"\w+")
@@ -62,11 +63,14 @@ class Description:
     Attributes:
         divergence: of the first clients: Jensen-Shannon in bits of the words of their training
             text, 0 for the same and 1 where they share no word.
+        chance: their mean divergence of every other line of a text from the lines between, which
+            is larger for short texts.
     """
 
     clients: tuple[str, ...]
     splits: tuple[SplitFacts, ...]
     divergence: tuple[tuple[float, ...], ...]
+    chance: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,7 @@ def describe(name: str, model: str, watch: Callable[[str, int, int | None], None
     clients = client_names(name)
     read: dict[tuple[int, str], _Read] = {}
     words: list[Counter[str]] = []
+    halves: list[float] = []
     for number, client in enumerate(clients):
         watch("reading", number, len(clients))
         kind = ""
@@ -105,12 +110,19 @@ def describe(name: str, model: str, watch: Callable[[str, int, int | None], None
                 kind = kind or ("code" if "\n\n" in text.strip() else "text")
                 read[number, split] = _read_text(text, kind, model)
             if split == "train" and number < COMPARED:
-                words.append(Counter(word[0].lower() for word in WORD.finditer(text)))
+                lines = [line for line in text.split("\n") if line.strip()]
+                one, two = (_words("\n".join(lines[begin::2])) for begin in (0, 1))
+                words.append(one + two)
+                halves.append(divergence(one, two))
     watch("comparing", 0, None)
     owners = _owners(read)
     facts = [_facts(clients[number], number, split, read, owners) for number, split in read]
     matrix = tuple(tuple(divergence(one, two) for two in words) for one in words)
-    return Description(clients, tuple(facts), matrix)
+    return Description(clients, tuple(facts), matrix, sum(halves) / len(halves))
+
+
+def _words(text: str) -> Counter[str]:
+    return Counter(word[0].lower() for word in WORD.finditer(text))
 
 
 def _read_text(text: str, kind: str, model: str) -> _Read:

@@ -6,7 +6,8 @@ python -m experiments.recipes.halves multilingual --to data/multilingual-8
 import argparse
 from pathlib import Path
 
-from comigs.data.corpus import SPLITS, client_names, holds_chats, read_split
+from comigs.data.corpus import client_names, holds_chats, read_split
+from comigs.data.names import SPLITS
 
 
 def halves(text: str) -> tuple[str, str]:

@@ -5,7 +5,7 @@ from itertools import chain
 
 from flwr.serverapp import Grid
 
-from comigs.data.corpus import roster
+from comigs.data.roster import roster
 from comigs.errors import flat
 from comigs.federation.run import Run
 from comigs.federation.selection import takers_of_the_test

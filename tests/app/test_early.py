@@ -43,7 +43,7 @@ def test_a_mistake_is_told_before_libraries_load(tmp_path):
 
 
 def test_data_beside_the_texts_that_is_not_read_is_named(tmp_path, caplog):
-    for name in ("ana.txt", "bo.csv", "cy.jsonl", ".hidden.csv", "clients.md"):
+    for name in ("ana.txt", "bo.csv", "cy.json", ".hidden.csv", "clients.md"):
         (tmp_path / name).write_text("text\n")
     with caplog.at_level(logging.WARNING, "comigs"):
         check_names(load_config(None, [f"data={tmp_path}"]))

@@ -128,7 +128,7 @@ def test_a_client_folder_without_a_split_is_one_line(yaml_file, data, out):
     (folder / "train.txt").write_text(made_up_text(9))
     setting = f"data.name={data}"
     line = refused("run", yaml_file, setting, "experts.specialists=1", "--out", out)
-    assert line.endswith("dee/valid.txt is missing")
+    assert "dee/valid.txt is missing; a client's folder holds train, valid and test" in line
 
 
 def more_words(model):

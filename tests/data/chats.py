@@ -3,7 +3,8 @@
 import json
 import random
 
-from comigs.data.corpus import SPLITS, client_names
+from comigs.data.corpus import client_names
+from comigs.data.names import SPLITS
 from tests.fixtures import WORDS
 
 

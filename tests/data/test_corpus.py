@@ -69,9 +69,9 @@ def test_files_that_cannot_be_used_are_named(tmp_path):
 
 
 def test_a_table_instead_of_texts_is_named_with_what_to_do(tmp_path):
-    (tmp_path / "chat.JSONL").write_text("{}")
+    (tmp_path / "chat.CSV").write_text("a")
     (tmp_path / "manifest.json").write_text("{}")
-    with pytest.raises(BadInput, match=r"no text: .*; chat\.JSONL is none: comigs data prepare"):
+    with pytest.raises(BadInput, match=r"no text: .*; chat\.CSV is none: comigs data prepare"):
         client_names(str(tmp_path))
 
 

@@ -3,9 +3,10 @@
 import pytest
 
 from comigs.config.load import load_config
-from comigs.data import enough
-from comigs.data.corpus import client_names, roster
+from comigs.data import encoding
+from comigs.data.corpus import client_names
 from comigs.data.enough import check_texts
+from comigs.data.roster import roster
 from comigs.data.tokens import client_data
 from comigs.errors import BadInput
 from tests.fixtures import made_up_text
@@ -53,13 +54,13 @@ def test_a_text_of_one_sequence_is_enough_and_of_a_token_less_is_not(folder):
 
 
 def test_a_long_text_is_not_encoded_for_it(folder, monkeypatch):
-    longest, real = [0], enough.encode
+    longest, real = [0], encoding.encode
 
     def watched(tokenizer, text):
         longest.append(len(text))
         return real(tokenizer, text)
 
-    monkeypatch.setattr(enough, "encode", watched)
+    monkeypatch.setattr(encoding, "encode", watched)
     (folder / "0.txt").write_text(made_up_text(0, 3000))
     check_texts(config_of(folder), range(COUNT))
     assert 0 < max(longest) <= 16 * (16 + 1 + 8)

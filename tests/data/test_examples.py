@@ -10,9 +10,10 @@ import torch
 from comigs.app.fingerprint import fingerprint
 from comigs.backbone.base import load_tokenizer
 from comigs.config.load import config_hash, load_config
-from comigs.data.corpus import SPLITS, client_names
+from comigs.data.corpus import client_names
 from comigs.data.enough import check_texts
 from comigs.data.examples import left_out
+from comigs.data.names import SPLITS
 from comigs.data.tokens import client_data, counts, pooled_data, predictions
 from comigs.data.windows import FILLING, read_marks
 from comigs.errors import BadInput

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from comigs.data.corpus import SPLITS, check_sizes, client_names, read_split
-from comigs.data.names import in_order
+from comigs.data.corpus import check_sizes, client_names, read_split
+from comigs.data.names import SPLITS, in_order
 from comigs.errors import BadInput
 
 TEXT = "".join(f"paragraph {i} of the text\n" for i in range(100))

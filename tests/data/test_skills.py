@@ -5,8 +5,9 @@ from itertools import combinations
 import pytest
 
 from comigs.config.load import load_config
-from comigs.data.corpus import SPLITS, client_names
+from comigs.data.corpus import client_names
 from comigs.data.examples import chats_of, left_out
+from comigs.data.names import SPLITS
 from comigs.data.tokens import counts
 from experiments.recipes.bundle_chats import CLIENTS, splits, table
 

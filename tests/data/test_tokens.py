@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from comigs.config.model import DataConfig
 from comigs.config.settings import RunConfig
-from comigs.data.corpus import roster
+from comigs.data.roster import roster
 from comigs.data.tokens import client_data, consecutive_windows, pooled_data, random_windows
 from comigs.errors import BadInput
 from comigs.seeds import generator

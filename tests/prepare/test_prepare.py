@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from comigs.data.corpus import SPLITS, client_names
+from comigs.data.corpus import client_names
+from comigs.data.names import SPLITS
 from comigs.errors import BadInput
 from comigs.prepare.prepare import prepare
 from comigs.prepare.settings import Settings

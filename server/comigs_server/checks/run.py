@@ -8,8 +8,8 @@ from comigs.config.experts import ExpertsConfig
 from comigs.config.server import ServerConfig
 from comigs.config.settings import RunConfig
 from comigs.config.strategies import find_strategy
-from comigs.data.corpus import roster
-from comigs.data.enough import check_texts, tell_left_out
+from comigs.data.enough import check_texts, tell_left_out, tell_skipped
+from comigs.data.roster import roster
 from comigs.data.tokens import check_length
 from comigs.errors import BadInput
 from comigs.evaluation.metrics import find_metric
@@ -47,6 +47,7 @@ def check(run: Run) -> None:
         )
     _check_settings(run, count, taking_part)
     check_length(config)
+    tell_skipped(config)
     for model in dict.fromkeys(client.config.model for client in run.clients()):
         load_base(model.name, cast(str, model.dtype), cast(str, model.compute))
     clients = range(len(run.names))
@@ -70,6 +71,11 @@ def check_without_data(run: Run) -> None:
         key = "data.test_clients" if config.data.test_clients else "method"
         value = config.data.test_clients or config.method
         raise BadInput(f"{key} is {value!r}; with engine.name flower nobody has all clients' text")
+    if config.data.skip_small:
+        raise BadInput(
+            "data.skip_small is true; with engine.name flower nobody has all clients' text: give "
+            "it to --data of comigs deploy without the short ones"
+        )
     connection(config.flower.superlink)
     count = expected_clients(config)
     depends = {
