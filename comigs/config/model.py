@@ -54,8 +54,7 @@ class DataConfig:
     name: str = "multilingual"
     """Bundled federation, or a folder with the texts or chats of each client."""
     target: Target | list[Target] = "in_distribution"
-    """What validation and test text are of: the client's own distribution, or everybody's mixed.
-    One value, or one for each client."""
+    """Validation and test text: the client's own kind, or everybody's mixed. One, or one each."""
     loss: Literal["answers", "all"] = "answers"
     """What is learnt and measured of chats: the assistant's answers, or all. Of plain text all."""
     seq_len: int = 128
