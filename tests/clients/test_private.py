@@ -139,7 +139,10 @@ def test_replies_hold_exactly_these_fields(tree, tmp_path, replies):
 
 FIELDS = {
     "hello": ["client", "name", "rounds", "shapes"],
-    "final": ["after", "before", "bits_per_byte", "name", "pretrained", "test_tokens", "trainable", "valid"],
+    "final": [
+        "after", "before", "bits_per_byte", "name", "pretrained", "test_tokens", "trainable",
+        "valid",
+    ],
     "metrics": [
         "balance", "eval_seconds", "loss", "num-examples", "round", "router_steps",
         "router_tokens", "seconds", "steps", "tokens", "train_seconds",
