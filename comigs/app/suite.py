@@ -88,14 +88,15 @@ def load_suite(name: str, overrides: Sequence[str] = (), seeds: list[int] | None
                 config = load_config(tree["base"], [*dotted, *overrides])
                 check_names(config)
                 wanted.append((label, column, config))
+    runs = [SuiteRun(label, column, as_here(config)) for label, column, config in wanted]
+    return Suite(tree["title"], [label for label, _ in rows], columns, runs, tree.get("reach"))
 
+
+def as_here(config: RunConfig) -> RunConfig:
+    """The configuration as this machine runs it: its name is that of the result."""
     from comigs.federation.machine import on_this_machine, with_compute
 
-    runs = [
-        SuiteRun(label, column, with_compute(on_this_machine(config)))
-        for label, column, config in wanted
-    ]
-    return Suite(tree["title"], [label for label, _ in rows], columns, runs, tree.get("reach"))
+    return with_compute(on_this_machine(config))
 
 
 def _row(entry: Any) -> tuple[str, dict[str, Any]]:

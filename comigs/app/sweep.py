@@ -15,7 +15,7 @@ from rich.console import Console
 
 from comigs.app.early import check_names
 from comigs.app.runs import kept_at, missing_of, results_in, run_all
-from comigs.app.suite import SuiteRun
+from comigs.app.suite import SuiteRun, as_here
 from comigs.config.load import load_config
 from comigs.errors import BadInput, ComigsError
 from comigs.store.strict import from_json
@@ -97,10 +97,8 @@ def sweep(
     for config in itertools.chain.from_iterable(wanted.values()):
         check_names(config)
 
-    from comigs.federation.machine import on_this_machine, with_compute
-
     runs = {
-        point: [SuiteRun(" ".join(point), "", with_compute(on_this_machine(c))) for c in configs]
+        point: [SuiteRun(" ".join(point), "", as_here(config)) for config in configs]
         for point, configs in wanted.items()
     }
     every = list(itertools.chain.from_iterable(runs.values()))

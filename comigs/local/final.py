@@ -71,7 +71,4 @@ def _more_about(
     """What else is told of the final model on a test stream; some metrics are none of a base."""
     bits = bits_per_byte(after, test, load_tokenizer(config.model.name))
     more = measured(config.log.metrics or (), model, test, config).items()
-    known = {
-        f"{METRIC}{name}": v for name, v in more if math.isfinite(v)
-    }  # of the base some are not
-    return {"bits_per_byte": bits} | known
+    return {"bits_per_byte": bits} | {f"{METRIC}{n}": v for n, v in more if math.isfinite(v)}

@@ -106,6 +106,14 @@ GLOBAL, LOCAL = "global/", "local/"  # before the names of w and v in `Arrival.t
 ALPHA = "alpha"  # in `Arrival.kept`
 
 
+def pull(strength: float, parameters: "Mapping[str, nn.Parameter]", towards: "Tensors") -> "Tensor":
+    """strength / 2 ||theta - towards||^2 over the trained tensors."""
+    import torch
+
+    gaps = [(tensor - towards[name]).square().sum() for name, tensor in parameters.items()]
+    return strength / 2 * torch.stack(gaps).sum()
+
+
 def mixture(alpha: float, own: "Tensors", shared: "Tensors") -> "dict[str, Tensor]":
     """alpha v + (1 - alpha) w."""
     import torch

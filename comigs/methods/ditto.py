@@ -24,6 +24,7 @@ from comigs.methods.base import (
     Twin,
     all_generalists,
     everything,
+    pull,
     same_experts,
 )
 
@@ -38,10 +39,7 @@ LAMBDA = 0.1
 
 def penalty(parameters: Mapping[str, nn.Parameter], sent: Tensors) -> Tensor:
     """lambda / 2 ||v - w||^2 over the trained tensors."""
-    import torch
-
-    gaps = [(tensor - sent[name]).square().sum() for name, tensor in parameters.items()]
-    return LAMBDA / 2 * torch.stack(gaps).sum()
+    return pull(LAMBDA, parameters, sent)
 
 
 def receive(arrival: Arrival) -> dict[str, float]:

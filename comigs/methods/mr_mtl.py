@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from comigs.methods.base import Method, all_generalists, everything, same_experts
+from comigs.methods.base import Method, all_generalists, everything, pull, same_experts
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -31,10 +31,7 @@ LAMBDA = 0.1
 
 def penalty(parameters: Mapping[str, nn.Parameter], sent: Tensors) -> Tensor:
     """lambda / 2 ||theta - mean||^2 over the trained tensors."""
-    import torch
-
-    gaps = [(tensor - sent[name]).square().sum() for name, tensor in parameters.items()]
-    return LAMBDA / 2 * torch.stack(gaps).sum()
+    return pull(LAMBDA, parameters, sent)
 
 
 def receive(arrival: Arrival) -> dict[str, float]:

@@ -7,7 +7,7 @@ name, e.g. `comigs.methods`, its name is that of the thing, its value is the mod
 import importlib
 import pkgutil
 from collections.abc import Callable, Collection
-from functools import partial
+from functools import cache, partial
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
 from typing import Any
@@ -51,6 +51,12 @@ def part_of(module: ModuleType, name: str) -> Any:
     return getattr(module, name)
 
 
+@cache
+def entries_of(group: str) -> tuple[EntryPoint, ...]:
+    """The entry points of a group, looked for once per process: every message asks for names."""
+    return tuple(entry_points(group=group))
+
+
 def added_to(group: str, known: Collection[str]) -> dict[str, Callable[[], Any]]:
     """By name, what loads each entry point of a group.
 
@@ -61,7 +67,7 @@ def added_to(group: str, known: Collection[str]) -> dict[str, Callable[[], Any]]
         BadInput: a name is taken, or two packages add one.
     """
     found: dict[str, Callable[[], Any]] = {}
-    for entry in entry_points(group=group):
+    for entry in entries_of(group):
         if entry.name in known or entry.name in found:
             raise BadInput(
                 f"{_told(entry)} is called {entry.name!r}, as something of {group} that is there "

@@ -7,8 +7,9 @@ from comigs.aggregation import find_aggregator
 from comigs.backbone.families import family_of
 from comigs.errors import BadInput
 from comigs.evaluation.metrics import find_metric
-from comigs.methods import all_methods, find_method, own_methods
+from comigs.methods import all_methods, find_method
 from comigs.prepare.settings import Settings
+from comigs.schema.byfile import entries_of
 from comigs.track.tracker import tracker_names
 from tests.helpers import events
 
@@ -58,7 +59,7 @@ halves = helping_hand:by_halves
 def install(tmp_path, monkeypatch):
     """Make a package and put it where packages are."""
     monkeypatch.syspath_prepend(tmp_path)
-    own_methods.cache_clear()
+    entries_of.cache_clear()
 
     def make(entries, module=MODULE, name="helping_hand"):
         (tmp_path / f"{name}.py").write_text(module)
@@ -68,7 +69,7 @@ def install(tmp_path, monkeypatch):
         (about / "entry_points.txt").write_text(entries)
 
     yield make
-    own_methods.cache_clear()
+    entries_of.cache_clear()
 
 
 def test_everything_that_has_a_name_can_be_added(install, tree, tmp_path):
