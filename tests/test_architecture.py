@@ -73,7 +73,9 @@ FEW_PLACES = {  # what only these files may use
         "comigs.costs.fit",  # with what its devices can hold
         "comigs.costs.footprint",
         "comigs.use.generate",
+        "comigs.app.join",
         "comigs.app.run",
+        "comigs.app.start",
         "comigs_clients.app",
         "comigs_server.app",
     },

@@ -43,6 +43,8 @@ def run(arguments, folder):
     if arguments[0] == "compare":  # one cell of the grid
         cell = ["data.name=multilingual", "data.target=in_distribution", "seed=1"]
         arguments = [*arguments, *small, *cell, "--out", str(folder)]
+    if arguments[0] == "join":
+        arguments = [*arguments[:-1], str(folder), *small]
     if arguments[0] == "sweep":
         arguments = [*arguments[:-1], str(folder), *small]
     if arguments[:2] == ["data", "prepare"]:
@@ -60,6 +62,7 @@ def place(tmp_path_factory):
     for client in ("anna", "ben"):
         text = "".join(f"{client} wrote line {i} of this text.\n" for i in range(600))
         (place / "my-folder" / f"{client}.txt").write_text(text)
+    shutil.copy(place / "my-folder" / "anna.txt", place / "new.txt")
     shutil.copytree(BUNDLED / "comigs-tiny", place / "my-model")
     shutil.copytree(place / "my-folder", place / "authors")
     with (place / "chats.jsonl").open("w") as chats, (place / "qa.csv").open("w") as answers:

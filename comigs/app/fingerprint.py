@@ -39,8 +39,12 @@ def at_home(config: RunConfig) -> RunConfig:
         data = _absolute(data)
     if not (MODELS / model).is_dir() or Path(model).is_absolute():
         model = _absolute(model)
+    start = config.start and _absolute(config.start)
     return replace(
-        config, data=replace(config.data, name=data), model=replace(config.model, name=model)
+        config,
+        data=replace(config.data, name=data),
+        model=replace(config.model, name=model),
+        start=start,
     )
 
 

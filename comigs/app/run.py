@@ -2,8 +2,6 @@
 
 import json
 import logging
-import os
-import platform
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,15 +10,15 @@ from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
 from comigs.app.early import check_names
+from comigs.app.environment import environment
 from comigs.config.load import changed_keys, load_config, read_config, write_config
 from comigs.config.settings import RunConfig
 from comigs.cores import cores
 from comigs.errors import BadInput
-from comigs.hardware import device_name, processor, resolve_device, use_device
+from comigs.hardware import resolve_device, use_device
 from comigs.store.plain import from_home
 from comigs.store.runfolder import held, taken, taken_anew
 from comigs.store.whole import write_whole
-from comigs.version import __version__
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -107,12 +105,14 @@ def run(
     check_names(wanted)
 
     from comigs.app.fingerprint import at_home, write_origin
+    from comigs.app.start import check_start
     from comigs.costs.fit import fit_devices
     from comigs.federation.machine import on_this_machine
     from comigs.federation.run import resolve
 
     run = _computing(fit_devices(resolve(on_this_machine(wanted))))
     _check(run)
+    check_start(run)
     config = at_home(run.config)
     with taken(from_home(out)) if out else taken_anew(config.name) as folder:
         if config.engine.name == "flower":
@@ -136,6 +136,7 @@ def plan(
     wanted = load_config(source, overrides)
     check_names(wanted)
 
+    from comigs.app.start import check_start
     from comigs.costs.calibrate import calibrate, kind_of
     from comigs.costs.fit import fit_devices, place_devices
     from comigs.costs.footprint import peak_resident
@@ -150,6 +151,7 @@ def plan(
     run = fit_devices(run) if run.config.devices.fit == "derive" else place_devices(run)
     run = _computing(run)
     _check(run)
+    check_start(run)
     flops = [token_flops(client) for client in run.clients()]
     order = sorted(
         range(len(flops)), key=lambda i: (flops[i].router, flops[i].expert), reverse=True
@@ -228,6 +230,7 @@ def _check(run: "Run") -> None:
 
 
 def _launch(run: "Run", folder: Path, watch: Watch, trackers: "Sequence[Tracker]") -> RunResult:
+    from comigs.app.start import begin
     from comigs.report.page import write_report
     from comigs.store.eventjson import to_object
     from comigs.store.events import Event, FolderMade
@@ -247,13 +250,14 @@ def _launch(run: "Run", folder: Path, watch: Watch, trackers: "Sequence[Tracker]
         tell(FolderMade(str(folder)))
         write_whole(
             folder / "environment.json",
-            json.dumps(_environment(run.config.device), indent=2) + "\n",
+            json.dumps(environment(run.config.device), indent=2) + "\n",
         )
         if run.config.engine.name == "flower":
             from comigs.app.submission import run_on_superlink
 
             run_on_superlink(run, folder, tell)
         else:
+            begin(run, folder)
             _run_here(run, folder, tell)
         finished = True
     finally:
@@ -280,18 +284,3 @@ def _run_here(run: "Run", folder: Path, watch: "Watcher") -> None:
         classes=run.devices,
     ) as grid:
         run_rounds(grid, run, folder, Journal(folder, watch))
-
-
-def _environment(device: str) -> dict[str, Any]:
-    from importlib.metadata import version
-
-    packages = ("torch", "transformers", "peft", "flwr", "ray", "omegaconf")
-    return {
-        "comigs": __version__,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "processor": processor(),
-        "device": device_name(device),
-        "cores": os.cpu_count(),
-        "packages": {name: version(name) for name in packages},
-    }

@@ -30,6 +30,8 @@ class RunConfig:
     router: RouterConfig = field(default_factory=RouterConfig)
     method: str = "comigs"
     """One of `comigs methods`."""
+    start: str | None = None
+    """Run folder whose shared tensors the clients begin with; null: the same random start."""
     rounds: int = 20
     """Rounds of the run."""
     local_steps: int = 10

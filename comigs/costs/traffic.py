@@ -49,7 +49,7 @@ def traffic(run: Run) -> list[Traffic]:
     exact = method.prune is None and in_time and not run.may_rest
     lines = [Traffic(ups[kind], exact=exact) for kind in kind_of]
     kept = run.aggregator.sizes()
-    if find_strategy(config.server.strategy).from_start:
+    if find_strategy(config.server.strategy).from_start or config.start is not None:
         kept.add([Group(shared[kind_of[0]], [])])
 
     packed = {kind: wire_bytes(config.payload.downward, s) for kind, s in shared.items()}

@@ -71,6 +71,10 @@ def check_without_data(run: Run) -> None:
         key = "data.test_clients" if config.data.test_clients else "method"
         value = config.data.test_clients or config.method
         raise BadInput(f"{key} is {value!r}; with engine.name flower nobody has all clients' text")
+    if config.start is not None:
+        raise BadInput(
+            f"start is {config.start}; with engine.name flower a run begins with the common start"
+        )
     if config.data.skip_small:
         raise BadInput(
             "data.skip_small is true; with engine.name flower nobody has all clients' text: give "
