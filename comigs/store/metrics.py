@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from comigs.store.chosen import RoundChosen
 from comigs.store.eventjson import from_line, to_object
 from comigs.store.events import Evaluated, Event
 from comigs.store.plain import MIB, read_plain
@@ -44,6 +45,12 @@ def final_rows(folder: Path) -> list[dict[str, Any]]:
     """One row per test stream, in the clients' order; [] for a run that is not finished."""
     tested = [event for event in events_of(folder) if isinstance(event, Evaluated)]
     return [to_object(row) for row in sorted(tested, key=lambda row: (row.client, row.name))]
+
+
+def chosen_round(folder: Path) -> RoundChosen | None:
+    """Which round of a run with `stop` was tested; None before, and for any other run."""
+    found = [event for event in events_of(folder) if isinstance(event, RoundChosen)]
+    return found[-1] if found else None
 
 
 def gain(row: Mapping[str, Any]) -> float | None:
