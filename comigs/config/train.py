@@ -58,12 +58,9 @@ class StopConfig:
     """Early stopping (`comigs.federation.stopping`)."""
 
     patience: int | None = None
-    """Evaluations (log.eval_every) without a new best that end the run; the best round is tested.
-
-    null: all rounds are trained. Schedules of the learning rate still run over `rounds`.
-    """
+    """Evaluations without a new best that end the run; null: none do. Schedules are of `rounds`."""
     metric: Literal["perplexity", "worst"] = "perplexity"
-    """Of validation text, with each client's newest value: the mean, or the highest perplexity."""
+    """Of the clients' newest validation perplexities: the mean, or the highest."""
 
     def __post_init__(self) -> None:
         at_least("stop.patience", self.patience, 1)
