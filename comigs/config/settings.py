@@ -109,8 +109,8 @@ class RunConfig:
         every, patience = self.log.eval_every, self.stop.patience
         if patience is not None and not 0 < every < self.rounds:
             raise BadInput(
-                f"stop.patience is {patience}, but log.eval_every {every} evaluates no round of "
-                f"{self.rounds}; set log.eval_every from 1 up, below rounds",
+                f"stop.patience is {patience}, which needs evaluations: set log.eval_every, now "
+                f"{every}, from 1 up and below rounds ({self.rounds})",
                 "stop.patience",
             )
 

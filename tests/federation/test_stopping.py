@@ -109,10 +109,10 @@ def test_what_people_are_told(event, words):
         (["stop.patience=2", "stop.metric=loss"], "stop.metric"),
         (
             ["stop.patience=2", "log.eval_every=0"],
-            "stop.patience is 2, but log.eval_every 0 evaluates no round of 10; set "
-            "log.eval_every from 1 up, below rounds",
+            "stop.patience is 2, which needs evaluations: set log.eval_every, now 0, from 1 up and "
+            "below rounds (10)",
         ),
-        (["stop.patience=2", "log.eval_every=10"], "evaluates no round of 10"),
+        (["stop.patience=2", "log.eval_every=10"], "now 10, from 1 up and below rounds (10)"),
     ],
 )
 def test_what_cannot_stop_is_refused(settings, words):
