@@ -124,7 +124,7 @@ def test_half_of_the_clients_and_an_end_after_every_few_events(stopping, tmp_pat
             break
         except KeyboardInterrupt:
             stops += 1
-    assert stops > 3
+    assert stops >= 3
     assert result.chosen == whole.chosen
     assert_same_numbers(out, whole.folder)
 
