@@ -191,7 +191,10 @@ def unwrap_order(message: Message, context: Context) -> Order:
     if task.run.config.privacy.secure != "none":
         read(BoxesTold, message.content.config_records.get("secagg"))
     client, shared = task.run.client(task.number), _shared(message, task)
-    return Order(client, said.server_round, said.state_round, shared, task.root, said.proximal_mu)
+    return Order(
+        client, said.server_round, said.state_round, shared, task.root, said.proximal_mu,
+        said.kept_round,
+    )  # fmt: skip
 
 
 def trained_reply(message: Message, order: Order, trained: Trained) -> Message:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from comigs.costs.plan import Plan
     from comigs.federation.run import Run
+    from comigs.store.chosen import RoundChosen
     from comigs.track.tracker import Tracker
     from comigs_server.journal import Watcher
 
@@ -57,10 +58,12 @@ class RunResult:
     Attributes:
         folder: the run folder.
         table: one row per client: test perplexities (pretrained, before, after), bytes, seconds.
+        chosen: with `stop`, the round whose models were tested, and why (`chosen.told`).
     """
 
     folder: Path
     table: list[dict[str, Any]]
+    chosen: "RoundChosen | None" = None
 
     @property
     def config(self) -> RunConfig:
@@ -234,7 +237,7 @@ def _launch(run: "Run", folder: Path, watch: Watch, trackers: "Sequence[Tracker]
     from comigs.report.page import write_report
     from comigs.store.eventjson import to_object
     from comigs.store.events import Event, FolderMade
-    from comigs.store.metrics import final_rows
+    from comigs.store.metrics import chosen_round, final_rows
     from comigs.track.tracker import Trackers, find_trackers
 
     logging.getLogger("flwr").setLevel(logging.WARNING)
@@ -263,7 +266,7 @@ def _launch(run: "Run", folder: Path, watch: Watch, trackers: "Sequence[Tracker]
     finally:
         following.end(finished)
     write_report([folder])
-    return RunResult(folder, final_rows(folder))
+    return RunResult(folder, final_rows(folder), chosen_round(folder))
 
 
 def _run_here(run: "Run", folder: Path, watch: "Watcher") -> None:

@@ -26,7 +26,7 @@ from comigs.config.settings import RunConfig
 from comigs.errors import BadInput
 from comigs.store.eventjson import to_object
 from comigs.store.events import ClientTrained, Failed, RoundDone
-from comigs.store.metrics import events_of, final_rows
+from comigs.store.metrics import chosen_round, events_of, final_rows
 from comigs.store.plain import from_home
 from comigs.store.strict import from_json, to_json
 from comigs.store.whole import locked, write_whole
@@ -171,4 +171,6 @@ def _keep(config: RunConfig, work: Path, path: Path) -> None:
         "router_steps": sum(e.router_steps for e in trained),
         "peer_evaluations": sum(e.peer_evaluations or 0 for e in trained),
     }
+    if chosen := chosen_round(work):
+        result["chosen"] = to_object(chosen)
     write_whole(path, to_json(result, indent=1) + "\n")

@@ -27,6 +27,7 @@ SUITE = {"title": str, "base": dict, "methods": list, "grid": dict, "seeds": lis
 IDENTITY_FILE = "identity.json"
 _OF_FIRST_ORDER = ("router.nu", "router.inner_steps")
 _IDENTITY = ("engine.fuse",)  # all the same: sums in another order
+_WHEN_IT_STOPS = "log.eval_every"  # what else decides the numbers of a run with `stop`
 
 
 def load_config(
@@ -167,7 +168,8 @@ def identity(config: RunConfig) -> dict[str, Any]:
         flat["engine.fuse"] = 1
     if config.model.native:
         del flat["model.compute"]
-    return {k: v for k, v in flat.items() if k in _IDENTITY or not k.startswith(unread)}
+    decides = _IDENTITY if config.stop.patience is None else (*_IDENTITY, _WHEN_IT_STOPS)
+    return {k: v for k, v in flat.items() if k in decides or not k.startswith(unread)}
 
 
 def config_hash(config: RunConfig) -> str:

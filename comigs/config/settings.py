@@ -14,7 +14,7 @@ from comigs.config.model import DataConfig, ModelConfig, PerClient, own
 from comigs.config.pools import RayConfig
 from comigs.config.privacy import FaultsConfig, PayloadConfig, PrivacyConfig
 from comigs.config.server import EngineConfig, ServerConfig
-from comigs.config.train import LogConfig, TrainConfig
+from comigs.config.train import LogConfig, StopConfig, TrainConfig
 from comigs.errors import BadInput
 from comigs.hardware import DEVICES
 from comigs.schema.rules import at_least, folder_name, require
@@ -51,6 +51,7 @@ class RunConfig:
     device: str = "auto"
     """Where clients train: cpu, cuda, cuda:1 or mps; auto: cuda where it is there, else cpu."""
     train: TrainConfig = field(default_factory=TrainConfig)
+    stop: StopConfig = field(default_factory=StopConfig)
     server: ServerConfig = field(default_factory=ServerConfig)
     payload: PayloadConfig = field(default_factory=PayloadConfig)
     privacy: PrivacyConfig = field(default_factory=PrivacyConfig)
@@ -86,6 +87,7 @@ class RunConfig:
             )
         if self.engine.fuse not in ("auto", 1) and (why := self.alone):
             raise BadInput(f"engine.fuse is {self.engine.fuse}; it needs {why}", "engine.fuse")
+        self._check_stop()
         self._check_clients()
         packed = {dtype for dtype, _ in self.model.kinds()} & {"int8", "nf4"}
         if self.train.compile and packed:
@@ -104,6 +106,15 @@ class RunConfig:
         if self.train.loss == "chunked":
             return "train.loss full, since the chunked loss is one number for all clients in a pass"
         return ""
+
+    def _check_stop(self) -> None:
+        every, patience = self.log.eval_every, self.stop.patience
+        if patience is not None and not 0 < every < self.rounds:
+            raise BadInput(
+                f"stop.patience is {patience}, which needs evaluations: set log.eval_every, now "
+                f"{every}, from 1 up and below rounds ({self.rounds})",
+                "stop.patience",
+            )
 
     def _check_clients(self) -> None:
         count, source = self.clients, "clients"

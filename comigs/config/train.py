@@ -1,4 +1,4 @@
-"""The configuration's `train` and `log` sections: local steps, and what is told of them."""
+"""The configuration's `train`, `log` and `stop` sections: local steps, what is told, the end."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -51,3 +51,16 @@ class LogConfig:
 
     def __post_init__(self) -> None:
         at_least("log.eval_every", self.eval_every, 0)
+
+
+@dataclass(frozen=True)
+class StopConfig:
+    """Early stopping (`comigs.federation.stopping`)."""
+
+    patience: int | None = None
+    """Evaluations without a new best that end the run; null: none do. Schedules are of `rounds`."""
+    metric: Literal["perplexity", "worst"] = "perplexity"
+    """Of the clients' newest validation perplexities: the mean, or the highest."""
+
+    def __post_init__(self) -> None:
+        at_least("stop.patience", self.patience, 1)

@@ -75,6 +75,7 @@ class Order:
         shared: what the server sent; empty in round 1.
         root: the client's state folder.
         proximal_mu: weight of FedProx's pull towards the tensors that the round started from.
+        kept_round: a round whose saved state is kept, however old it gets; None: no other.
     """
 
     client: Client
@@ -83,6 +84,7 @@ class Order:
     shared: Mapping[str, Tensor]
     root: Path
     proximal_mu: float = 0.0
+    kept_round: int | None = None
 
 
 @dataclass(frozen=True)
@@ -212,7 +214,7 @@ def end_round(
     more = {"unsent": left, "kept": trainee.tensors, KNOWN: known}
     state = {"tensors": tensors, "optimizer": moments}
     state |= {name: some for name, some in more.items() if some}
-    write_state(order.root, order.round, state, meta)
+    write_state(order.root, order.round, state, meta, order.kept_round)
     metrics = begun.metrics | {
         "loss": sum(stats.losses) / len(stats.losses),
         "balance": sum(stats.balances) / len(stats.balances),

@@ -58,10 +58,12 @@ class TrainAsked(RoundAsked):
     Attributes:
         changes: whether the arrays are what has changed since that state's round
             (`payload.down`), not the shared tensors themselves.
+        kept_round: a round whose saved state may be needed again, however old (`stop`).
     """
 
     state_round: State
     changes: bool = False
+    kept_round: State | None = None
     proximal_mu: Annotated[float, Field(ge=0, le=1e9)] = 0.0
 
     @model_validator(mode="after")

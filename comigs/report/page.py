@@ -16,6 +16,7 @@ from comigs.errors import BadInput
 from comigs.methods import own_methods
 from comigs.report.plots import Picture, Series, lines, stacked
 from comigs.report.simulated import Kind, kinds_of_device
+from comigs.store.chosen import RoundChosen
 from comigs.store.events import (
     ClientTrained,
     Damaged,
@@ -59,6 +60,10 @@ class Run:
     @property
     def ends(self) -> list[Ended]:
         return self.of(Ended)
+
+    @property
+    def chosen(self) -> RoundChosen | None:
+        return next(iter(self.of(RoundChosen)), None)
 
     @property
     def missed(self) -> list[Late | Dropped]:
@@ -234,6 +239,7 @@ AS_RECEIVED = (
     "Of the model as received in that round, before local training: round 1 shows the bare base. "
     "Lower is better."
 )
+MARKED = " The dotted line marks the models that were tested."
 TRAFFIC = "Traffic of all clients added up; what the final test fetches is not in it."
 SPENT = "Client-level epsilon of the shared tensors at the delta of the configuration."
 
@@ -257,8 +263,10 @@ def pictures_of(run: Run) -> list[Picture | None]:
         Series("server to clients", _summed(rounds, "bytes_down"), 1),
     ]
     spent = [Series("epsilon", _points(rounds, "epsilon"), 0)]
+    mark = run.chosen.tested + 1 if run.chosen and run.chosen.tested < run.done else None
+    about = AS_RECEIVED + ("" if mark is None else MARKED)
     return [
-        lines(series("valid_ppl"), "Validation perplexity", AS_RECEIVED, "perplexity", log=True),
+        lines(series("valid_ppl"), "Validation perplexity", about, "perplexity", True, mark),
         lines(series("loss"), "Training loss", "Mean over a round's local steps.", "loss"),
         lines(sent, "Bytes sent", TRAFFIC, "MB since the start"),
         lines(spent, "Privacy spent", SPENT, "epsilon"),

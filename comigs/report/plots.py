@@ -58,11 +58,19 @@ class Picture:
 
 
 def lines(
-    series: Sequence[Series], title: str, caption: str, unit: str, log: bool = False
+    series: Sequence[Series],
+    title: str,
+    caption: str,
+    unit: str,
+    log: bool = False,
+    mark: float | None = None,
 ) -> Picture | None:
     """Values against rounds; None when there is no finite value.
 
     More than twelve lines are drawn alike, with their mean in colour.
+
+    Args:
+        mark: a round with a dotted line through it.
     """
     drawn = [s for s in series if any(y > 0 or not log for _, y in s.finite)]
     if not drawn:
@@ -81,6 +89,8 @@ def lines(
                 *zip(*s.finite, strict=True), color=PALETTE[s.index % len(PALETTE)], lw=1.8,
                 marker=marker, ms=4, ls="--" if s.index >= len(PALETTE) else "-",
             )  # fmt: skip
+        if mark is not None:
+            axes.axvline(mark, color=INK, lw=1.2, ls=":")
         ticks(axes, log)
         svg = to_svg(figure, title)
     legend = [(s.label, s.index) for s in drawn]

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import ClassVar, get_args
 
+from comigs.store.chosen import RoundChosen
+
 
 class Untold(Enum):
     """In the place of a value of which None is one."""
@@ -274,7 +276,7 @@ class EvaluationStarted:
 
 Kept = (
     Started | ClientTrained | Failed | Dropped | Late | Abandoned | Damaged | RoundDone | Evaluated
-    | Ended
+    | RoundChosen | Ended
 )  # fmt: skip
 Passing = (  # told, but not kept
     FolderMade | Opened | Broke | Submitted | Away | Waiting | Refused | LinesDamaged

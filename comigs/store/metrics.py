@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from comigs.store.chosen import RoundChosen
 from comigs.store.eventjson import from_line, to_object
 from comigs.store.events import Evaluated, Event
 from comigs.store.plain import MIB, read_plain
@@ -44,6 +45,14 @@ def final_rows(folder: Path) -> list[dict[str, Any]]:
     """One row per test stream, in the clients' order; [] for a run that is not finished."""
     tested = [event for event in events_of(folder) if isinstance(event, Evaluated)]
     return [to_object(row) for row in sorted(tested, key=lambda row: (row.client, row.name))]
+
+
+def chosen_round(folder: Path) -> RoundChosen | None:
+    """Which round of a run with `stop` was tested; None before, and for any other run."""
+    path, word = folder / METRICS, RoundChosen.kind.encode()
+    lines = read_plain(path, folder, MOST).split(b"\n") if path.exists() else []
+    events = (from_line(line) for line in reversed(lines) if word in line)
+    return next((event for event in events if isinstance(event, RoundChosen)), None)
 
 
 def gain(row: Mapping[str, Any]) -> float | None:

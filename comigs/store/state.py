@@ -45,14 +45,19 @@ def round_folder(root: Path, round_number: int) -> Path:
 
 
 def write_state(
-    root: Path, round_number: int, tensors: dict[str, dict[str, Tensor]], meta: dict[str, Any]
+    root: Path,
+    round_number: int,
+    tensors: dict[str, dict[str, Tensor]],
+    meta: dict[str, Any],
+    also: int | None = None,
 ) -> None:
-    """Write the checkpoint of a round; keep it and the `KEEP` - 1 before it, and nothing else.
+    """Write the checkpoint of a round; keep it, the `KEEP` - 1 before it, and no other but `also`.
 
     Args:
         root: folder of one client or of the server.
         tensors: by file stem, e.g. {"tensors": {...}, "optimizer": {...}}.
         meta: JSON-able values, stored in state.json.
+        also: a round that is kept however old it is.
 
     Raises:
         ComigsError: when the disk is full or not writable; earlier rounds stay as they were.
@@ -67,10 +72,12 @@ def write_state(
         body["self"] = _digest(body)
         write_file(folder / "state.json", (json.dumps(body, indent=1) + "\n").encode())
 
-    _write_folder(root, round_number, fill)
+    _write_folder(root, round_number, fill, also)
 
 
-def write_files(root: Path, round_number: int, files: Iterable[tuple[str, bytes]]) -> None:
+def write_files(
+    root: Path, round_number: int, files: Iterable[tuple[str, bytes]], also: int | None = None
+) -> None:
     """`write_state` for a checkpoint that is at hand as files, by name.
 
     Raises:
@@ -81,10 +88,12 @@ def write_files(root: Path, round_number: int, files: Iterable[tuple[str, bytes]
         for name, data in files:
             write_file(folder / name, data)
 
-    _write_folder(root, round_number, fill)
+    _write_folder(root, round_number, fill, also)
 
 
-def _write_folder(root: Path, round_number: int, fill: Callable[[Path], None]) -> None:
+def _write_folder(
+    root: Path, round_number: int, fill: Callable[[Path], None], also: int | None
+) -> None:
     """Have a round's folder filled under another name, and move it to its place."""
     folder = round_folder(root, round_number)
     temporary = root / f".{folder.name}.{os.getpid()}.tmp"
@@ -106,7 +115,7 @@ def _write_folder(root: Path, round_number: int, fill: Callable[[Path], None]) -
             f"round {round_number} could not be saved in {root}: {error.strerror or error}; "
             "the last saved round is untouched"
         ) from error
-    clean(root, round_number)
+    clean(root, round_number, also)
 
 
 def read_state(
@@ -154,11 +163,11 @@ def intact_rounds(root: Path) -> list[int]:
     return good
 
 
-def clean(root: Path, newest: int) -> None:
-    """Delete old rounds, those after `newest` (it was redone), and what interrupted writes left."""
+def clean(root: Path, newest: int, also: int | None = None) -> None:
+    """Delete old rounds but `also`, those after `newest` (it was redone), and leftover writes."""
     rounds = saved_rounds(root)
     kept = [number for number in rounds if number <= newest][-KEEP:]
-    unwanted = [round_folder(root, number) for number in rounds if number not in kept]
+    unwanted = [round_folder(root, number) for number in rounds if number not in (*kept, also)]
     for folder in [*unwanted, *root.glob(".round_*.tmp")]:
         shutil.rmtree(folder, ignore_errors=True)
 

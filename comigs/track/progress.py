@@ -13,6 +13,7 @@ from rich.table import Table
 
 from comigs.config.settings import RunConfig
 from comigs.report.narrow import fitting
+from comigs.store.chosen import RoundChosen
 from comigs.store.events import (
     Abandoned,
     Away,
@@ -130,6 +131,8 @@ class Progress:
                 self._trouble("yellow", f"metrics.jsonl, line {lines}: damaged", reason)
             case Abandoned():
                 self._trouble("yellow", f"round {event.round} is abandoned", event.reason)
+            case RoundChosen():
+                self._say(event.told)
             case Late() | Ended() | Opened() | Broke():
                 pass
             case _:

@@ -1,6 +1,7 @@
 """What the server knows after a round, and where a run continues."""
 
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from torch import Tensor
 from comigs.config.load import changed_keys, load_config, to_dict
 from comigs.config.settings import RunConfig
 from comigs.errors import BadInput, ComigsError
+from comigs.federation.stopping import Watched
 from comigs.store.events import Damaged
 from comigs.store.state import DamagedState, clean, read_state, saved_rounds
 from comigs_server.combine.accountant import EVERYBODY, Draw
@@ -43,6 +45,7 @@ class Progress:
         change: with `payload.down`, the last round's step of `shared`, packed.
         unsent: by name, what packing has taken off so far.
         draws: per round, how many clients could be drawn for it, and how many were.
+        watched: with `stop`, what evaluations have told.
         seconds: wall time of all rounds; sim_seconds and sim_joules: the same on the devices.
     """
 
@@ -62,6 +65,7 @@ class Progress:
     resting: set[int] = field(default_factory=set)
     change: dict[str, Tensor] = field(default_factory=dict)
     unsent: dict[str, Tensor] = field(default_factory=dict)
+    watched: Watched = field(default_factory=Watched)
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
         """The tensors of the server's checkpoint, apart from the strategy's."""
@@ -71,7 +75,8 @@ class Progress:
 
     def meta(self, config: RunConfig) -> dict[str, Any]:
         """The JSON part of the server's checkpoint."""
-        return {
+        watched = {} if self.watched == Watched() else {"watched": _to_json(self.watched)}
+        return watched | {
             "config": to_dict(config),
             "client_rounds": {str(i): r for i, r in self.client_rounds.items()},
             "totals": {str(i): asdict(t) for i, t in self.totals.items()},
@@ -100,11 +105,14 @@ def resume_point(config: RunConfig, root: Path, clients: Registry, journal: Jour
     for number in reversed(saved):
         try:
             progress = load_progress(config, root, number)
-            _check_clients(progress, clients)
+            _check_states(progress.client_rounds, clients)
+            if number == saved[-1]:
+                _check_best(progress.watched, root, clients)
         except DamagedState as error:
             damaged.append((number, str(error)))
             continue
-        clean(root, saved[-1])  # a kill may have come before the last write had done it
+        # a kill may have come before the last write had done it
+        clean(root, saved[-1], progress.watched.best)
         journal.rewind(number)
         for lost, reason in damaged:
             journal.write(Damaged(lost, reason, number))
@@ -155,7 +163,33 @@ def load_progress(config: RunConfig, root: Path, number: int) -> Progress:
         resting=set(meta.get("resting", [])),
         change=tensors.get("change", {}),
         unsent=tensors.get("unsent", {}),
+        watched=_from_json(meta.get("watched")),
     )
+
+
+def tested_progress(config: RunConfig, root: Path, progress: Progress) -> Progress:
+    """The state whose models are tested after the last round: of the best one, with `stop`.
+
+    What clients have cost is counted to the end.
+
+    Raises:
+        DamagedState: the checkpoint of the best round is damaged.
+    """
+    number = progress.watched.tested(progress.round)
+    if number == progress.round:
+        return progress
+    return replace(load_progress(config, root, number), totals=progress.totals)
+
+
+def _to_json(watched: Watched) -> dict[str, Any]:
+    lists = {"newest": list(watched.newest.items()), "states": list(watched.states.items())}
+    return asdict(watched) | lists
+
+
+def _from_json(told: dict[str, Any] | None) -> Watched:
+    if told is None:
+        return Watched()
+    return Watched(**told | {key: dict(told[key]) for key in ("newest", "states")})
 
 
 def _of_client(client: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -163,8 +197,15 @@ def _of_client(client: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {n.removeprefix(start): t for n, t in tensors.items() if n.startswith(start)}
 
 
-def _check_clients(progress: Progress, clients: Registry) -> None:
-    for client in clients.require(progress.client_rounds):
-        number = progress.client_rounds[client.id]
+def _check_best(watched: Watched, root: Path, clients: Registry) -> None:
+    """The best round is there as a whole after the newest one; before, it may not have been it."""
+    if watched.best is not None:
+        read_state(root, watched.best)
+        _check_states(watched.states, clients)
+
+
+def _check_states(rounds: Mapping[int, int], clients: Registry) -> None:
+    for client in clients.require(rounds):
+        number = rounds[client.id]
         if number not in client.rounds:
             raise DamagedState(f"client {client.name} has no intact state of round {number}")

@@ -13,6 +13,7 @@ from torch import Tensor
 from comigs.errors import ComigsError
 from comigs.federation.run import Run
 from comigs.federation.selection import participants, those_there, wanted
+from comigs.federation.stopping import watch
 from comigs.store.events import Abandoned, ClientTrained, Dropped, Failed, Late, RoundStarted
 from comigs_server.account import account, trained
 from comigs_server.clock import Closing, Loss, close_round, lost_devices
@@ -109,6 +110,9 @@ def train_round(
         )
     closing = close(now, received, sent)
     fresh = combine(now, chosen, sent, received, closing)
+    told = {i: e.valid_ppl for i, e in received.told.items() if e.valid_ppl is not None}
+    states, stop = progress.client_rounds, run.config.stop
+    progress.watched = watch(stop, progress.watched, progress.round, told, states)
     take_in(run, progress, fresh or {})
     progress.current = set(received.told) - progress.resting
     progress.resting = progress.resting - set(received.told) | received.resting
@@ -143,6 +147,7 @@ def send(now: Round, chosen: Chosen) -> Sent:
             "server-round": now.number,
             "state-round": progress.client_rounds.get(client.id, 0),
             "changes": takes_changes(run, progress, client),
+            **_kept(progress, client),
             **told,
         },
     )
@@ -255,6 +260,12 @@ def _sum_securely(
     for answer in session.failed[known:]:
         _failed(now, answer.client, answer.reason)
     return summed
+
+
+def _kept(progress: Progress, client: Client) -> dict[str, int]:
+    """The round of which a client is to keep its state: it goes with the best one so far."""
+    number = progress.watched.states.get(client.id)
+    return {} if number is None else {"kept-round": number}
 
 
 def _arrivals(received: Received) -> dict[int, float]:

@@ -5,6 +5,7 @@ import math
 
 import pytest
 
+from comigs.store.chosen import RoundChosen
 from comigs.store.eventjson import from_line, from_object, to_line, to_object
 from comigs.store.events import KINDS, Ended, Failed, RoundDone, Started, Untold
 from tests.samples import ROUND, TESTED, TRAINED, round_done, trained
@@ -20,6 +21,7 @@ from tests.samples import ROUND, TESTED, TRAINED, round_done, trained
         round_done(3, loss=None, epsilon=None, abandoned=False, late=0),
         TESTED,
         Failed("a", "gone", 0),
+        RoundChosen(2, 5, 9, "perplexity", 3, 3, math.inf),
         Ended(1.0),
     ],
 )

@@ -67,6 +67,14 @@ def test_the_newest_rounds_are_kept(tmp_path):
     assert saved_rounds(tmp_path) == [4, 5, 6] == intact_rounds(tmp_path)
 
 
+def test_a_round_that_is_asked_for_is_kept_until_another_one_is(tmp_path):
+    for number in range(1, 7):
+        write_state(tmp_path, number, TENSORS, META, also=2 if number > 2 else None)
+    assert saved_rounds(tmp_path) == [2, 4, 5, 6]
+    write_state(tmp_path, 7, TENSORS, META, also=4)
+    assert saved_rounds(tmp_path) == [4, 5, 6, 7]
+
+
 def test_rewriting_a_round_replaces_it_and_drops_the_rounds_after_it(tmp_path):
     """Later rounds came from what is being redone; they must not push the new ones out."""
     for number in (4, 5, 6):

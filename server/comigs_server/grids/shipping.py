@@ -21,9 +21,8 @@ _CHECKPOINT_FILE = re.compile(r"(final/)?round_(\d+)/([\w.]+)")
 def needed_state(run_folder: Path, message: Message) -> bytes:
     """The archive of what a client reads for `message`: the round it names, or else all it has."""
     root = state_root(run_folder, message.metadata.dst_node_id - 1)
-    order = message.content.config_records.get("config")
-    number = order.get("state-round") if order else None
-    rounds = [number] if isinstance(number, int) else saved_rounds(root)
+    number = _named(message, "state-round")
+    rounds = saved_rounds(root) if number is None else [number]
     return _pack(root, [p for n in rounds for p in sorted(round_folder(root, n).glob("*"))])
 
 
@@ -41,15 +40,15 @@ def new_state(root: Path, known: Collection[Path]) -> bytes:
     return _pack(root, sorted(p for p in root.rglob("*") if p.is_file() and p not in known))
 
 
-def save_state(run_folder: Path, client: int, archive: bytes) -> None:
-    """Write the checkpoints of an archive from a worker into the run folder, each whole.
+def save_state(run_folder: Path, message: Message, archive: bytes) -> None:
+    """Write the checkpoints of a worker's archive into the run folder, each whole.
 
     Raises:
         ComigsError: when they cannot be written.
         ValueError: when the archive holds anything but checkpoints.
     """
     checkpoints: dict[tuple[Path, int], list[tuple[str, bytes]]] = {}
-    root = state_root(run_folder, client)
+    root = state_root(run_folder, message.metadata.dst_node_id - 1)
     for path, data in _unpack(archive).items():
         if not (match := _CHECKPOINT_FILE.fullmatch(path)):
             raise ValueError(f"a worker returned {path!r}, which is no part of a checkpoint")
@@ -57,7 +56,14 @@ def save_state(run_folder: Path, client: int, archive: bytes) -> None:
         folder = root / "final" if final else root
         checkpoints.setdefault((folder, int(number)), []).append((name, data))
     for (folder, round_number), files in checkpoints.items():
-        write_files(folder, round_number, files)
+        write_files(folder, round_number, files, _named(message, "kept-round"))
+
+
+def _named(message: Message, key: str) -> int | None:
+    """A round that the message names."""
+    order = message.content.config_records.get("config")
+    number = order.get(key) if order else None
+    return number if isinstance(number, int) else None
 
 
 def _pack(root: Path, paths: Collection[Path]) -> bytes:

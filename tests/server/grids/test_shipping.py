@@ -50,11 +50,22 @@ def test_what_a_worker_saves_comes_back(run_folder, tmp_path):
     write_state(far, 3, tensors, {"steps_done": 3})
     write_state(far / "final", 3, tensors, {})
     before = (root / "round_00002" / "state.json").stat().st_mtime_ns
-    save_state(run_folder, 3, new_state(far, known))
+    save_state(run_folder, message(), new_state(far, known))
     assert saved_rounds(root) == [1, 2, 3]
     assert (root / "round_00002" / "state.json").stat().st_mtime_ns == before
     for folder in (root, root / "final"):
         assert torch.equal(read_state(folder, 3)[0]["tensors"]["w"], torch.ones(3))
+
+
+def test_a_round_that_the_server_may_need_again_stays(run_folder, tmp_path):
+    root, pinned = state_root(run_folder, 3), message(**{"kept-round": 1})
+    for number in (3, 4, 5, 6):
+        far = tmp_path / str(number)
+        write_state(far, number, {"tensors": {}}, {})
+        save_state(run_folder, pinned if number < 6 else message(), new_state(far, ()))
+        assert saved_rounds(root) == {3: [1, 2, 3], 4: [1, 2, 3, 4], 5: [1, 3, 4, 5]}.get(
+            number, [4, 5, 6]
+        )
 
 
 @pytest.mark.parametrize(
@@ -62,5 +73,5 @@ def test_what_a_worker_saves_comes_back(run_folder, tmp_path):
 )
 def test_nothing_but_checkpoints_is_written(run_folder, path):
     with pytest.raises(ValueError, match="no part of a checkpoint"):
-        save_state(run_folder, 3, save({path: np.zeros(1, "u1")}))
+        save_state(run_folder, message(), save({path: np.zeros(1, "u1")}))
     assert saved_rounds(state_root(run_folder, 3)) == [1, 2]

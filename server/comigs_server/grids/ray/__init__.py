@@ -152,7 +152,7 @@ class RayGrid(EmbeddedGrid):
         """`reply`, once the state that its client has on another node is here too."""
         try:
             if archive is not None:
-                save_state(Path(self.state_dir), message.metadata.dst_node_id - 1, archive)
+                save_state(Path(self.state_dir), message, archive)
         except (ComigsError, ValueError) as error:
             return failed_reply(message, error)
         return reply
