@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     Following = Callable[[str], AbstractContextManager[Sequence[Tracker]]]
 
 JOINED, ALONE = "joined", "alone"
+PATIENCE = 3  # evaluations on validation text, after the best, that end a run
 KEPT = ("experts", "router", "train", "rounds", "local_steps", "batch_size", "seed")
 
 
@@ -73,7 +74,10 @@ def join(
     texts = _texts(data, out)
     trees = settings_of(source, texts, specialists, device)
     for tree in trees.values():
-        _check_one(load_config(tree, overrides))
+        config = load_config(tree, overrides)
+        _check_one(config)
+        if config.rounds > PATIENCE:
+            tree["stop"] = {"patience": PATIENCE}
     results = {n: _done(out / n, tree, overrides, following) for n, tree in trees.items()}
     [joined], [alone] = results[JOINED].table, results[ALONE].table
     return Joined(

@@ -51,9 +51,9 @@ def join_command(
     """Give a client that was not there a model of its own.
 
     It begins with the run's generalists, gets a specialist and a router of its own, and trains them
-    all on its text as a client of that run does. A second run that begins with nothing shows what
-    the generalists are worth. Both are run folders: comigs generate, export, eval and report take
-    them. The same command with the same --out goes on after Ctrl-C.
+    all on its text as a client of that run does, until validation gets no better. A second run that
+    begins with nothing shows what the generalists are worth. Both are run folders: comigs generate,
+    export, eval and report take them. The same command with the same --out goes on after Ctrl-C.
 
     \b
     comigs join runs/my-run --data new.txt
