@@ -12,7 +12,7 @@ from transformers.utils.logging import disable_progress_bar
 from comigs.backbone.activation import prefer_fast_activation
 from comigs.backbone.attention import prefer_fast_attention
 from comigs.backbone.cache import shared_source
-from comigs.backbone.families import decoder_layers, family_of, packs, text_model
+from comigs.backbone.families import decoder_layers, family_of, text_model
 from comigs.backbone.names import model_source
 from comigs.backbone.quantised import load_quantised
 from comigs.backbone.stored import PER_BYTE, settle, store
@@ -78,7 +78,7 @@ def hidden_size(name: str) -> int:
 @lru_cache(maxsize=8)
 def takes_several(name: str) -> bool:
     """Whether a row of tokens may hold several examples; raises as `load_settings`."""
-    return packs(load_settings(name))
+    return family_of(load_settings(name).model_type).packs
 
 
 def load_base(name: str, dtype: str, compute: str = "auto") -> PreTrainedModel:

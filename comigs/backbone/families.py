@@ -76,6 +76,7 @@ _BLOOM = Family(
     down="dense_4h_to_h",
     act="act",
     attention=("self_attention.query_key_value", "self_attention.dense"),
+    packs=False,
 )
 # Native mixtures of experts without a dense MLP: ours is on the output of the attention.
 _ATTENTION = Family(up=(), down="", act="", attention=_QKV, mlp="self_attn.o_proj")
@@ -112,7 +113,7 @@ FAMILIES: dict[str, Family] = {
         attention=("attention.query_key_value", "attention.dense"),
     ),
     "falcon": _BLOOM,
-    "bloom": replace(_BLOOM, act="gelu_impl", packs=False),
+    "bloom": replace(_BLOOM, act="gelu_impl"),
     "phi3": Family(
         up=("gate_up_proj",),
         down="down_proj",
@@ -176,11 +177,6 @@ def all_families() -> dict[str, Family]:
     """
     added = added_to(__name__, FAMILIES)
     return FAMILIES | {model_type: load() for model_type, load in added.items()}
-
-
-def packs(settings: Any) -> bool:
-    """Whether a model keeps several examples in a row apart, by its configuration."""
-    return family_of(settings.model_type).packs and not getattr(settings, "alibi", False)
 
 
 def text_model(settings: Any) -> Any:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from peft import PeftModel
 from torch import Tensor, nn
 
-from comigs.backbone.families import packs
+from comigs.backbone.families import family_of
 
 CHUNK = 1 << 21  # logits held at once
 
@@ -57,15 +57,15 @@ def placed(model: nn.Module, position_ids: Tensor | None) -> dict[str, Tensor]:
 
     Empty for families whose rows hold one example each: not all of those take positions.
     """
-    tells = position_ids is not None and packs(_causal(model).config)
+    tells = position_ids is not None and family_of(_causal(model).config.model_type).packs
     return {"position_ids": position_ids} if tells else {}  # type: ignore[dict-item]
 
 
 def backbone_of(model: nn.Module) -> Any:
     """The causal LM without its head: maps ids to hidden states."""
     causal = _causal(model)
-    inner = causal.base_model  # by the prefix of its name; Llama 4's text model has none
-    return causal.get_decoder() if inner is causal else inner
+    inner = causal.base_model  # by a prefix of names, which is another in Llama 4's checkpoints
+    return causal.model if inner is causal else inner
 
 
 def _causal(model: nn.Module) -> Any:

@@ -69,15 +69,15 @@ class Pass:
         low = 2 * self.rank if self.attention else 0
         carriers = layer.attention if layer.out is None else (*layer.attention, layer.out)
         linears = sum(_product(x) + low * (x.inputs + x.outputs) for x in carriers)
-        return linears + 2 * self._scores(layer) + self._scan(layer) + layer.rest
+        return linears + 2 * self._scores(layer) + self._scan(layer)[0] + layer.rest
 
     def _scores(self, layer: Layer) -> float:
         """One of the two products of attention: all heads, one query, every key."""
         return 2 * self.seq_len * layer.heads
 
-    def _scan(self, layer: Layer) -> float:
-        """Products of activations in what mixes tokens without softmax attention."""
-        return 0.0 if layer.mixer is None else scan_flops(layer.mixer, self.seq_len)
+    def _scan(self, layer: Layer) -> tuple[float, float]:
+        """What mixes tokens without softmax attention, forward and backward."""
+        return (0.0, 0.0) if layer.mixer is None else scan_flops(layer.mixer, self.seq_len)
 
     def _attend_back(
         self, layer: Layer, learns: Learns, held: Learns, flows: bool
@@ -90,7 +90,8 @@ class Pass:
             cost, needs = self._lora_back(layer.out, learns, held, inside)
         products: float = (4 if self.base.eager else 5) * self._scores(layer)
         if layer.up:  # or both come behind the mixture
-            products, cost = products + 2 * self._scan(layer), cost + layer.rest * needs
+            products += self._scan(layer)[1]
+            cost += layer.rest * needs
         cost += products * inside
         return sum(c for c, _ in costs) + cost, needs
 
@@ -183,17 +184,23 @@ class Pass:
         cost = low * layer.down.outputs * (any_of(held, "B") + inside)
         cost += low * layer.down.inputs * (any_of(held, "A") + flows)
         cost += self._route(layer) * (router + flows)
-        return cost + flows * _product(layer.down) + layer.rest + 2 * self._scan(layer), True
+        return cost + flows * _product(layer.down) + layer.rest + self._scan(layer)[1], True
 
 
 @lru_cache(maxsize=256)
-def scan_flops(mixer: Any, seq_len: int) -> float:
-    """FLOPs per token of a mixer on the `meta` device, without the products with its weights."""
-    hidden = torch.empty(1, seq_len, mixer.hidden_size, device="meta")
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        mixer(hidden)
-    weights = sum(2 * m.weight.numel() for m in mixer.modules() if isinstance(m, nn.Linear))
-    return max(0.0, counter.get_total_flops() / seq_len - weights)
+def scan_flops(mixer: Any, seq_len: int) -> tuple[float, float]:
+    """FLOPs per token of a frozen mixer on the `meta` device, forward and backward.
+
+    Those of products with its weights are not in it.
+    """
+    hidden = torch.empty(1, seq_len, mixer.hidden_size, device="meta", requires_grad=True)
+    weights = sum(2.0 * m.weight.numel() for m in mixer.modules() if isinstance(m, nn.Linear))
+    with FlopCounterMode(display=False) as counter:
+        out = mixer(hidden).sum()
+        forward = counter.get_total_flops() / seq_len
+        out.backward()
+    backward = counter.get_total_flops() / seq_len - forward
+    return forward - weights, backward - weights
 
 
 def _product(linear: Linear) -> float:

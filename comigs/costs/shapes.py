@@ -102,7 +102,7 @@ def skeleton(model_name: str) -> Skeleton:
     family = family_of(config.model_type)
     try:
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(copy.deepcopy(config))
+            model = AutoModelForCausalLM.from_config(copy.deepcopy(config)).requires_grad_(False)
     except Exception as error:  # of whatever kind: it is about what is in the folder
         reason = one_line(error)[:300]
         raise BadInput(f"model.name {model_name!r}: its config is unusable ({reason})") from None

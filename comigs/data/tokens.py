@@ -15,7 +15,7 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
-from comigs.backbone.base import load_settings, takes_several, load_tokenizer
+from comigs.backbone.base import load_settings, load_tokenizer, takes_several
 from comigs.config.model import own
 from comigs.config.settings import RunConfig
 from comigs.data.corpus import holds_chats, read_split

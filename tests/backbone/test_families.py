@@ -55,7 +55,7 @@ def mixture_of(base, **experts):
 
 
 def mixtures(base, model):
-    """Of each layer: Transformers' own MLP (or linear), ours in its place, its gates, its linears."""
+    """Of each layer: Transformers' own MLP (or linear), ours, its gates, its linears."""
     family = family_of(base.config.model_type)
     for own, layer in zip(
         decoder_layers(base, family), decoder_layers(model.get_base_model(), family), strict=True

@@ -10,12 +10,11 @@ import torch.nn.functional as F
 import transformers as tf
 from torch import nn
 from torch.func import functional_call
-from transformers import AutoTokenizer
 
 import comigs
+from comigs.backbone import base as base_module
 from comigs.backbone import head
-from comigs.backbone.families import FAMILIES, decoder_layers, family_of, packs
-from comigs.backbone.names import BUNDLED
+from comigs.backbone.families import FAMILIES, decoder_layers, family_of
 from comigs.config.experts import ExpertsConfig, RouterConfig
 from comigs.config.model import DataConfig, ModelConfig
 from comigs.config.settings import RunConfig
@@ -105,6 +104,7 @@ CONFIG = RunConfig(
     batch_size=4,
 )
 EXPERTS = ExpertsConfig(specialists=2, top_k=2, rank=2)
+MORE_PRODUCTS = "Gemma3n"  # of its four streams, small ones that the costs leave out
 TEXT = torch.randint(1, 64, (200,), generator=torch.Generator().manual_seed(7))
 IDS = torch.randint(1, 64, (2, 11), generator=torch.Generator().manual_seed(3))
 
@@ -155,13 +155,11 @@ def literal_logits(base, model, ids):
 def saved(family, folder):
     """A folder of a random model, and Transformers' own of it."""
     torch.manual_seed(0)
-    AutoTokenizer.from_pretrained(BUNDLED / "comigs-tiny").save_pretrained(folder)
     model = tf.AutoModelForCausalLM.from_config(copy.deepcopy(MORE[family]))
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.ndim > 1 and "conv" not in name:
                 parameter.mul_(3)  # so that what stands before a token matters
-    model.resize_token_embeddings(2048)
     model.save_pretrained(folder)
     return tf.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
 
@@ -196,15 +194,17 @@ def assert_packs(base):
         ids = torch.tensor([tokens])
         goal = ids.masked_fill(~torch.tensor([learnt]).bool(), -100)[0, 1:]
         total += F.cross_entropy(base(input_ids=ids).logits[0, :-1], goal, reduction="sum").item()
-    rows = packed([example(*each) for each in EXAMPLES], 12, packs(base.config))
-    assert len(rows) == (2 if packs(base.config) else len(EXAMPLES))
+    several = family_of(base.config.model_type).packs
+    rows = packed([example(*each) for each in EXAMPLES], 12, several)
+    assert len(rows) == (2 if several else len(EXAMPLES))
     for chunked in (False, True):
         assert token_loss(base, rows, "sum", chunked).item() == pytest.approx(total, rel=1e-5)
 
 
 @pytest.mark.parametrize("family", MORE)
 def test_from_its_folder_to_a_step_of_training(family, tmp_path, monkeypatch):
-    monkeypatch.setattr(head, "CHUNK", 2048 * 7)
+    monkeypatch.setattr(head, "CHUNK", 64 * 7)
+    monkeypatch.setattr(base_module, "load_tokenizer", lambda name: range(64))
     base, name = saved(family, tmp_path), ModelConfig(str(tmp_path), "float32", "float32")
     models = [new_model(name, EXPERTS) for _ in range(2)]
     first = models[0]
@@ -254,19 +254,16 @@ def test_from_its_folder_to_a_step_of_training(family, tmp_path, monkeypatch):
     more = {"max_new_tokens": 4, "do_sample": False, "eos_token_id": None, "pad_token_id": 0}
     texts = [first.generate(input_ids=IDS[:1], use_cache=on, **more) for on in (True, False)]
     assert texts[0].shape == (1, 15) and torch.equal(*texts)
+    assert_flops(client, first)
 
 
-@pytest.mark.parametrize("family", MORE)
-def test_flops_are_those_counted(family, tmp_path):
-    saved(family, tmp_path)
-    name = ModelConfig(str(tmp_path), "float32", "float32")
-    client = client_of(replace(CONFIG, model=name, experts=EXPERTS))
-    model = filled(new_model(name, EXPERTS), 0)
-    model.get_base_model().set_experts_implementation("eager")  # the counter knows no other
+def assert_flops(client, model):
+    """Those that torch counts in a pass; of native experts it counts plain products only."""
+    model.get_base_model().set_experts_implementation("eager")
     with Counter() as counter, comigs.training_experts(model):
         loss = token_loss(model, IDS)
         forward = counter.get_total_flops()
         loss.backward()
-    cost = token_flops(client)
-    assert cost.forward * 20 == pytest.approx(forward, rel=0.02)
-    assert cost.expert * 20 == pytest.approx(counter.get_total_flops(), rel=0.05)
+    cost, near = token_flops(client), 0.1 if MORE_PRODUCTS in type(model.config).__name__ else 0.01
+    assert cost.forward * 20 == pytest.approx(forward, rel=near)
+    assert cost.expert * 20 == pytest.approx(counter.get_total_flops(), rel=near)
