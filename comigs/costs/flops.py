@@ -181,7 +181,7 @@ class Pass:
         inside = flows or router or any_of(learns, "A")
         if not inside and not any_of(learns, "B"):
             return 0.0, False
-        cost = low * layer.down.outputs * (any_of(held, "B") + inside)
+        cost: float = low * layer.down.outputs * (any_of(held, "B") + inside)
         cost += low * layer.down.inputs * (any_of(held, "A") + flows)
         cost += self._route(layer) * (router + flows)
         return cost + flows * _product(layer.down) + layer.rest + self._scan(layer)[1], True

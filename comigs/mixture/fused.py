@@ -57,7 +57,7 @@ class StackedLora(nn.Module):
 
     disable_adapters = False
 
-    def __init__(self, layers: Sequence[LoraLayer], gates: tuple[Gates, ...]) -> None:
+    def __init__(self, layers: Sequence[LoraLayer], gates: tuple[Gates, ...] = ()) -> None:
         super().__init__()
         first, self.gates = layers[0], gates
         if any(isinstance(drop, nn.Dropout) for drop in first.lora_dropout.values()):
