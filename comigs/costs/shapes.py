@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM
 from comigs.backbone.base import load_settings
 from comigs.backbone.families import Family, decoder_layers, family_of
 from comigs.backbone.families import Layer as Place
+from comigs.backbone.stored import stacks_experts
 from comigs.config.experts import ExpertsConfig
 from comigs.errors import BadInput, one_line
 from comigs.federation.run import Client
@@ -67,6 +68,7 @@ class Skeleton:
         eager: whether attention is plain products, not torch's fused kernel.
         parallel: whether an MLP reads the same input as its layer's attention (GPT-NeoX).
         rest: FLOPs of the products of one token with weights outside the layers and the head.
+        stacked: whether it has native experts, which are not quantised.
     """
 
     layers: tuple[Layer, ...]
@@ -76,6 +78,7 @@ class Skeleton:
     eager: bool
     parallel: bool
     rest: float
+    stacked: bool
 
     @property
     def period(self) -> int:
@@ -120,6 +123,7 @@ def skeleton(model_name: str) -> Skeleton:
         model.config._attn_implementation == "eager",
         family.parallel or any(getattr(config, name, False) for name in _PARALLEL),
         sum(_products(module, 1.0) for module in outside),
+        stacks_experts(model),
     )
 
 

@@ -15,6 +15,7 @@ import comigs
 from comigs.backbone import base as base_module
 from comigs.backbone import head
 from comigs.backbone.families import FAMILIES, decoder_layers, family_of
+from comigs.backbone.stored import settle, store
 from comigs.config.experts import ExpertsConfig, RouterConfig
 from comigs.config.model import DataConfig, ModelConfig
 from comigs.config.settings import RunConfig
@@ -267,3 +268,29 @@ def assert_flops(client, model):
     cost, near = token_flops(client), 0.1 if MORE_PRODUCTS in type(model.config).__name__ else 0.01
     assert cost.forward * 20 == pytest.approx(forward, rel=near)
     assert cost.expert * 20 == pytest.approx(counter.get_total_flops(), rel=near)
+
+
+@pytest.mark.parametrize("family", ["bloom", "gemma3n_text", "llama4_text", "mamba2"])
+def test_weights_stored_in_16_bits_are_multiplied_in_32(family):
+    torch.manual_seed(0)
+    base = tf.AutoModelForCausalLM.from_config(copy.deepcopy(MORE[family])).eval()
+    want = base(IDS).logits
+    store(base.to(torch.bfloat16).requires_grad_(False), "bfloat16", "float32")
+    settle(base, "float32")
+    model = comigs.add_experts(base, EXPERTS)
+    assert (model(IDS).logits - want).norm() < 0.02 * want.norm()
+
+
+def test_native_experts_are_not_quantised():
+    base = tf.AutoModelForCausalLM.from_config(copy.deepcopy(MORE["mixtral"]))
+    with pytest.raises(comigs.BadInput, match=r"is int8; the native experts of mixtral models"):
+        store(base, "int8", "float32")
+
+
+def test_routers_of_the_base_are_none_of_ours():
+    base = tf.AutoModelForCausalLM.from_config(copy.deepcopy(MORE["llama4_text"]))
+    model = comigs.add_experts(base, EXPERTS)
+    assert [name for name in adapter_parameters(model) if ".router." in name] == [
+        "model.layers.0.feed_forward.router.weight",
+        "model.layers.1.feed_forward.shared_expert.router.weight",
+    ]
