@@ -164,7 +164,8 @@ def family_of(model_type: str) -> Family:
     if model_type not in known:
         raise BadInput(
             f"model family {model_type!r} is unknown; known: {', '.join(sorted(known))}. "
-            "To add it, give its linears one entry in FAMILIES (comigs/backbone/families.py)"
+            f"To add it, name its linears in an entry FAMILIES[{model_type!r}] "
+            "(comigs/backbone/families.py)"
         )
     return known[model_type]
 
@@ -188,7 +189,11 @@ def text_model(settings: Any) -> Any:
 
 
 def decoder_layers(model: nn.Module, family: Family) -> list[Layer]:
-    """Every decoder layer of `model` whose MLP and attention fit `family`."""
+    """Every decoder layer of `model` whose MLP and attention fit `family`.
+
+    Raises:
+        BadInput: there is none.
+    """
     found = []
     for path, module in model.named_modules():
         attention = tuple(name for name in family.attention if _has(module, name))
@@ -199,6 +204,12 @@ def decoder_layers(model: nn.Module, family: Family) -> list[Layer]:
             ):
                 found.append(Layer(path, module, mlp, mixed, attention))
                 break
+    if not found:
+        needed = ", ".join((*family.up, family.down)).strip(", ") or "a linear"
+        raise BadInput(
+            f"no layer of the model has {needed} at {family.mlp}: its entry in FAMILIES "
+            "(comigs/backbone/families.py) does not fit it"
+        )
     return found
 
 

@@ -113,8 +113,8 @@ def store(model: PreTrainedModel, dtype: str, compute: str) -> None:
     """
     if dtype in PER_BYTE and stacks_experts(model):
         raise BadInput(
-            f"model.dtype is {dtype}; the native experts of {model.config.model_type} models are no "
-            "linears, which alone are quantised: set model.dtype=bfloat16",
+            f"model.dtype is {dtype}; the native experts of {model.config.model_type} models are "
+            "no linears, which alone are quantised: set model.dtype=bfloat16",
             "model.dtype",
         )
     kind, product = dtype if dtype in PER_BYTE else None, getattr(torch, compute)

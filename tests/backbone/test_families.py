@@ -143,6 +143,12 @@ def test_a_family_that_no_entry_would_do_for_says_why():
         family_of("opt")
 
 
+def test_a_model_that_its_entry_does_not_fit_is_refused():
+    config = tf.GraniteMoeSharedConfig(**SIZES, num_local_experts=4, shared_intermediate_size=0)
+    with pytest.raises(comigs.BadInput, match="no layer of the model has input_linear"):
+        comigs.add_experts(tf.AutoModelForCausalLM.from_config(config), comigs.ExpertsConfig())
+
+
 def test_unknown_family_says_how_to_add_it():
     with pytest.raises(comigs.BadInput, match=r"'rwkv' is unknown.*FAMILIES"):
         family_of("rwkv")
