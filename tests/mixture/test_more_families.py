@@ -20,7 +20,7 @@ from comigs.config.experts import ExpertsConfig, RouterConfig
 from comigs.config.model import DataConfig, ModelConfig
 from comigs.config.settings import RunConfig
 from comigs.config.train import TrainConfig
-from comigs.costs.shapes import adapter_shapes
+from comigs.costs.shapes import adapter_shapes, skeleton
 from comigs.costs.work import token_flops
 from comigs.data.windows import packed
 from comigs.evaluation.perplexity import token_loss
@@ -105,6 +105,10 @@ CONFIG = RunConfig(
     batch_size=4,
 )
 EXPERTS = ExpertsConfig(specialists=2, top_k=2, rank=2)
+PERIODS = {  # of layers that are not all alike
+    **dict.fromkeys(("qwen3_5_text", "qwen3_5_moe_text", "llama4_text"), 2),
+    **dict.fromkeys(("gemma3n_text", "gemma4_text"), 3),
+}
 MORE_PRODUCTS = "Gemma3n"  # of its four streams, small ones that the costs leave out
 TEXT = torch.randint(1, 64, (200,), generator=torch.Generator().manual_seed(7))
 IDS = torch.randint(1, 64, (2, 11), generator=torch.Generator().manual_seed(3))
@@ -221,6 +225,7 @@ def test_from_its_folder_to_a_step_of_training(family, tmp_path, monkeypatch):
         filled(model, number)
     shapes = {n: tuple(p.shape) for n, p in adapter_parameters(first).items()}
     assert adapter_shapes(client) == shapes
+    assert skeleton(str(tmp_path)).period == PERIODS.get(family, 1)
 
     trainee = Trainee(client, first, TEXT, TEXT, {}, 0)
     windows = Learner(trainee, 1).expert_part(None, 0).windows
