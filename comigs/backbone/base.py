@@ -75,6 +75,12 @@ def hidden_size(name: str) -> int:
     return int(load_settings(name).hidden_size)
 
 
+@lru_cache(maxsize=8)
+def takes_several(name: str) -> bool:
+    """Whether a row of tokens may hold several examples; raises as `load_settings`."""
+    return family_of(load_settings(name).model_type).packs
+
+
 def load_base(name: str, dtype: str, compute: str = "auto") -> PreTrainedModel:
     """Load a causal LM, frozen and in evaluation mode, on the device of `comigs.hardware`.
 
@@ -120,7 +126,7 @@ def base_on(place: torch.device, name: str, dtype: str, compute: str) -> PreTrai
     model.requires_grad_(False).eval().to(place)
     prefer_fast_attention(model, compute)
     family = family_of(model.config.model_type)
-    prefer_fast_activation((layer for _, layer in decoder_layers(model, family)), family)
+    prefer_fast_activation(decoder_layers(model, family), family)
     return model
 
 

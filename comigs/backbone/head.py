@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from peft import PeftModel
 from torch import Tensor, nn
 
+from comigs.backbone.families import family_of
+
 CHUNK = 1 << 21  # logits held at once
 
 
@@ -42,27 +44,44 @@ def _hidden(
     model: nn.Module, ids: Tensor, position_ids: Tensor | None
 ) -> tuple[Tensor, Callable[[Tensor], Tensor], int]:
     """Hidden states, n L x d; what makes logits of some of them; and of how many at once."""
-    more = {} if position_ids is None else {"position_ids": position_ids}
+    more = placed(model, position_ids)
     hidden = backbone_of(model)(input_ids=ids, use_cache=False, **more).last_hidden_state
     causal = _causal(model)
-    head, cap = causal.get_output_embeddings(), _soft_cap(causal)
+    head, finish = causal.get_output_embeddings(), _finish(causal.config)
     rows = max(1, CHUNK // head.weight.shape[0])
-    return hidden.flatten(0, 1), lambda part: cap(head(part)).float(), rows
+    return hidden.flatten(0, 1), lambda part: finish(head(part)).float(), rows
+
+
+def placed(model: nn.Module, position_ids: Tensor | None) -> dict[str, Tensor]:
+    """Arguments of a pass over rows of examples, or of plain text (None).
+
+    Empty for families whose rows hold one example each: not all of those take positions.
+    """
+    tells = position_ids is not None and family_of(_causal(model).config.model_type).packs
+    return {"position_ids": position_ids} if tells else {}  # type: ignore[dict-item]
 
 
 def backbone_of(model: nn.Module) -> Any:
     """The causal LM without its head: maps ids to hidden states."""
-    return _causal(model).base_model
+    causal = _causal(model)
+    inner = causal.base_model  # by a prefix of names, which is another in Llama 4's checkpoints
+    return causal.model if inner is causal else inner
 
 
 def _causal(model: nn.Module) -> Any:
     return model.get_base_model() if isinstance(model, PeftModel) else model
 
 
-def _soft_cap(causal: Any) -> Callable[[Tensor], Tensor]:
-    """Gemma 2's bound on the logits; nothing in other families."""
-    cap = getattr(causal.config, "final_logit_softcapping", None)
-    return (lambda x: cap * torch.tanh(x / cap)) if cap else (lambda x: x)
+def _finish(config: Any) -> Callable[[Tensor], Tensor]:
+    """What a family does to the product with its head: a factor (Granite, Cohere), a bound (Gemma).
+
+    Both are in the model's config; most families have neither.
+    """
+    factor = getattr(config, "logit_scale", None) or 1 / getattr(config, "logits_scaling", 1)
+    cap = getattr(config, "final_logit_softcapping", None)
+    if cap:
+        return lambda x: cap * torch.tanh(x / cap)
+    return (lambda x: x * factor) if factor != 1 else (lambda x: x)
 
 
 class _Chunked(torch.autograd.Function):

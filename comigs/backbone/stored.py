@@ -82,7 +82,7 @@ class StoredLinear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ... x in to ... x out."""
-        out: Tensor = _Product.apply(x, self)
+        out: Tensor = _Product.apply(x.to(self.compute), self)
         return out
 
 
@@ -107,7 +107,16 @@ def store(model: PreTrainedModel, dtype: str, compute: str) -> None:
 
     Args:
         model: whose weights are of a floating-point type.
+
+    Raises:
+        BadInput: int8 or nf4, where most of the weights are no linears.
     """
+    if dtype in PER_BYTE and stacks_experts(model):
+        raise BadInput(
+            f"model.dtype is {dtype}; the native experts of {model.config.model_type} models are "
+            "no linears, which alone are quantised: set model.dtype=bfloat16",
+            "model.dtype",
+        )
     kind, product = dtype if dtype in PER_BYTE else None, getattr(torch, compute)
     head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
     if kind and embedding.weight.dtype == torch.float32:
@@ -155,9 +164,17 @@ def _weight(module: nn.Module) -> nn.Parameter:
     return weight
 
 
+def stacks_experts(model: nn.Module) -> bool:
+    """Whether a base has native experts, whose weights are stacked in one tensor."""
+    modules = (m for m in model.modules() if not isinstance(m, nn.Conv1d))
+    return any(p.ndim == 3 for m in modules for p in m.parameters(recurse=False))
+
+
 def _linears(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """All but those that do more than a product: native routers, as Llama 4 has them."""
     for name, module in model.named_modules():
-        if isinstance(module, nn.Linear | Conv1D):
+        routes = hasattr(module, "top_k")
+        if isinstance(module, nn.Linear | Conv1D) and not routes:
             yield name, module
 
 

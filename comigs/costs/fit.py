@@ -11,6 +11,7 @@ from comigs.config.model import Dtype
 from comigs.config.profiles import Profile
 from comigs.config.settings import ClientConfig, RunConfig
 from comigs.costs.memory import peak_memory
+from comigs.costs.shapes import skeleton
 from comigs.data.roster import roster
 from comigs.data.tokens import amount, stream
 from comigs.errors import BadInput
@@ -96,6 +97,7 @@ def _choices(client: Client) -> Iterator[ClientConfig]:
     if wanted.router.grad == "first_order":
         micros = [batch]
     quantises = find_spec("bitsandbytes") and not wanted.train.compile
+    quantises = quantises and not skeleton(wanted.model.name).stacked
     here = [d for d in DTYPES if d not in PER_BYTE or quantises]
     dtypes = [client.dtype, *here[DTYPES.index(client.dtype) + 1 :]]
     for rank in _ranks(client):

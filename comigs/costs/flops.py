@@ -7,6 +7,12 @@ and the experts' pre-activations are computed again (`comigs.mixture.algebra`).
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from comigs.costs.shapes import Layer, Linear, Skeleton
 
@@ -40,7 +46,7 @@ class Pass:
     def forward(self) -> float:
         """FLOPs per token of a forward pass."""
         layers = sum(self._attend(layer) + self._mix(layer) for layer in self.base.layers)
-        return layers + 2 * self.base.width * self.base.vocabulary
+        return layers + 2 * self.base.width * self.base.vocabulary + self.base.rest
 
     def backward(self, learns: Learns, held: Learns | None = None) -> float:
         """FLOPs per token of a backward pass to the tensors that `learns` names.
@@ -61,23 +67,33 @@ class Pass:
 
     def _attend(self, layer: Layer) -> float:
         low = 2 * self.rank if self.attention else 0
-        linears = sum(_product(x) + low * (x.inputs + x.outputs) for x in layer.attention)
-        return linears + 2 * self._scores(layer)
+        carriers = layer.attention if layer.out is None else (*layer.attention, layer.out)
+        linears = sum(_product(x) + low * (x.inputs + x.outputs) for x in carriers)
+        return linears + 2 * self._scores(layer) + self._scan(layer)[0] + layer.rest
 
     def _scores(self, layer: Layer) -> float:
         """One of the two products of attention: all heads, one query, every key."""
-        return 2 * self.seq_len * layer.attention[-1].inputs
+        return 2 * self.seq_len * layer.heads
+
+    def _scan(self, layer: Layer) -> tuple[float, float]:
+        """What mixes tokens without softmax attention, forward and backward."""
+        return (0.0, 0.0) if layer.mixer is None else scan_flops(layer.mixer, self.seq_len)
 
     def _attend_back(
         self, layer: Layer, learns: Learns, held: Learns, flows: bool
     ) -> tuple[float, bool]:
         """Return the FLOPs, and whether the attention's output needs a gradient."""
-        *inner, out = layer.attention
-        costs = [self._lora_back(linear, learns, held, flows) for linear in inner]
-        inside = any(needs for _, needs in costs)
-        cost, needs = self._lora_back(out, learns, held, inside)
-        products = (4 if self.base.eager else 5) * self._scores(layer) if inside else 0
-        return sum(c for c, _ in costs) + cost + products, needs
+        costs = [self._lora_back(linear, learns, held, flows) for linear in layer.attention]
+        inside = flows or any(needs for _, needs in costs)
+        cost, needs = 0.0, inside
+        if layer.out is not None:
+            cost, needs = self._lora_back(layer.out, learns, held, inside)
+        products: float = (4 if self.base.eager else 5) * self._scores(layer)
+        if layer.up:  # or both come behind the mixture
+            products += self._scan(layer)[1]
+            cost += layer.rest * needs
+        cost += products * inside
+        return sum(c for c, _ in costs) + cost, needs
 
     def _lora_back(
         self, linear: Linear, learns: Learns, held: Learns, flows: bool
@@ -93,6 +109,9 @@ class Pass:
         return cost + flows * _product(linear), needs
 
     def _mix(self, layer: Layer) -> float:
+        if not layer.up:
+            low = 2 * self.rank * len(self.experts) * (layer.down.inputs + layer.down.outputs)
+            return _product(layer.down) + low + self._route(layer)
         low_in, low_out, slot_up, slot_down = self._low_rank(layer)
         frozen = sum(_product(up) for up in layer.up) + _product(layer.down)
         return frozen + low_in + low_out + slot_up + slot_down + self._route(layer)
@@ -108,12 +127,15 @@ class Pass:
         )
 
     def _route(self, layer: Layer) -> float:
-        return 2 * self.router(layer.up[0].inputs) if self.router else 0
+        return 2 * self.router(layer.width) if self.router else 0
 
     def _mix_back(
         self, layer: Layer, learns: Learns, held: Learns, after: bool, before: bool
     ) -> tuple[float, bool]:
         """Return the FLOPs, and whether the layer's output needs a gradient."""
+
+        if not layer.up:
+            return self._linear_back(layer, learns, held, after)
 
         def share_of(asked: Learns, half: str, *linears: Linear) -> float:
             """Of the experts, those with such a tensor."""
@@ -129,7 +151,7 @@ class Pass:
         flows = before if self.base.parallel else after  # whether the MLP's input needs one
         up_a, up_b = any_of(learns, "A", *layer.up), any_of(learns, "B", *layer.up)
         down_a, down_b = any_of(learns, "A", layer.down), any_of(learns, "B", layer.down)
-        router = self.router is not None and learns(f"{layer.mlp}.router.weight")
+        router = self.router is not None and learns(f"{layer.router}.weight")
         low_in, low_out, slot_up, slot_down = self._low_rank(layer)
         inside = flows or up_a or up_b or router
         cost = router * self._route(layer)
@@ -144,6 +166,41 @@ class Pass:
         if flows:
             cost += sum(_product(up) for up in layer.up) + low_in + self._route(layer)
         return cost, after or inside or down_a or down_b
+
+    def _linear_back(
+        self, layer: Layer, learns: Learns, held: Learns, flows: bool
+    ) -> tuple[float, bool]:
+        """`_mix_back` of a mixture on one linear, whose LoRAs all run on every token."""
+
+        def any_of(asked: Learns, half: str) -> bool:
+            names = (f"{layer.down.name}.lora_{half}.{e}.weight" for e in self.experts)
+            return any(map(asked, names))
+
+        low = 2 * self.rank * len(self.experts)
+        router = self.router is not None and learns(f"{layer.router}.weight")
+        inside = flows or router or any_of(learns, "A")
+        if not inside and not any_of(learns, "B"):
+            return 0.0, False
+        cost: float = low * layer.down.outputs * (any_of(held, "B") + inside)
+        cost += low * layer.down.inputs * (any_of(held, "A") + flows)
+        cost += self._route(layer) * (router + flows)
+        return cost + flows * _product(layer.down) + layer.rest + self._scan(layer)[1], True
+
+
+@lru_cache(maxsize=256)
+def scan_flops(mixer: Any, seq_len: int) -> tuple[float, float]:
+    """FLOPs per token of a frozen mixer on the `meta` device, forward and backward.
+
+    Those of products with its weights are not in it.
+    """
+    hidden = torch.empty(1, seq_len, mixer.hidden_size, device="meta", requires_grad=True)
+    weights = sum(2.0 * m.weight.numel() for m in mixer.modules() if isinstance(m, nn.Linear))
+    with FlopCounterMode(display=False) as counter:
+        out = mixer(hidden).sum()
+        forward = counter.get_total_flops() / seq_len
+        out.backward()
+    backward = counter.get_total_flops() / seq_len - forward
+    return forward - weights, backward - weights
 
 
 def _product(linear: Linear) -> float:

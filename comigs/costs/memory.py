@@ -13,6 +13,7 @@ from comigs.config.experts import ExpertsConfig
 from comigs.config.model import ModelConfig
 from comigs.config.train import TrainConfig
 from comigs.costs.shadow import LiveBytes, depth, shadow_model
+from comigs.costs.shapes import skeleton
 from comigs.data.windows import Batch
 from comigs.evaluation.perplexity import batch_loss, evaluation_batch
 from comigs.federation.run import Client
@@ -22,7 +23,7 @@ from comigs.mixture.experts import balance_loss
 from comigs.mixture.forward import forward_of
 from comigs.training.optimizers import find_optimizer
 
-_DEPTH = 3  # layers of the deepest model that is traced
+_DEPTH = 3  # layers of the deepest model that is traced, or two periods of them
 
 
 @dataclass(frozen=True)
@@ -94,10 +95,16 @@ def _step_of(client: Client) -> _Step:
 
 @lru_cache(maxsize=256)
 def _predict(step: _Step) -> Memory:
-    """All layers have the same shape, so that two shallow models give the line to any depth."""
-    layers = depth(step.model)
-    few, more = (_trace(step, min(n, layers)) for n in (_DEPTH - 1, _DEPTH))
-    line = (m + (m - n) * max(0, layers - _DEPTH) for n, m in zip(few, more, strict=True))
+    """Shapes of layers come again: two shallow models give the line to any depth.
+
+    Where they do not, the whole model is traced.
+    """
+    layers, period = depth(step.model), skeleton(step.model.name).period
+    more = min(layers, max(_DEPTH, 2 * period))
+    few = more - min(period, more - 1)
+    some, most = (_trace(step, n) for n in (few, more))
+    steps = (layers - more) / (more - few) if more > few else 0
+    line = (round(m + (m - n) * steps) for n, m in zip(some, most, strict=True))
     base, adapters, gradients, moments, training, evaluation = line
     return Memory(base, adapters, gradients, moments, max(0, training, evaluation))
 

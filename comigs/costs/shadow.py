@@ -41,9 +41,12 @@ def shadow_model(
     compute = NATIVE[dtype] if compute == "auto" else compute
     stored = "bfloat16" if dtype in PER_BYTE else dtype
     config = load_settings(model.name)
-    config.num_hidden_layers = layers
-    if getattr(config, "layer_types", None):
-        config.layer_types = config.layer_types[:layers]
+    if layers < config.num_hidden_layers:
+        config.num_hidden_layers = layers
+        if "layer_types" in vars(config) and config.layer_types:
+            config.layer_types = config.layer_types[:layers]
+        if getattr(config, "num_kv_shared_layers", None):
+            config.num_kv_shared_layers = 0  # these are the last ones
     with torch.device("meta"):
         base = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, stored))
         if dtype in PER_BYTE or compute != dtype:
@@ -89,6 +92,8 @@ class LiveBytes(TorchDispatchMode):
             out = args[0].new_empty(self._experts)
         elif call is _aten.nonzero.default:
             out = args[0].new_empty(args[0].numel() // self._experts, args[0].dim(), dtype=int)
+        elif call is _aten._grouped_mm.default:  # of native experts; fake ones are of bf16 only
+            out = args[0].new_empty(args[0].shape[0], args[1].shape[-1])
         else:
             out = call(*args, **(kwargs or {}))
         tree_map_only(Tensor, self._count, out)

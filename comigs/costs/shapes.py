@@ -3,19 +3,23 @@
 import copy
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
 from comigs.backbone.base import load_settings
-from comigs.backbone.families import decoder_layers, family_of
+from comigs.backbone.families import Family, decoder_layers, family_of
+from comigs.backbone.families import Layer as Place
+from comigs.backbone.stored import stacks_experts
 from comigs.config.experts import ExpertsConfig
 from comigs.errors import BadInput, one_line
 from comigs.federation.run import Client
 from comigs.mixture.experts import expert_names
 from comigs.mixture.routers import router_shapes
+
+_PARALLEL = ("use_parallel_residual", "parallel_attn", "new_decoder_architecture")  # in configs
 
 
 class Linear(NamedTuple):
@@ -28,12 +32,30 @@ class Linear(NamedTuple):
 
 @dataclass(frozen=True)
 class Layer:
-    """One decoder layer; the last attention linear is the output projection."""
+    """One decoder layer.
 
-    mlp: str
+    Attributes:
+        router: path of the mixture's router.
+        up, down: linears with every expert's LoRA; only `down` where the mixture is on one linear.
+        attention: linears with the first expert's LoRA, that of the output, if any, apart in `out`.
+        heads: width of all heads of softmax attention; 0 without it.
+        mixer: what mixes tokens otherwise, on torch's `meta` device, or None.
+        rest: FLOPs of the products of one token with all other weights, native experts among them.
+    """
+
+    router: str
     up: tuple[Linear, ...]
     down: Linear
     attention: tuple[Linear, ...]
+    out: Linear | None
+    heads: int
+    mixer: nn.Module | None
+    rest: float
+
+    @property
+    def width(self) -> int:
+        """Of what the router reads."""
+        return (*self.up, self.down)[0].inputs
 
 
 @dataclass(frozen=True)
@@ -45,6 +67,8 @@ class Skeleton:
         width, vocabulary: inputs and outputs of the head.
         eager: whether attention is plain products, not torch's fused kernel.
         parallel: whether an MLP reads the same input as its layer's attention (GPT-NeoX).
+        rest: FLOPs of the products of one token with weights outside the layers and the head.
+        stacked: whether it has native experts, which are not quantised.
     """
 
     layers: tuple[Layer, ...]
@@ -53,6 +77,21 @@ class Skeleton:
     vocabulary: int
     eager: bool
     parallel: bool
+    rest: float
+    stacked: bool
+
+    @property
+    def period(self) -> int:
+        """After how many layers the shapes come again; the number of layers where they do not."""
+        shapes = [_shape(layer) for layer in self.layers]
+        count = len(shapes)
+        fits = (n for n in range(1, count) if shapes[n:] == shapes[:-n])
+        return next(fits, count)
+
+
+def _shape(layer: Layer) -> tuple[object, ...]:
+    linears = (*layer.up, layer.down, *layer.attention)
+    return *((x.inputs, x.outputs) for x in linears), layer.heads, layer.rest
 
 
 @lru_cache(maxsize=8)
@@ -66,35 +105,66 @@ def skeleton(model_name: str) -> Skeleton:
     family = family_of(config.model_type)
     try:
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(copy.deepcopy(config))
+            model = AutoModelForCausalLM.from_config(copy.deepcopy(config)).requires_grad_(False)
     except Exception as error:  # of whatever kind: it is about what is in the folder
         reason = one_line(error)[:300]
         raise BadInput(f"model.name {model_name!r}: its config is unusable ({reason})") from None
 
-    def linear(path: str) -> Linear:
-        weight = model.get_submodule(path).weight
-        inputs, outputs = weight.shape if family.conv1d else reversed(weight.shape)
-        return Linear(path, inputs, outputs)
-
-    layers = [
-        Layer(
-            f"{path}.{family.mlp}",
-            tuple(linear(f"{path}.{family.mlp}.{name}") for name in family.up),
-            linear(f"{path}.{family.mlp}.{family.down}"),
-            tuple(linear(f"{path}.{name}") for name in family.attention),
-        )
-        for path, _ in decoder_layers(model, family)
-    ]
     head: nn.Module = model.get_output_embeddings()
     vocabulary, width = head.weight.shape  # type: ignore[misc]
+    places = decoder_layers(model, family)
+    inside = {id(module) for place in places for module in place.module.modules()}
+    outside = [m for m in model.modules() if id(m) not in inside and m is not head]
     return Skeleton(
-        tuple(layers),
+        tuple(_layer(place, family, config) for place in places),
         sum(p.numel() for p in model.parameters()),
         width,
         vocabulary,
         model.config._attn_implementation == "eager",
-        bool(getattr(config, "use_parallel_residual", False)),
+        family.parallel or any(getattr(config, name, False) for name in _PARALLEL),
+        sum(_products(module, 1.0) for module in outside),
+        stacks_experts(model),
     )
+
+
+def _layer(place: Place, family: Family, config: Any) -> Layer:
+    def linear(name: str) -> Linear:
+        weight = cast(Tensor, place.module.get_submodule(name).weight)
+        inputs, outputs = weight.shape if family.conv1d else reversed(weight.shape)
+        return Linear(f"{place.path}.{name}", inputs, outputs)
+
+    *up, down = (linear(name) for name in place.mixed)
+    attention = [linear(name) for name in place.attention]
+    out = attention.pop() if family.up else None
+    mixer = place.mlp if out is None else out.name.removeprefix(f"{place.path}.")
+    mixer = mixer.rpartition(".")[0]
+    softmax = mixer.startswith(("attn", "attention", "self_att"))
+    known = {place.module.get_submodule(name) for name in (*place.mixed, *place.attention)}
+    share = 1.0 if family.every_expert else _share(config)
+    return Layer(
+        f"{place.path}.{place.mlp if family.up else mixer + '.gates'}.router",
+        tuple(up),
+        down,
+        tuple(attention),
+        out,
+        (out or down).inputs if softmax else 0,
+        None if softmax else place.module.get_submodule(mixer),
+        sum(_products(m, share) for m in place.module.modules() if m not in known),
+    )
+
+
+def _share(config: Any) -> float:
+    """Of its native experts, how many a token goes through."""
+    experts = getattr(config, "num_local_experts", None) or getattr(config, "num_experts", None)
+    return getattr(config, "num_experts_per_tok", 1) / experts if experts else 1.0
+
+
+def _products(module: nn.Module, share: float) -> float:
+    """FLOPs of one token's products with a module's own weights, `share` of stacked experts'."""
+    if isinstance(module, nn.Embedding | nn.Conv1d):
+        return 0.0
+    own = list(module.parameters(recurse=False))
+    return sum(2.0 * w.numel() * {2: 1.0, 3: share}.get(w.ndim, 0.0) for w in own)
 
 
 def adapter_shapes(client: Client) -> dict[str, tuple[int, ...]]:
@@ -117,12 +187,13 @@ def shapes_of(
         shapes[f"{linear.name}.lora_B.{expert}.weight"] = (linear.outputs, rank)
 
     for layer in skeleton(model).layers:
-        for linear in layer.attention if attention_lora else ():
+        carriers = layer.attention if layer.out is None else (*layer.attention, layer.out)
+        for linear in carriers if attention_lora else ():
             add(linear, names[0])
         for linear in (*layer.up, layer.down):
             for name in names:
                 add(linear, name)
         if experts.routed and len(names) > 1:
-            own = router_shapes(experts.router, layer.up[0].inputs, len(names))
-            shapes |= {f"{layer.mlp}.router.{name}": shape for name, shape in own.items()}
+            own = router_shapes(experts.router, layer.width, len(names))
+            shapes |= {f"{layer.router}.{name}": shape for name, shape in own.items()}
     return shapes

@@ -15,7 +15,7 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
-from comigs.backbone.base import load_settings, load_tokenizer
+from comigs.backbone.base import load_settings, load_tokenizer, takes_several
 from comigs.config.model import own
 from comigs.config.settings import RunConfig
 from comigs.data.corpus import holds_chats, read_split
@@ -122,7 +122,8 @@ def _mixed(
     if all(chats):
         examples = [_kept(source._replace(client=n), limit, seq_len) for n, limit in both]
         share = max(1, min(map(len, examples)) // len(examples))
-        return packed([each for own in examples for each in own[:share]], seq_len + 1)
+        chosen = [each for own in examples for each in own[:share]]
+        return packed(chosen, seq_len + 1, takes_several(source.model))
     parts = [_cut(source, name, limit, seq_len) for name, limit in both]
     share = min(len(part) for part in parts) // len(parts)
     return _joined([part[:share] for part in parts])
@@ -159,7 +160,7 @@ def _cut(source: Source, name: str, limit: int | None, seq_len: int) -> Tensor:
 
 @lru_cache(maxsize=128)
 def _rows(source: Source, limit: int | None, seq_len: int) -> Tensor:
-    return packed(_kept(source, limit, seq_len), seq_len + 1)
+    return packed(_kept(source, limit, seq_len), seq_len + 1, takes_several(source.model))
 
 
 def _kept(source: Source, limit: int | None, seq_len: int) -> list[Tensor]:

@@ -72,19 +72,20 @@ def marked(tokens: Tensor, learnt: Tensor) -> Tensor:
     return row
 
 
-def packed(examples: list[Tensor], length: int) -> Tensor:
+def packed(examples: list[Tensor], length: int, several: bool = True) -> Tensor:
     """Rows of `length` entries, each of whole examples, filled up at their ends: n x length.
 
     An example goes where the least room is left that it fits in.
 
     Args:
         examples: as `marked` makes them, none longer than `length`.
+        several: whether a row may hold more than one.
     """
     rows: list[list[Tensor]] = []
     rooms: list[tuple[int, int]] = []  # what is left of each row, in order, and its number
     for example in examples:
         place = bisect_left(rooms, (len(example), 0))
-        if place < len(rooms):
+        if several and place < len(rooms):
             room, number = rooms.pop(place)
         else:
             room, number = length, len(rows)

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
-from comigs.backbone.head import chunked_loss
+from comigs.backbone.head import chunked_loss, placed
 from comigs.config.settings import ClientConfig
 from comigs.data.tokens import consecutive_windows, predictions
 from comigs.data.windows import Batch, is_marked, predicted, read_marks
@@ -35,12 +35,12 @@ def batch_loss(
     """`token_loss` of windows that are taken apart."""
     device = next(model.parameters()).device
     ids, targets = _on(device, batch.ids), _on(device, batch.targets).flatten()
-    more = {} if batch.positions is None else {"position_ids": _on(device, batch.positions)}
+    positions = None if batch.positions is None else _on(device, batch.positions)
     if chunked:
-        total = chunked_loss(model, ids, targets, **more)
+        total = chunked_loss(model, ids, targets, positions)
         count = len(targets) if batch.positions is None else (targets >= 0).sum()
         return total / count if reduction == "mean" else total
-    logits = model(input_ids=ids, use_cache=False, **more).logits
+    logits = model(input_ids=ids, use_cache=False, **placed(model, positions)).logits
     return F.cross_entropy(logits.flatten(0, 1).float(), targets, reduction=reduction)
 
 

@@ -26,15 +26,25 @@ _PREFIX = "base_model.model."
 
 
 def is_router(name: str) -> bool:
+    """Whether an adapter tensor is a router's."""
     return ".router." in name
 
 
 def adapter_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Every expert, attention-LoRA and router parameter by name, in model order."""
+    """Every expert, attention-LoRA and router parameter by name, in model order.
+
+    Routers that the base has itself are none of them.
+    """
+    routers = {
+        id(parameter)
+        for block in expert_blocks(model)
+        if block.router is not None
+        for parameter in block.router.parameters()
+    }
     return {
         name.removeprefix(_PREFIX): parameter
         for name, parameter in model.named_parameters()
-        if ".lora_" in name or is_router(name)
+        if ".lora_" in name or id(parameter) in routers
     }
 
 

@@ -1,26 +1,38 @@
-"""LoRA on linears outside the mixture (attention), in one pass over the output.
+"""LoRA on linears outside the MLPs (attention), in one pass over the output; and mixtures of it.
 
 PEFT takes three. With y = W x of the frozen linear, y + B (s A x): s goes into A, which is small,
-and the sum into the product with B.
+and the sum into the product with B. A mixture of experts W + s B_e A_e on one linear is
+(sum_e g_e) W x + sum_e B_e g_e (s A_e x).
 """
 
 from collections.abc import Iterable
 from typing import Any
 
+import torch
 from peft.tuners.lora import Linear
 from torch import Tensor
 
 from comigs.mixture.algebra import linear
 from comigs.mixture.deltas import deltas_of
+from comigs.mixture.gates import Gates
 
 
 class AttentionLora(Linear):
-    """PEFT's LoRA layer with the forward pass of `add_lora`."""
+    """PEFT's LoRA layer with the forward pass of `add_lora`, or of `add_mixture`.
+
+    Attributes:
+        gates: of a mixture of experts on this linear; (): it carries the first expert's LoRA. In a
+            tuple, since they are part of the module around it: PEFT saves all that a layer holds.
+    """
+
+    gates: tuple[Gates, ...] = ()
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Map ... x in to ... x out."""
         if self.disable_adapters or kwargs:
             return super().forward(x, *args, **kwargs)
+        if self.gates:
+            return add_mixture(self, self.gates[0], x, self.base_layer(x))
         active = [] if self.merged else [n for n in self.active_adapters if n in self.lora_A]
         return add_lora(self, active, x, self.base_layer(x))
 
@@ -46,3 +58,37 @@ def add_lora(
     for a, b in deltas_of(layer).values():
         y = linear(linear(x, a.to(dtype)), b.to(dtype), y)
     return y.view(shape)
+
+
+def add_mixture(layer: Any, gates: Gates, x: Tensor, frozen: Tensor) -> Tensor:
+    """Make the mixture of the experts on `layer` of `frozen`; the arguments are `add_lora`'s."""
+    shape, dtype = frozen.shape, frozen.dtype
+    x, y = (t.reshape(*gates.clients, -1, t.shape[-1]) for t in (x, frozen))
+    gates.routing = None
+    names, weights = gates.every_gate(x, dtype)
+    lows = [
+        linear(layer.lora_dropout[name](x), lora_a(layer, name, dtype, layer.scaling[name]))
+        for name in names
+    ]
+    if weights is not None:
+        lows = [low * gate for low, gate in zip(lows, weights.split(1, -1), strict=True)]
+        if gates.router is not None and gates.top_k == 1:
+            y = y * weights.sum(-1, keepdim=True)
+    b = [lora_b(layer, name, dtype) for name in names]
+    return linear(torch.cat(lows, -1), torch.cat(b, -1), y).view(shape)
+
+
+def lora_a(layer: Any, name: str, dtype: torch.dtype, scale: float = 1) -> Tensor:
+    """scale A of one expert's LoRA on `layer`, above the A of its frozen correction, if any."""
+    weight: Tensor = layer.lora_A[name].weight.to(dtype)
+    weight = weight * scale if scale != 1 else weight
+    delta = deltas_of(layer).get(name)
+    return weight if delta is None else torch.cat([weight, delta[0].to(dtype)], -2)
+
+
+def lora_b(layer: Any, name: str, dtype: torch.dtype, scale: float = 1) -> Tensor:
+    """scale B of one expert's LoRA on `layer`, beside the B of its frozen correction, if any."""
+    weight: Tensor = layer.lora_B[name].weight.to(dtype)
+    weight = weight * scale if scale != 1 else weight
+    delta = deltas_of(layer).get(name)
+    return weight if delta is None else torch.cat([weight, delta[1].to(dtype)], -1)

@@ -12,10 +12,12 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from comigs.backbone.families import decoder_layers, family_of
 from comigs.backbone.head import backbone_of
 from comigs.config.train import TrainConfig
 from comigs.errors import BadInput
-from comigs.mixture.experts import ExpertMLP, expert_blocks
+from comigs.mixture.experts import expert_blocks
+from comigs.mixture.gates import Gates
 
 
 @contextmanager
@@ -57,17 +59,14 @@ def _check_compiler(device: torch.device) -> None:
         )
 
 
-def _layers(model: nn.Module) -> list[tuple[nn.Module, ExpertMLP]]:
+def _layers(model: nn.Module) -> list[tuple[nn.Module, Gates]]:
     """Every decoder layer, with its mixture."""
-    return [
-        (layer, block)
-        for layer in model.modules()
-        for block in layer.children()
-        if isinstance(block, ExpertMLP)
-    ]
+    backbone = backbone_of(model)
+    layers = decoder_layers(backbone, family_of(backbone.config.model_type))
+    return [(layer.module, expert_blocks(layer.module)[0]) for layer in layers]
 
 
-def _checkpointed(block: ExpertMLP, forward: Any, *args: Any, **kwargs: Any) -> Any:
+def _checkpointed(block: Gates, forward: Any, *args: Any, **kwargs: Any) -> Any:
     if not torch.is_grad_enabled():
         return forward(*args, **kwargs)
     contexts = (nullcontext(), _routing_kept(block))
@@ -75,7 +74,7 @@ def _checkpointed(block: ExpertMLP, forward: Any, *args: Any, **kwargs: Any) -> 
 
 
 @contextmanager
-def _routing_kept(block: ExpertMLP) -> Iterator[None]:
+def _routing_kept(block: Gates) -> Iterator[None]:
     """The balance loss is of the first run; the second one must leave no trace in the block."""
     routing = block.routing
     try:

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from comigs.errors import BadInput
 from comigs.mixture.algebra import linear
-from comigs.mixture.attention import add_lora
+from comigs.mixture.attention import add_lora, add_mixture
 from comigs.mixture.deltas import deltas_of
-from comigs.mixture.experts import ExpertMLP
+from comigs.mixture.gates import Gates
 from comigs.mixture.models import bare_copy
 
 
@@ -50,13 +50,16 @@ class StackedLora(nn.Module):
     """The same LoRA layer of n models: the frozen linear applied once, the LoRA batched.
 
     It offers what `ExpertMLP` reads of a PEFT layer, and is called for attention linears.
+
+    Attributes:
+        gates: of a mixture of experts on this linear, for n clients; or ().
     """
 
     disable_adapters = False
 
-    def __init__(self, layers: Sequence[LoraLayer]) -> None:
+    def __init__(self, layers: Sequence[LoraLayer], gates: tuple[Gates, ...] = ()) -> None:
         super().__init__()
-        first = layers[0]
+        first, self.gates = layers[0], gates
         if any(isinstance(drop, nn.Dropout) for drop in first.lora_dropout.values()):
             raise BadInput("clients in one pass need experts.dropout 0")
         self.n = len(layers)
@@ -76,6 +79,8 @@ class StackedLora(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map the clients' ... x d to ... x out with the LoRA of each."""
+        if self.gates:
+            return add_mixture(self, self.gates[0], x, self.base_layer(x))
         return add_lora(self, self.scaling, x, self.base_layer(x), (self.n,))
 
 
@@ -94,16 +99,16 @@ def join(models: Sequence[PeftModel]) -> nn.Module:
     joined = bare_copy(trees[0])
     for path, module in list(joined.named_modules()):
         twins = [tree.get_submodule(path) for tree in trees] if _is_clients(module) else []
-        if isinstance(module, ExpertMLP):
+        if isinstance(module, Gates):
             module.clients = (len(models),)
             if module.router is not None:
                 routers = [twin.router for twin in twins]
                 plain = all(type(router) is nn.Linear and router.bias is None for router in routers)
                 module.router = StackedLinear(routers) if plain else StackedRouters(routers)
         elif twins:
-            joined.set_submodule(path, StackedLora(twins))
+            joined.set_submodule(path, StackedLora(twins, getattr(module, "gates", ())))
     return joined
 
 
 def _is_clients(module: nn.Module) -> bool:
-    return isinstance(module, (ExpertMLP, LoraLayer))
+    return isinstance(module, (Gates, LoraLayer))

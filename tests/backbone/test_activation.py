@@ -4,7 +4,7 @@ import torch
 from transformers.activations import NewGELUActivation
 
 from comigs.backbone.activation import prefer_fast_activation
-from comigs.backbone.families import FAMILIES
+from comigs.backbone.families import FAMILIES, decoder_layers
 from tests.backbone.test_families import base_of
 
 
@@ -13,7 +13,8 @@ def test_the_bare_model_s_outputs_stay_and_no_slow_activation_is_left():
     tokens = torch.arange(24).reshape(2, 12)
     with torch.no_grad():
         before = model(tokens).logits
-        prefer_fast_activation(model.transformer.h, FAMILIES["gpt2"])
+        family = FAMILIES["gpt2"]
+        prefer_fast_activation(decoder_layers(model, family), family)
         after = model(tokens).logits
     torch.testing.assert_close(after, before, rtol=1e-5, atol=1e-6)
     assert not any(isinstance(module, NewGELUActivation) for module in model.modules())

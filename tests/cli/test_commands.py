@@ -162,7 +162,7 @@ def cut(name):
         (other_sizes, "have another shape"),
         (lambda m: (m / "tokenizer.json").unlink(), "the folder holds no tokenizer; put"),
         (cut("tokenizer.json"), "no tokenizer could be loaded"),
-        (another_family, "model family 'bert' is unknown; known: gemma"),
+        (another_family, "model family 'bert' is unknown; known: bloom"),
         (more_words, "its tokenizer knows 2049 tokens, the model only 2048"),
     ],
     ids=[

@@ -6,7 +6,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import comigs
 from comigs.evaluation.perplexity import token_loss
-from comigs.mixture import experts
+from comigs.mixture import gates
 from comigs.mixture.adapters import adapter_parameters
 from comigs.mixture.experts import balance_loss, expert_blocks
 from tests.backbone.test_families import base_of, mixture_of
@@ -28,7 +28,7 @@ def gradients(model):
 @pytest.mark.parametrize("top_k", [1, 2])
 def test_whole_blocks_change_neither_loss_nor_gradients(top_k, monkeypatch):
     loss, found = gradients(bf16_mixture(top_k))
-    monkeypatch.setattr(experts, "BLOCK", 1)
+    monkeypatch.setattr(gates, "BLOCK", 1)
     plain_loss, plain = gradients(bf16_mixture(top_k))
     torch.testing.assert_close(loss, plain_loss, rtol=1e-2, atol=0)
     for name, gradient in plain.items():
@@ -56,6 +56,6 @@ def test_only_bf16_experts_are_filled_up(dtype, whole):
     with RowsOfProducts() as seen:
         block(x)
     chosen = [(block.routing.chosen == e).any(-1).sum().item() for e in range(3)]
-    size = experts.BLOCK if whole else 1
+    size = gates.BLOCK if whole else 1
     rank = 8  # of products that are made lying
     assert seen.rows - {37, rank} == {-(-count // size) * size for count in chosen} - {37, rank}

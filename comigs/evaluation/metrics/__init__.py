@@ -9,12 +9,13 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from comigs.backbone.head import backbone_of
+from comigs.backbone.head import backbone_of, placed
 from comigs.config.settings import ClientConfig
 from comigs.data.tokens import consecutive_windows
 from comigs.data.windows import read_marks, real
 from comigs.evaluation.perplexity import evaluation_batch
-from comigs.mixture.experts import ExpertMLP, expert_blocks
+from comigs.mixture.experts import expert_blocks
+from comigs.mixture.gates import Gates
 from comigs.mixture.router import of_tokens
 from comigs.schema.byfile import find_in
 
@@ -44,7 +45,7 @@ def mean_over_tokens(
     model: nn.Module,
     tokens: Tensor,
     config: ClientConfig,
-    value: Callable[[ExpertMLP], Tensor | float],
+    value: Callable[[Gates], Tensor | float],
 ) -> float:
     """The mean over tokens and layers of what a mixture did with a batch of them.
 
@@ -56,7 +57,8 @@ def mean_over_tokens(
     for windows in consecutive_windows(tokens, evaluation_batch(config), config.data.seq_len):
         batch, kept = read_marks(windows), real(windows)
         at = None if batch.positions is None else batch.positions.to(device)
-        backbone_of(model)(input_ids=batch.ids.to(device), position_ids=at, use_cache=False)
+        ids = batch.ids.to(device)
+        backbone_of(model)(input_ids=ids, use_cache=False, **placed(model, at))
         for block in blocks:
             block.routing = None if block.routing is None else of_tokens(block.routing, kept)
         means = torch.tensor([float(value(block)) for block in blocks], dtype=torch.float64)

@@ -4,14 +4,14 @@ from torch import Tensor, nn
 
 from comigs.config.settings import ClientConfig
 from comigs.evaluation.metrics import mean_over_tokens
-from comigs.mixture.experts import ExpertMLP
+from comigs.mixture.gates import Gates
 
 
 def generalist_share(model: nn.Module, tokens: Tensor, config: ClientConfig) -> float:
     return mean_over_tokens(model, tokens, config, _share)
 
 
-def _share(block: ExpertMLP) -> Tensor | float:
+def _share(block: Gates) -> Tensor | float:
     generalists = sum(name.startswith("generalist_") for name in block.names)
     if block.routing is None:
         return generalists / len(block.names)

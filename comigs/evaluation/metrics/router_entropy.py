@@ -4,14 +4,14 @@ from torch import Tensor, nn
 
 from comigs.config.settings import ClientConfig
 from comigs.evaluation.metrics import mean_over_tokens
-from comigs.mixture.experts import ExpertMLP
+from comigs.mixture.gates import Gates
 
 
 def router_entropy(model: nn.Module, tokens: Tensor, config: ClientConfig) -> float:
     return mean_over_tokens(model, tokens, config, _entropy)
 
 
-def _entropy(block: ExpertMLP) -> Tensor | float:
+def _entropy(block: Gates) -> Tensor | float:
     if block.routing is None:
         return 0.0
     logs = block.routing.logits.log_softmax(-1)
