@@ -1,7 +1,6 @@
-"""All examples of a source as one table on disk, each text once.
+"""All examples of a source, each text once.
 
-Texts are in an Arrow file that is mapped into memory; in memory are 16 bytes and two numbers for
-each of them: the digest that tells duplicates, the label and the owner.
+The texts are in a file; in memory are 8 bytes for each of them, and 4 for its label and its owner.
 """
 
 import hashlib
@@ -11,14 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import datasets
 import numpy as np
-from datasets.arrow_writer import ArrowWriter
 from numpy.typing import NDArray
 
 from comigs.data.chats import Unfit, valid
 from comigs.data.names import in_order
 from comigs.errors import BadInput
+from comigs.prepare.kept import DIGEST, Texts, first_ones
 from comigs.prepare.lines import Row
 from comigs.prepare.settings import Settings
 from comigs.prepare.shapes import Reader, find_shape
@@ -44,7 +42,7 @@ class Column:
 
     name: str | None
     values: dict[str, int] = field(default_factory=dict)
-    rows: "array[int]" = field(default_factory=lambda: array("q"))
+    rows: "array[int]" = field(default_factory=lambda: array("i"))
 
     def value(self, row: dict[str, Any]) -> str:
         """The value of a row as a text; "" where there is no such column to look at."""
@@ -56,15 +54,24 @@ class Column:
 
     def add(self, value: str) -> None:
         """Append one row."""
-        self.rows.append(self.values.setdefault(value, len(self.values)))
+        if self.name is not None:
+            self.rows.append(self.values.setdefault(value, len(self.values)))
 
-    def ordered(self) -> tuple[tuple[str, ...], NDArray[np.int64]]:
-        """The values as people order them, and the number of each row's value among them."""
-        names = in_order(self.values)
+    def ordered(self, kept: NDArray[np.int64]) -> tuple[tuple[str, ...], NDArray[np.int32]]:
+        """The values of the rows `kept` as people order them; the number of each row's among them.
+
+        Without a column there is one value, "", and no row has a number.
+        """
+        if self.name is None:
+            return ("",), np.zeros(0, dtype=np.int32)
+        rows = np.frombuffer(self.rows, dtype=np.int32)[kept]
+        all_names = list(self.values)
+        used = np.unique(rows)
+        names = in_order(all_names[number] for number in used)
         place = {name: number for number, name in enumerate(names)}
-        ranks = np.array([place[name] for name in self.values], dtype=np.int64)
-        rows = np.frombuffer(self.rows, dtype=np.int64)
-        return names, ranks[rows] if len(rows) else rows
+        ranks = np.zeros(len(all_names), dtype=np.int32)
+        ranks[used] = [place[all_names[number]] for number in used]
+        return names, ranks[rows]
 
 
 @dataclass(frozen=True)
@@ -72,14 +79,19 @@ class Examples:
     """What there is to share out.
 
     Attributes:
-        table: columns text, label and owner; the two are numbers.
+        texts: all that was read; those of `kept` are the examples.
+        kept: numbers of texts, each of another one.
+        label, owner: of each example, a number; of none where there is no such column.
         labels: what the numbers of labels stand for.
         owners: what the numbers of owners stand for.
         shape: what an example was recognised as.
         suffix: of the files that it is written to: .jsonl for chats, .txt for plain text.
     """
 
-    table: Any
+    texts: Texts
+    kept: NDArray[np.int64]
+    label: NDArray[np.int32]
+    owner: NDArray[np.int32]
     labels: tuple[str, ...]
     owners: tuple[str, ...]
     shape: str
@@ -88,32 +100,32 @@ class Examples:
 
 
 def collect(
-    rows: Iterable[Row], settings: Settings, folder: Path, watch: Callable[[int], None]
+    rows: Iterable[Row], settings: Settings, texts: Texts, folder: Path, watch: Callable[[], None]
 ) -> Examples:
-    """Read all rows into a table in `folder`.
+    """Read all rows.
 
     Args:
-        watch: told how many rows were read, now and then.
+        texts: none yet; their texts are appended.
+        folder: for what is needed meanwhile.
+        watch: called now and then.
 
     Raises:
         BadInput: what a row holds is not clear, a row is damaged, or there is none.
     """
-    counts, seen = Counts(), set[bytes]()
+    counts = Counts()
     label, owner = Column(settings.label), Column(settings.by)
     reader: Reader | None = None
-    path = folder / "examples.arrow"
-    with ArrowWriter(
-        path=str(path), features=datasets.Features({"text": datasets.Value("large_string")})
-    ) as writer:
+    path = folder / "digests"
+    with path.open("wb") as digests:
         for row in rows:
             counts.read += 1
             if counts.read % TOLD == 0:
-                watch(counts.read)
+                watch()
             try:
                 if row.damage:
                     raise Unfit(row.damage)
                 reader = reader or _reader(row, settings)
-                text = reader.text(row.values)
+                text = reader.text(row.values).encode()
                 values = label.value(row.values), owner.value(row.values)
             except Unfit as reason:
                 if not settings.skip_damaged:
@@ -121,25 +133,24 @@ def collect(
                     raise BadInput(f"{row.place}: {reason}; {hint}") from None
                 counts.damaged += 1
                 continue
-            digest = hashlib.blake2b(text.encode(), digest_size=16).digest()
-            if not text or digest in seen:
-                counts.empty += not text
-                counts.duplicates += bool(text)
+            if not text:
+                counts.empty += 1
                 continue
-            seen.add(digest)
-            counts.kept += 1
-            writer.write({"text": text})
+            digests.write(hashlib.blake2b(text, digest_size=DIGEST).digest())
+            texts.append(text)
             label.add(values[0])
             owner.add(values[1])
-        if reader is None or not counts.kept:
-            raise BadInput(f"there is no example among {counts.read} rows")
-        writer.finalize()
-    watch(counts.read)
-    (labels, label_rows), (owners, owner_rows) = label.ordered(), owner.ordered()
-    table = datasets.Dataset.from_file(str(path))
-    table = table.add_column("label", label_rows).add_column("owner", owner_rows)
+    if reader is None or not len(texts):
+        raise BadInput(f"there is no example among {counts.read} rows")
+    watch()
+    kept = first_ones(path, len(texts))
+    path.unlink()
+    counts.kept, counts.duplicates = len(kept), len(texts) - len(kept)
+    (labels, label_rows), (owners, owner_rows) = label.ordered(kept), owner.ordered(kept)
     suffix = ".jsonl" if reader.chats else ".txt"
-    return Examples(table, labels, owners, reader.shape.name, suffix, counts)
+    return Examples(
+        texts, kept, label_rows, owner_rows, labels, owners, reader.shape.name, suffix, counts
+    )
 
 
 def _reader(row: Row, settings: Settings) -> Reader:
