@@ -8,7 +8,8 @@ from array import array
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,13 +17,46 @@ from numpy.typing import NDArray
 from comigs.data.chats import Unfit, valid
 from comigs.data.names import in_order
 from comigs.errors import BadInput
-from comigs.prepare.kept import DIGEST, Texts, first_ones
 from comigs.prepare.lines import Row
 from comigs.prepare.settings import Settings
 from comigs.prepare.shapes import Reader, find_shape
 from comigs.schema.build import suggest
 
 TOLD = 1000  # rows between two reports of progress
+DIGEST = 16  # bytes
+AT_ONCE = 2**20  # digests that are compared in memory
+
+
+class Texts:
+    """Texts behind each other in a file, to be appended to and then read in any order."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("w+b")
+        self._ends = array("q", [0])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._file.close()
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    def append(self, text: bytes) -> None:
+        """Keep one more."""
+        self._file.write(text)
+        self._ends.append(self._ends[-1] + len(text))
+
+    def __getitem__(self, number: int) -> bytes:
+        begin, end = self._ends[number], self._ends[number + 1]
+        self._file.seek(begin)
+        return self._file.read(end - begin)
 
 
 @dataclass
@@ -151,6 +185,24 @@ def collect(
     return Examples(
         texts, kept, label_rows, owner_rows, labels, owners, reader.shape.name, suffix, counts
     )
+
+
+def first_ones(path: Path, count: int) -> NDArray[np.int64]:
+    """Which of the digests in a file are not there earlier, in their order.
+
+    Args:
+        path: `count` digests of `DIGEST` bytes behind each other.
+    """
+    if not count:
+        return np.zeros(0, dtype=np.int64)
+    digests = np.memmap(path, dtype=f"S{DIGEST}", mode="r", shape=(count,))
+    groups = min(count // AT_ONCE + 1, 256)  # equal ones are in one
+    first = np.zeros(count, dtype=bool)
+    heads = digests.view(np.uint8)[::DIGEST] % groups
+    for group in range(groups):
+        own = np.flatnonzero(heads == group)
+        first[own[np.unique(digests[own], return_index=True)[1]]] = True
+    return np.flatnonzero(first)
 
 
 def _reader(row: Row, settings: Settings) -> Reader:

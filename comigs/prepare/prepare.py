@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from comigs.errors import BadInput
-from comigs.prepare.examples import Counts, collect
-from comigs.prepare.kept import Texts
+from comigs.prepare.examples import Counts, Texts, collect
 from comigs.prepare.lines import Row, rows_of_csv, rows_of_json, rows_of_text
 from comigs.prepare.partitions import partition
 from comigs.prepare.settings import Settings

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from comigs.errors import BadInput
-from comigs.prepare.examples import collect
-from comigs.prepare.kept import Texts, first_ones
+from comigs.prepare.examples import Texts, collect, first_ones
 from comigs.prepare.lines import Row
 from comigs.prepare.names import legal_names
 from comigs.prepare.partitions import Part, partition
@@ -196,7 +195,7 @@ def test_clients_that_are_too_small():
 
 
 def test_of_equal_digests_the_first_is_kept(tmp_path, monkeypatch):
-    monkeypatch.setattr("comigs.prepare.kept.AT_ONCE", 7)  # several groups
+    monkeypatch.setattr("comigs.prepare.examples.AT_ONCE", 7)  # several groups
     rng = np.random.default_rng(1)
     digests = [bytes(rng.integers(0, 256, 16, dtype=np.uint8)) for _ in range(40)]
     digests += [bytes(15) + b"\1", bytes(16), b"\1" + bytes(15)]  # ends of zeros count
