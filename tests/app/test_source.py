@@ -88,7 +88,7 @@ def test_what_is_wrong_is_told_by_its_key(chats, settings, words):
 
 def test_name_and_source_in_one_file_are_refused():
     both = {"data": {"name": "topics", "source": "chats.jsonl"}}
-    with pytest.raises(BadInput, match="data.name is 'topics' and data.source 'chats.jsonl'"):
+    with pytest.raises(BadInput, match=r"data.name is 'topics' and data.source 'chats.jsonl'"):
         load_config(both)
     assert load_config(both | {"data": {"name": "topics"}}, ["data.source=a"]).data.source == "a"
     with pytest.raises(BadInput, match=r"data.prepare is for data.source"):

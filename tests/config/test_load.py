@@ -100,7 +100,7 @@ def test_pools_are_read_by_device_class_and_change_no_identity():
         ("ray.pools.phone.cpus=-1", "ray.pools.phone.cpus is -1.0"),
         ("ray.pools.phone.gpus=1.5", "a whole number, or a share below 1"),
         ("ray.pools.phone.resources.CPU=1", "under another name; see cpus, gpus"),
-        ("ray.pools.phone.cpu=1", "unknown key ray.pools.phone.cpu; did you mean ray.pools.phone.cpus?"),
+        ("ray.pools.phone.cpu=1", "key ray.pools.phone.cpu; did you mean ray.pools.phone.cpus?"),
         ("ray.pools.phone=3", "expected keys below"),
     ],
 )
