@@ -110,11 +110,20 @@ def _natural(examples: Examples) -> list[Part]:
     return [Part(*pair) for pair in zip(legal_names(examples.owners), parts, strict=True)]
 
 
+class _Numbers(datasets.Dataset):
+    """Whole columns are arrays; `datasets` gives a list of objects."""
+
+    def __getitem__(self, key: Any) -> Any:
+        if isinstance(key, str) and self._indices is None:
+            return self.data.column(key).to_numpy()
+        return super().__getitem__(key)
+
+
 def _shuffled(examples: Examples, seed: int) -> Any:
     """What partitioners share out: numbers of examples, and their labels."""
     order = np.random.default_rng(seed).permutation(len(examples.kept)).astype(np.int32)
     columns = {"row": order} | ({"label": examples.label[order]} if len(examples.label) else {})
-    return datasets.Dataset(pyarrow.table(columns))
+    return _Numbers(pyarrow.table(columns))
 
 
 def _parts(maker: Any, table: Any, names: list[str]) -> list[Part]:
@@ -126,4 +135,6 @@ def _parts(maker: Any, table: Any, names: list[str]) -> list[Part]:
 
 
 def _rows(part: Any) -> NDArray[np.int64]:
-    return part.with_format("arrow")[:]["row"].to_numpy()
+    """Its numbers; asked for them, `datasets` makes an object for each row."""
+    rows = part.data.column("row").to_numpy()
+    return rows if part._indices is None else rows[part._indices.column(0).to_numpy()]
