@@ -1,8 +1,10 @@
 """Every random stream comes from (seed, client, round, purpose), never from global state."""
 
 import hashlib
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 
 def derive(*parts: int | str) -> int:
@@ -11,6 +13,8 @@ def derive(*parts: int | str) -> int:
     return int.from_bytes(digest, "big") >> 1
 
 
-def generator(*parts: int | str) -> torch.Generator:
+def generator(*parts: int | str) -> "torch.Generator":
     """A CPU generator seeded with `derive(*parts)`."""
+    import torch  # not for those who derive seeds only: it takes 120 MB
+
     return torch.Generator().manual_seed(derive(*parts))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from comigs.app.early import check_names
 from comigs.app.environment import environment
+from comigs.app.source import with_source
 from comigs.config.load import changed_keys, load_config, read_config, write_config
 from comigs.config.settings import RunConfig
 from comigs.cores import cores
@@ -104,7 +105,7 @@ def run(
         Stopped: when a tracker ends it; `resume` goes on.
     """
     extra = [f"{key}={json.dumps(value)}" for key, value in settings.items()]
-    wanted = load_config(source, [*overrides, *extra])
+    wanted = with_source(load_config(source, [*overrides, *extra]))
     check_names(wanted)
 
     from comigs.app.fingerprint import at_home, write_origin
@@ -136,7 +137,7 @@ def plan(
     Raises:
         BadInput: when the configuration, the data or the model is unusable.
     """
-    wanted = load_config(source, overrides)
+    wanted = with_source(load_config(source, overrides))
     check_names(wanted)
 
     from comigs.app.start import check_start

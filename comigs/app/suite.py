@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from comigs.app.early import check_names
+from comigs.app.source import with_source
 from comigs.config.load import load_config, read_suite
 from comigs.config.settings import RunConfig
 from comigs.errors import BadInput
@@ -20,6 +21,7 @@ BUDGET = (  # what all rows of a suite have in common, so that they can be compa
     "participation",
     "clients",
     "data.name",
+    "data.source",
     "data.target",
     "data.loss",
     "data.seq_len",
@@ -85,7 +87,7 @@ def load_suite(name: str, overrides: Sequence[str] = (), seeds: list[int] | None
                     continue
                 chosen = point | settings | {"seed": seed}
                 dotted = [f"{key}={json.dumps(value)}" for key, value in chosen.items()]
-                config = load_config(tree["base"], [*dotted, *overrides])
+                config = with_source(load_config(tree["base"], [*dotted, *overrides]))
                 check_names(config)
                 wanted.append((label, column, config))
     runs = [SuiteRun(label, column, as_here(config)) for label, column, config in wanted]

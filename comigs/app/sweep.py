@@ -15,6 +15,7 @@ from rich.console import Console
 
 from comigs.app.early import check_names
 from comigs.app.runs import kept_at, missing_of, results_in, run_all
+from comigs.app.source import with_source
 from comigs.app.suite import SuiteRun, as_here
 from comigs.config.load import load_config
 from comigs.errors import BadInput, ComigsError
@@ -92,7 +93,8 @@ def sweep(
     points = list(itertools.product(*grid))
     given = [[]] if seeds is None else [[f"seed={seed}"] for seed in seeds]
     wanted = {
-        point: [load_config(source, [*fixed, *point, *seed]) for seed in given] for point in points
+        point: [with_source(load_config(source, [*fixed, *point, *seed])) for seed in given]
+        for point in points
     }
     for config in itertools.chain.from_iterable(wanted.values()):
         check_names(config)

@@ -74,8 +74,9 @@ def prepare(
     comigs data prepare news.parquet --clients 8 --partition dirichlet \\
         --label topic --alpha 0.5 --out my-data
     """
-    from comigs.cli.datashow import show_prepared, steps
+    from comigs.cli.datashow import show_prepared
     from comigs.prepare.settings import Settings, columns_of
+    from comigs.track.steps import steps
 
     try:
         try:
@@ -132,9 +133,10 @@ def describe(
     comigs data describe multilingual --model my-model
     comigs data describe my-data --page my-data.html
     """
-    from comigs.cli.datashow import show_description, steps
+    from comigs.cli.datashow import show_description
     from comigs.config.load import load_config
     from comigs.prepare.describe import describe
+    from comigs.track.steps import steps
 
     try:
         if page and not page.parent.is_dir():

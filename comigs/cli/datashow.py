@@ -1,12 +1,10 @@
-"""How `comigs data` shows what it does: a line of progress, and tables."""
+"""How `comigs data` shows what it has done: tables."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from comigs.report.narrow import fitting
@@ -18,20 +16,6 @@ if TYPE_CHECKING:  # what it needs is a moment's work to import, and may be miss
 SHOWN = 40  # clients in a table
 MIXED = 3  # labels that a row spells out
 WORDS = ("labels", "split")  # columns that hold no numbers
-
-
-@contextmanager
-def steps() -> Iterator[Callable[[str, int, int | None], None]]:
-    """Gives what says how far a step is: a line on a terminal, nothing elsewhere."""
-    console = Console(stderr=True)
-    columns = TextColumn("[bold]{task.description}"), BarColumn(), MofNCompleteColumn()
-    with Progress(
-        *columns, console=console, disable=not console.is_terminal, transient=True
-    ) as bars:
-        task = bars.add_task("reading", total=None)
-        yield lambda step, done, total: bars.update(
-            task, description=step, completed=done, total=total
-        )
 
 
 def show_prepared(done: "Prepared", labelled: bool) -> None:

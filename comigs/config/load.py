@@ -49,7 +49,7 @@ def load_config(
     given = [_override(text) for text in overrides]
     origin = origin.with_command_line([key for key, _ in given])
     try:
-        merged = OmegaConf.create(_spelt_out(tree))
+        merged = OmegaConf.create(_one_place(_spelt_out(tree), [key for key, _ in given]))
         for key, value in given:
             if key in _NAMED and not isinstance(value, dict):  # engine=ray sets the name alone
                 key = f"{key}.name"
@@ -65,6 +65,18 @@ def _spelt_out(tree: dict[str, Any]) -> dict[str, Any]:
     """`model: gpt2` as `model: {name: gpt2}`."""
     short = {key: {"name": tree[key]} for key in _NAMED if isinstance(tree.get(key), str)}
     return tree | short
+
+
+def _one_place(tree: dict[str, Any], given: Sequence[str]) -> dict[str, Any]:
+    """The text that the command line names, instead of what the file names in another way."""
+    named, made = ("data" in given or "data.name" in given), "data.source" in given
+    if named and made:
+        raise BadInput("command line: data.name and data.source are both given; give one of them")
+    less = ("source", "prepare") if named else ("name",) if made else ()
+    data = tree.get("data")
+    if not less or not isinstance(data, dict):
+        return tree
+    return tree | {"data": {key: value for key, value in data.items() if key not in less}}
 
 
 def read_suite(name: str) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """The configuration's `model` and `data` sections: the frozen base, and the text."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from comigs.errors import BadInput
 from comigs.schema.rules import at_least, place
 
 PerClient = int | list[int]  # one value for all clients, or one for each
@@ -53,6 +54,10 @@ class ModelConfig:
 class DataConfig:
     name: str = "multilingual"
     """Bundled federation, or a folder with the texts or chats of each client."""
+    source: str | None = None
+    """Instead of a name: a data set that a federation is made of, as by comigs data prepare."""
+    prepare: dict[str, Any] = field(default_factory=dict)
+    """How data.source is prepared: options of comigs data prepare, as `{clients: 4, seed: 1}`."""
     target: Target | list[Target] = "in_distribution"
     """Validation and test text: the client's own kind, or everybody's mixed. One, or one each."""
     loss: Literal["answers", "all"] = "answers"
@@ -79,6 +84,15 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         place("data.name", self.name)
+        if self.source is not None:
+            place("data.source", self.source)
+            if self.name != DataConfig.name:
+                raise BadInput(
+                    f"data.name is {self.name!r} and data.source {self.source!r}; give one of them",
+                    "data.source",
+                )
+        elif self.prepare:
+            raise BadInput("data.prepare is for data.source; give that, too", "data.prepare")
         at_least("data.seq_len", self.seq_len, 1)
         for key in ("train_tokens", "valid_tokens", "test_tokens"):
             at_least(f"data.{key}", getattr(self, key), 2)

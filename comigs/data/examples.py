@@ -6,9 +6,11 @@ from functools import lru_cache
 from itertools import islice
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from comigs.backbone.base import load_tokenizer
+from comigs.backbone.kepttokens import LONG, kept_tokens
 from comigs.data.chats import ANSWERS, Chat, Unfit, read_line
 from comigs.data.corpus import place_of, read_split
 from comigs.data.template import Encoded, encode_chats
@@ -101,6 +103,30 @@ def encoded(source: Source) -> Iterator[Encoded | None]:
             raise _damaged(data, client, split, taken[reason.place][0], reason) from None
 
 
+def _kept(source: Source) -> Iterator[Encoded | None]:
+    """What `encoded` gives; of long texts it is kept on disk."""
+    tokenizer, text = load_tokenizer(source.model), read_split(*source[:3])
+    if len(text) < LONG or "strftime" in str(tokenizer.chat_template):  # says what day it is
+        yield from encoded(source)
+        return
+    packed = kept_tokens(tokenizer, text, f"chats {source.loss}", lambda: _packed(source))
+    lengths = packed["lengths"].tolist()
+    places = [max(0, length) for length in lengths]
+    both = zip(packed["tokens"].split(places), packed["answers"].split(places), strict=True)
+    for length, (tokens, answers) in zip(lengths, both, strict=True):
+        yield Encoded(tokens, answers) if length >= 0 else None
+
+
+def _packed(source: Source) -> dict[str, Tensor]:
+    """All examples in three tensors; one without an answer has the length -1."""
+    found = list(encoded(source))
+    there = [example for example in found if example is not None]
+    lengths = [-1 if example is None else len(example.tokens) for example in found]
+    none = Encoded(torch.zeros(0, dtype=torch.long), torch.zeros(0, dtype=torch.bool))
+    tokens, answers = (torch.cat(parts) for parts in zip(none, *there, strict=True))
+    return {"tokens": tokens, "answers": answers, "lengths": torch.tensor(lengths).long()}
+
+
 @lru_cache(maxsize=128)
 def examples_of(source: Source, seq_len: int) -> Examples:
     """The examples that can be learnt from, in sequences of `seq_len` tokens.
@@ -110,7 +136,7 @@ def examples_of(source: Source, seq_len: int) -> Examples:
     """
     kept: list[Tensor] = []
     total = Counts()
-    for example in encoded(source):
+    for example in _kept(source):
         if example is None or not example.answers[1:].any():
             total += Counts(read=1, silent=1)
             continue

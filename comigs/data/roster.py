@@ -18,6 +18,8 @@ def roster(config: RunConfig) -> tuple[str, ...]:
     Raises:
         BadInput: when the config asks for more clients than the data has, or none is left.
     """
+    if config.data.source is not None:  # or the text of data.name would be taken
+        raise BadInput("data.source was not prepared; comigs.app.source.with_source does it")
     names, left = client_names(config.data.name), skipped(config)
     names = tuple(name for name in names if name not in left)
     if not names:
@@ -27,7 +29,8 @@ def roster(config: RunConfig) -> tuple[str, ...]:
         raise BadInput(
             f"clients is {config.clients}; {config.data.name!r} has {len(names)}"
             f"{others if left else ''}: set clients={len(names)} or less, or data.name to a folder "
-            "with a text for each"
+            f"with a text for each: comigs data prepare SOURCE --clients {config.clients} --out "
+            "FOLDER makes so many of a data set"
         )
     return names[: config.clients]
 

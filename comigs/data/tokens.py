@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from comigs.backbone.base import load_settings, load_tokenizer, takes_several
+from comigs.backbone.kepttokens import kept_tokens
 from comigs.config.model import own
 from comigs.config.settings import RunConfig
 from comigs.data.corpus import holds_chats, read_split
@@ -178,8 +179,9 @@ def _kept(source: Source, limit: int | None, seq_len: int) -> list[Tensor]:
 
 @lru_cache(maxsize=128)
 def _encoded(data: str, client: str, split: str, model: str) -> Tensor:
-    tokenizer = load_tokenizer(model)
-    tokens, begin = encode(tokenizer, read_split(data, client, split)), opening(tokenizer)
+    tokenizer, text = load_tokenizer(model), read_split(data, client, split)
+    made = kept_tokens(tokenizer, text, "text", lambda: {"tokens": encode(tokenizer, text)})
+    tokens, begin = made["tokens"], opening(tokenizer)
     return tokens if begin is None else torch.cat([torch.tensor([-1 - begin]), tokens])
 
 

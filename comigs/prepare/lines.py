@@ -36,7 +36,7 @@ def rows_of_json(source: Source) -> Iterator[Row]:
         if _is_list(path):
             yield from _elements(source, path)
             continue
-        with path.open("rb") as file:
+        with source.open(path, mode="rb") as file:
             for number, line in enumerate(file, 1):
                 line = line.removeprefix(BOM) if number == 1 else line
                 if line.strip():
@@ -55,7 +55,7 @@ def _is_list(path: Path) -> bool:
 def _elements(source: Source, path: Path) -> Iterator[Row]:
     """The objects of a list, one in memory at a time; after damage there is no going on."""
     name, stem, decoder = source.called(path), source.stem(path), json.JSONDecoder()
-    with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
+    with source.open(path, encoding="utf-8-sig", errors="surrogateescape") as file:
         head, _, text = file.read(CHUNK).partition("[")
         line, size = 1 + head.count("\n"), CHUNK
         while True:
@@ -101,7 +101,8 @@ def rows_of_csv(source: Source) -> Iterator[Row]:
     csv.field_size_limit(LONGEST)
     for path in source.files:
         name = source.called(path)
-        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        how = {"encoding": "utf-8-sig", "errors": "surrogateescape", "newline": ""}
+        with source.open(path, **how) as file:
             reader = csv.reader(file, strict=True)
             header = _header(reader, name)
             while True:
@@ -141,7 +142,7 @@ def rows_of_text(source: Source) -> Iterator[Row]:
     """Blocks between blank lines; the lines of a file that has no blank one between others."""
     for path in source.files:
         blocks = _has_blocks(path)
-        with path.open("rb") as file:
+        with source.open(path, mode="rb") as file:
             for number, block in _blocks(file, blocks):
                 place = f"{source.called(path)}, line {number}"
                 try:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from comigs.errors import BadInput
-from comigs.prepare.examples import Counts, collect
+from comigs.prepare.examples import Counts, Texts, collect
 from comigs.prepare.lines import Row, rows_of_csv, rows_of_json, rows_of_text
 from comigs.prepare.partitions import partition
 from comigs.prepare.settings import Settings
@@ -74,18 +74,29 @@ def prepare(source_name: str, out: Path, settings: Settings, watch: Watch) -> Pr
 def _prepare(
     source: Source, out: Path, settings: Settings, watch: Watch, cache: Path, made: Path
 ) -> Prepared:
-    watch("reading", 0, None)
-    rows = _rows(source, settings, cache)
-    examples = collect(rows, settings, cache, lambda count: watch("reading", count, None))
-    watch("sharing out", 0, None)
-    parts = partition(examples, settings)
-    kept = large_enough(parts, settings)
-    written = []
-    for number, part in enumerate(kept):
-        watch("writing", number, len(kept))
-        own = split(part, settings.seed)
-        written.append(write_client(own, made, examples.labels, examples.suffix))
-    watch("writing", len(kept), len(kept))
+    with Texts(cache / "texts") as texts:
+        size = source.size
+        watch("reading", 0, size)
+        examples = collect(
+            _rows(source, settings, cache),
+            settings,
+            texts,
+            cache,
+            lambda: watch("reading", source.position, size),
+        )
+        watch("sharing out", 0, None)
+        parts = partition(examples, settings)
+        kept = large_enough(parts, settings)
+        total = sum(len(part.rows) for part in kept)
+        written: list[Written] = []
+        before = 0
+
+        def tell(count: int) -> None:
+            watch("writing", before + count, total)
+
+        for part in kept:
+            written.append(write_client(split(part, settings.seed), made, examples, tell))
+            before += len(part.rows)
     used = sum(sum(client.examples.values()) for client in written)
     done = Prepared(
         tuple(written),

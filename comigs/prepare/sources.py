@@ -2,8 +2,10 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO, Any
 
 from comigs.errors import BadInput
 from comigs.store.plain import from_home
@@ -11,6 +13,14 @@ from comigs.store.plain import from_home
 KINDS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet", ".txt": "text"}
 SAVED = ("dataset_dict.json", "state.json")  # what save_to_disk leaves in a folder
 HUB = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+
+
+@dataclass
+class _Place:
+    """How far reading is."""
+
+    before: int = 0
+    file: IO[bytes] | None = None
 
 
 @dataclass(frozen=True)
@@ -22,12 +32,35 @@ class Source:
         kind: json, csv, text and parquet are files; saved and folder are for `datasets`; hub.
         root: the folder that files are named from.
         files: all of them, in order; none for the hub.
+        place: how far they were read.
     """
 
     name: str
     kind: str
     root: Path
     files: tuple[Path, ...] = ()
+    place: _Place = field(default_factory=_Place, compare=False)
+
+    @property
+    def size(self) -> int | None:
+        """Bytes of all files; None where others open them."""
+        if self.kind not in ("json", "csv", "text"):
+            return None
+        return sum(path.stat().st_size for path in self.files)
+
+    @property
+    def position(self) -> int:
+        """Bytes that were read of them."""
+        return self.place.before + (self.place.file.tell() if self.place.file else 0)
+
+    @contextmanager
+    def open(self, path: Path, **how: Any) -> Iterator[IO[Any]]:
+        """Open one of the files, to be read from its start to its end."""
+        with path.open(**how) as file:
+            self.place.file = getattr(file, "buffer", file)  # of a text, the bytes
+            yield file
+            self.place.file = None
+        self.place.before += path.stat().st_size
 
     def called(self, path: Path) -> str:
         """What a file is called in messages and in the manifest."""

@@ -1,18 +1,23 @@
 """Examples of data sets that the library `datasets` reads: mapped into memory, never whole."""
 
 import logging
+import socket
+import urllib.parse
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import datasets
+import huggingface_hub
 
 from comigs.errors import BadInput, flat
 from comigs.prepare.lines import Row
 from comigs.prepare.sources import Source
 from comigs.schema.build import suggest
 
+PATIENCE = 5  # seconds for the hub to answer
 BATCH = 256  # rows that are Python objects at a time
 LOUD = ("datasets", "huggingface_hub")  # what they log is in the one line of an error
 
@@ -60,7 +65,8 @@ def rows_of_folder(source: Source, cache: Path, split: str, subset: str | None) 
 def rows_of_hub(source: Source, split: str, subset: str | None) -> Iterator[Row]:
     """A data set of the hub, through the cache of `datasets`."""
     try:
-        found = datasets.load_dataset(source.name, name=subset)
+        with _offline(not _reachable()):
+            found = datasets.load_dataset(source.name, name=subset)
     except Exception as error:  # no network, no such id, no permission, a choice of subsets
         raise BadInput(
             f"{source.name} is no file or folder here, and cannot be loaded from the hub "
@@ -69,6 +75,33 @@ def rows_of_hub(source: Source, split: str, subset: str | None) -> Iterator[Row]
             "and give the folder"
         ) from None
     yield from _rows(_chosen(found, source.name, split), source.name)
+
+
+def _reachable() -> bool:
+    """Whether the hub answers at all; the libraries try again and again for half a minute."""
+    if huggingface_hub.constants.HF_HUB_OFFLINE or urllib.request.getproxies():
+        return True  # they know themselves what to do
+    address = urllib.parse.urlsplit(huggingface_hub.constants.ENDPOINT)
+    port = address.port or (80 if address.scheme == "http" else 443)
+    try:
+        socket.create_connection((address.hostname or "", port), timeout=PATIENCE).close()
+    except OSError:
+        return False
+    return True
+
+
+@contextmanager
+def _offline(yes: bool) -> Iterator[None]:
+    """Have the libraries look into their cache alone."""
+    both = (datasets.config, huggingface_hub.constants)
+    before = [each.HF_HUB_OFFLINE for each in both]
+    try:
+        for each in both if yes else ():
+            each.HF_HUB_OFFLINE = True
+        yield
+    finally:
+        for each, value in zip(both, before, strict=True):
+            each.HF_HUB_OFFLINE = value
 
 
 def _loaded(called: str, what: str, cache: Path, **options: Any) -> Any:

@@ -4,15 +4,18 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from comigs.errors import BadInput
+from comigs.prepare.examples import Examples
 from comigs.prepare.splitting import Client
 
-BATCH = 256  # examples that are in memory at a time
+BATCH = 1024  # examples between two reports of progress
 
 
 @dataclass(frozen=True)
@@ -69,28 +72,45 @@ def move_into_place(made: Path, out: Path) -> None:
     os.rename(made, out)
 
 
-def write_client(client: Client, folder: Path, labels: tuple[str, ...], suffix: str) -> Written:
-    """Write <client>/<split>.txt, with a blank line between examples, or .jsonl, without."""
+def write_client(
+    client: Client, folder: Path, examples: Examples, watch: Callable[[int], None]
+) -> Written:
+    """Write <client>/<split>.txt, with a blank line between examples, or .jsonl, without.
+
+    Args:
+        watch: told how many of its examples were written, now and then.
+    """
     home = folder / client.name
     home.mkdir()
-    mix = dict.fromkeys(range(len(labels)), 0)
     sizes: dict[str, int] = {}
     digests: dict[str, str] = {}
-    for split, table in client.splits.items():
-        digest, blank = hashlib.sha256(), "\n" if suffix == ".txt" else ""
-        with (home / f"{split}{suffix}").open("wb") as file:
-            for batch in table.iter(BATCH):
-                for text, label in zip(batch["text"], batch["label"], strict=True):
-                    data = f"{blank if file.tell() else ''}{text}\n".encode()
+    done = 0
+    blank = b"\n" if examples.suffix == ".txt" else b""
+    for split, rows in client.splits.items():
+        digest = hashlib.sha256()
+        with (home / f"{split}{examples.suffix}").open("wb") as file:
+            for begin in range(0, len(rows), BATCH):
+                batch = rows[begin : begin + BATCH]
+                for number, place in enumerate(examples.kept[batch].tolist(), begin):
+                    data = (blank if number else b"") + examples.texts[place] + b"\n"
                     digest.update(data)
                     file.write(data)
-                    mix[label] += 1
+                done += len(batch)
+                watch(done)
             sizes[split] = file.tell()
             file.flush()
             os.fsync(file.fileno())
         digests[split] = digest.hexdigest()
-    named = {labels[number]: count for number, count in mix.items() if count and labels[number]}
-    return Written(client.name, client.examples, sizes, digests, named)
+    return Written(client.name, client.examples, sizes, digests, _labels(client, examples))
+
+
+def _labels(client: Client, examples: Examples) -> dict[str, int]:
+    """How many examples each label has, by its name; those that there are."""
+    if not len(examples.label):
+        return {}
+    rows = np.concatenate(list(client.splits.values()))
+    mix = np.bincount(examples.label[rows], minlength=len(examples.labels))
+    return {name: int(count) for name, count in zip(examples.labels, mix, strict=True) if count}
 
 
 def sha256_of(path: Path) -> str:

@@ -53,7 +53,7 @@ def _suggest_key(name: str, hints: dict[str, Any], prefix: str) -> str:
             below.setdefault(field.name, []).append(f"{start}{section}.{field.name}")
     here = difflib.get_close_matches(name, hints, 1)
     if here and name not in below:
-        return f"; did you mean {here[0]}?"
+        return f"; did you mean {start}{here[0]}?"
     near = difflib.get_close_matches(name, below, 1)
     return f"; did you mean {' or '.join(below[near[0]])}?" if near else ""
 

