@@ -42,6 +42,7 @@ ORDER = (  # of the rooms, lowest first: a file imports from its own room and fr
     ("comigs_server.checks",),
     ("comigs_server",),
     ("comigs.use",),
+    ("comigs.export",),
     ("comigs.deploy",),
     ("comigs.app",),
     ("comigs.cli",),

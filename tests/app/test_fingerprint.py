@@ -12,8 +12,9 @@ from comigs.app.run import resume
 from comigs.config.load import config_hash, load_config, read_config
 from comigs.data.corpus import client_names
 from comigs.errors import BadInput
+from comigs.export.client import export_experts
 from comigs.report.page import write_report
-from comigs.use.generate import export_experts, generate_text
+from comigs.use.generate import generate_text
 from tests.helpers import assert_same_numbers
 
 pytest_plugins = ("tests.fixtures",)

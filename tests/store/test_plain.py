@@ -9,9 +9,9 @@ import pytest
 from comigs.app.run import resume
 from comigs.data.corpus import check_sizes, client_names, read_split
 from comigs.errors import BadInput
+from comigs.export.client import export_experts
 from comigs.store.plain import MIB, read_plain
 from comigs.store.state import DamagedState, read_state, round_folder, write_state
-from comigs.use.generate import export_experts
 
 
 @pytest.fixture

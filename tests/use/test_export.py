@@ -12,7 +12,7 @@ import comigs
 from comigs.backbone import cache
 from comigs.backbone.base import base_on
 from comigs.backbone.names import BUNDLED
-from comigs.use.generate import export_experts
+from comigs.export.client import export_experts
 from tests.folders import llama, save
 from tests.helpers import ROOT
 
