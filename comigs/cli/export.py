@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from comigs.cli.base import Debug, expanded, fail
-from comigs.errors import ComigsError
+from comigs.errors import BadInput, ComigsError
 
 
 def export(
@@ -16,17 +16,40 @@ def export(
     generalist_only: Annotated[
         bool, typer.Option("--generalist-only", help="Only the shared experts.")
     ] = False,
+    form: Annotated[
+        str, typer.Option("--as", metavar="FORM", help="peft, transformers or merged; see above.")
+    ] = "peft",
+    push: Annotated[
+        str | None,
+        typer.Option(metavar="REPO", help="Also upload it to this repository on the hub."),
+    ] = None,
+    public: Annotated[
+        bool, typer.Option("--public", help="Let everybody see the repository.")
+    ] = False,
     debug: Debug = False,
 ) -> None:
-    """Write one client's experts as plain PEFT adapters, and its routers."""
+    """Take one client's model away, as a folder with a model card.
+
+    \b
+    --as peft            every expert as a plain PEFT adapter, and the routers
+    --as transformers    the whole mixture with its base; loads without comigs
+    --as merged          dense weights, of one expert
+    """
     from comigs.config.load import read_config
 
     try:
         read_config(run_folder)
 
-        from comigs.export.client import export_experts
+        from comigs.export.client import export_client
+        from comigs.export.hub import check_push, push_folder
 
-        export_experts(run_folder, client, to, generalist_only)
+        if push:
+            check_push(push, public)
+        elif public:
+            raise BadInput("--public goes with --push REPO")
+        export_client(run_folder, client, to, form, generalist_only)
+        typer.echo(f"wrote {to}")
+        if push:
+            typer.echo(f"pushed to {push_folder(to, push, public)}")
     except ComigsError as error:
         fail(error, debug)
-    typer.echo(f"wrote {to}")

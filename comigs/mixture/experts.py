@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftModel
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
@@ -25,6 +25,7 @@ from comigs.mixture import router
 from comigs.mixture.algebra import Expert, linear, mix
 from comigs.mixture.attention import AttentionLora
 from comigs.mixture.deltas import deltas_of
+from comigs.mixture.peftmodel import MixtureModel
 from comigs.mixture.routers import make_router
 
 BLOCK = 16  # rows of bf16 products
@@ -58,6 +59,7 @@ class ExpertMLP(nn.Module):
         self.family, self.names, self.top_k = family, expert_names(config), config.top_k
         self.training = mlp.training
         self._act = getattr(mlp, family.act)
+        self._mlp = (mlp,)  # a tuple, so that it is no part of the model
         self.router: nn.Module | None = None
         if config.routed and len(self.names) > 1:
             first = self._linear(family.up[0])
@@ -74,6 +76,13 @@ class ExpertMLP(nn.Module):
     def _hidden(self, up: Sequence[Tensor]) -> Tensor:
         gate, *value = up[0].chunk(2, dim=-1) if self.family.fused else up
         return self._act(gate) * value[0] if value else self._act(gate)
+
+    def unmixed(self) -> nn.Module:
+        """The MLP that this one took the place of, with the linears that are here now."""
+        mlp = self._mlp[0]
+        for name, _ in list(mlp.named_children()):
+            setattr(mlp, name, self.get_submodule(name))
+        return mlp
 
     def forward(self, x: Tensor) -> Tensor:
         """Map hidden states ... x d to ... x d."""
@@ -230,7 +239,8 @@ def add_experts(
     ]
     first._register_custom_module({nn.Linear: AttentionLora, Conv1D: AttentionLora})
     with warnings.catch_warnings():
-        peft_model = get_peft_model(model, first, adapter_name=names[0])
+        first.base_model_name_or_path = model.name_or_path or None
+        peft_model = MixtureModel(model, first, adapter_name=names[0])
         for name, lora in zip(names[1:], rest, strict=True):
             peft_model.add_adapter(name, lora)
     for _, layer in layers:

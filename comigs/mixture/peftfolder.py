@@ -2,17 +2,21 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
-from peft import PeftModel
+from peft import PeftModel, PeftModelForCausalLM
 
 
-def save_adapters(model: PeftModel, folder: Path, names: list[str]) -> None:
+def save_adapters(model: PeftModel, folder: Path, names: list[str], **more: Any) -> None:
     """Write the named adapters to `folder`, one PEFT folder each.
 
     PEFT writes sets in the order of their hashes, which differs from process to process; here lists
     of words are sorted.
+
+    Args:
+        more: as PEFT's `save_pretrained` takes it.
     """
-    model.save_pretrained(str(folder), selected_adapters=names)
+    PeftModelForCausalLM.save_pretrained(model, str(folder), selected_adapters=names, **more)
     for path in sorted(folder.glob("*/adapter_config.json")):
         settings = json.loads(path.read_text("utf-8"))
         text = json.dumps({k: _sorted(v) for k, v in settings.items()}, indent=2, sort_keys=True)

@@ -12,7 +12,7 @@ import comigs
 from comigs.backbone import cache
 from comigs.backbone.base import base_on
 from comigs.backbone.names import BUNDLED
-from comigs.export.client import export_experts
+from comigs.export.client import export_client
 from tests.folders import llama, save
 from tests.helpers import ROOT
 
@@ -30,7 +30,7 @@ def test_an_adapter_of_an_fp16_base_names_the_users_model(
     config = tree | {"model": {"name": str(model)}, "rounds": 1, "local_steps": 1}
     comigs.run(config, out=tmp_path / "run")
     assert any((tmp_path / "cache" / "comigs").iterdir()), "no copy was made"
-    export_experts(tmp_path / "run", 1, tmp_path / "to", generalist_only)
+    export_client(tmp_path / "run", 1, tmp_path / "to", "peft", generalist_only)
     adapter = tmp_path / "to" / "generalist_0"
     settings = json.loads((adapter / "adapter_config.json").read_text())
     assert settings["base_model_name_or_path"] == str(model)

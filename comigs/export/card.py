@@ -1,0 +1,121 @@
+"""The model card of what is taken away: README.md, as the hub shows it."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader
+
+from comigs.data.corpus import federation_folder
+from comigs.errors import BadInput
+from comigs.federation.run import Client
+from comigs.store.metrics import final_rows
+from comigs.store.plain import MIB, read_plain
+from comigs.use.final import standing
+from comigs.version import __version__
+
+ON_HUB = re.compile(r"[\w.-]+/[\w.-]+")
+WHAT = {
+    "peft": "LoRA experts in PEFT's format, one in each folder, and the routers that mix them.",
+    "transformers": "A mixture of LoRA experts with its base, for Transformers.",
+    "merged": "A dense model: the base with one LoRA expert in its weights.",
+}
+PLAIN = """from transformers import AutoModelForCausalLM, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained("FOLDER")
+model = AutoModelForCausalLM.from_pretrained("FOLDER"{})"""
+ONE_EXPERT = """from peft import PeftModel
+from transformers import AutoModelForCausalLM
+
+base = AutoModelForCausalLM.from_pretrained("{base}")
+expert = PeftModel.from_pretrained(base, "FOLDER{inside}")"""
+ALL_EXPERTS = """
+
+import comigs  # all of them, with the router
+
+mixture = comigs.load("FOLDER", base="{base}")"""
+
+
+def write_cards(folder: Path, client: Client, form: str, experts: list[str], place: Path) -> None:
+    """Write README.md to `place`, and of PEFT's format to each expert's folder.
+
+    Args:
+        folder: of the run.
+        form: see `comigs.export.client.FORMS`.
+        experts: that are in `place`.
+    """
+    facts = _facts(folder, client) | {"experts": experts}
+    whole = form != "merged" and len(experts) == client.experts.total
+    told = {"whole": whole or client.experts.total == 1, "what": WHAT[form]}
+    told["title"] = f"{facts['client']}: {_title(form)}"
+    told["library"] = "peft" if form == "peft" else "transformers"
+    told["top_k"] = client.experts.top_k if whole and client.experts.routed else None
+    base = facts["base"]
+    if form == "peft":
+        code = ONE_EXPERT.format(base=base, inside=f"/{experts[0]}")
+        code += ALL_EXPERTS.format(base=base) if whole else ""
+    else:
+        code = PLAIN.format(", trust_remote_code=True" if form == "transformers" else "")
+    _write(place, facts | told | {"code": code})
+    for expert in experts if form == "peft" else ():
+        one = {
+            "experts": [expert],
+            "title": f"{facts['client']}: {expert}",
+            "whole": len(experts) == 1,
+        }
+        one |= {"what": "One LoRA expert in PEFT's format.", "top_k": None}
+        one["code"] = ONE_EXPERT.format(base=base, inside="")
+        _write(place / expert, facts | told | one)
+
+
+def _title(form: str) -> str:
+    return {"peft": "LoRA experts", "transformers": "a mixture of experts", "merged": "merged"}[
+        form
+    ]
+
+
+def _write(place: Path, values: dict[str, Any]) -> None:
+    environment = Environment(loader=PackageLoader("comigs", "export"), keep_trailing_newline=True)
+    environment.filters["number"] = lambda x: "none" if x is None else f"{x:.2f}"
+    text = environment.get_template("card.md.j2").render(values)
+    (place / "README.md").write_text(text, "utf-8")
+
+
+def _facts(folder: Path, client: Client) -> dict[str, Any]:
+    """What all cards of a client say."""
+    config = client.config
+    rows = [row for row in final_rows(folder) if row["client"] == client.number]
+    base, data = config.model.name, config.data.name
+    trains = client.method.trains
+    return {
+        "base": _shown(base),
+        "base_id": base if ON_HUB.fullmatch(base) and not Path(base).exists() else "",
+        "client": client.run.names[client.number],
+        "number": client.number,
+        "clients": len(client.run.names),
+        "method": client.method,
+        "config": config,
+        "rank": client.experts.rank,
+        "rounds": standing(client, folder).round if trains else 0,
+        "rows": rows,
+        "data": _shown(data),
+        "version": __version__,
+        **_licences(data),
+    }
+
+
+def _shown(name: str) -> str:
+    """A folder's name without where it is on this machine; any other name as it is."""
+    return Path(name).name if Path(name).is_absolute() else name
+
+
+def _licences(data: str) -> dict[str, Any]:
+    """What the federation's own record says of its texts; nothing where there is none."""
+    try:
+        folder = federation_folder(data)
+        told = json.loads(read_plain(folder / "federation.json", folder, MIB))
+        rows = [{k: str(c[k]) for k in ("name", "licence", "attribution")} for c in told["clients"]]
+        return {"licences": rows, "data_title": str(told["title"])}
+    except (BadInput, OSError, ValueError, KeyError, TypeError):
+        return {"licences": [], "data_title": ""}
