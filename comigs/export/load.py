@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import init_empty_weights
 from peft import PeftConfig
 from safetensors.torch import load_file
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 
 from comigs.backbone.base import load_base
 from comigs.config.experts import ExpertsConfig
@@ -104,15 +105,24 @@ def _whole(folder: Path) -> PreTrainedModel:
     for path in sorted(folder.glob("*.safetensors")):
         tensors |= load_file(path)
     ours = {n: t for n, t in tensors.items() if ".lora_" in n or ".router." in n or is_delta(n)}
-    frozen = {n.replace(".base_layer.", "."): t for n, t in tensors.items() if n not in ours}
-    model = AutoModelForCausalLM.from_pretrained(
-        None,
-        config=AutoConfig.for_model(mixture["base"], **base),
-        state_dict=frozen,
-        dtype=getattr(torch, dtype),
-    )
-    model = add_experts(model, ExpertsConfig(**mixture["experts"]), mixture["attention_lora"])
+    tree = _tree(AutoConfig.for_model(mixture["base"], **base), getattr(torch, dtype), {
+        n.replace(".base_layer.", "."): t for n, t in tensors.items() if n not in ours
+    })  # fmt: skip
+    tree.generation_config = GenerationConfig.from_pretrained(folder)
+    model = add_experts(tree, ExpertsConfig(**mixture["experts"]), mixture["attention_lora"])
     if missing := adapter_parameters(model).keys() - ours.keys():
         raise BadInput(f"{folder}: its tensors lack {min(missing)}")
     load_adapter_tensors(model, ours)
     return model
+
+
+def _tree(settings: Any, dtype: torch.dtype, tensors: dict[str, Tensor]) -> PreTrainedModel:
+    """A plain causal LM that holds `tensors`, in `dtype`."""
+    with init_empty_weights(include_buffers=False):
+        tree: PreTrainedModel = AutoModelForCausalLM.from_config(settings, dtype=dtype)
+    wide = {n: t.to(dtype) if t.is_floating_point() else t for n, t in tensors.items()}
+    tree.load_state_dict(wide, strict=False, assign=True)
+    tree.tie_weights()
+    if left := [name for name, parameter in tree.named_parameters() if parameter.is_meta]:
+        raise ValueError(f"its tensors lack {left[0]}")
+    return tree
