@@ -7,6 +7,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader
 
+from comigs.backbone.names import BUNDLED
 from comigs.data.corpus import federation_folder
 from comigs.errors import BadInput
 from comigs.federation.run import Client
@@ -16,10 +17,10 @@ from comigs.use.final import standing
 from comigs.version import __version__
 
 ON_HUB = re.compile(r"[\w.-]+/[\w.-]+")
-WHAT = {
-    "peft": "LoRA experts in PEFT's format, one in each folder, and the routers that mix them.",
-    "transformers": "A mixture of LoRA experts with its base, for Transformers.",
-    "merged": "A dense model: the base with one LoRA expert in its weights.",
+WHAT = {  # title, and first sentence
+    "peft": ("LoRA experts", "LoRA experts in PEFT's format, one in each folder."),
+    "transformers": ("mixture of experts", "A mixture of LoRA experts with its base."),
+    "merged": ("merged", "A dense model: the base with one LoRA expert in its weights."),
 }
 PLAIN = """from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -32,7 +33,7 @@ base = AutoModelForCausalLM.from_pretrained("{base}")
 expert = PeftModel.from_pretrained(base, "FOLDER{inside}")"""
 ALL_EXPERTS = """
 
-import comigs  # all of them, with the router
+import comigs  # has all of them, with the routers
 
 mixture = comigs.load("FOLDER", base="{base}")"""
 
@@ -47,10 +48,15 @@ def write_cards(folder: Path, client: Client, form: str, experts: list[str], pla
     """
     facts = _facts(folder, client) | {"experts": experts}
     whole = form != "merged" and len(experts) == client.experts.total
-    told = {"whole": whole or client.experts.total == 1, "what": WHAT[form]}
-    told["title"] = f"{facts['client']}: {_title(form)}"
-    told["library"] = "peft" if form == "peft" else "transformers"
-    told["top_k"] = client.experts.top_k if whole and client.experts.routed else None
+    title, what = WHAT[form]
+    routed = whole and client.experts.routed and client.experts.total > 1
+    told: dict[str, Any] = {
+        "title": f"{facts['client']}: {title}",
+        "what": what,
+        "library": "peft" if form == "peft" else "transformers",
+        "whole": whole or client.experts.total == 1,
+        "top_k": client.experts.top_k if routed else None,
+    }
     base = facts["base"]
     if form == "peft":
         code = ONE_EXPERT.format(base=base, inside=f"/{experts[0]}")
@@ -62,17 +68,12 @@ def write_cards(folder: Path, client: Client, form: str, experts: list[str], pla
         one = {
             "experts": [expert],
             "title": f"{facts['client']}: {expert}",
-            "whole": len(experts) == 1,
+            "what": "One LoRA expert in PEFT's format.",
+            "whole": client.experts.total == 1,
+            "top_k": None,
+            "code": ONE_EXPERT.format(base=base, inside=""),
         }
-        one |= {"what": "One LoRA expert in PEFT's format.", "top_k": None}
-        one["code"] = ONE_EXPERT.format(base=base, inside="")
         _write(place / expert, facts | told | one)
-
-
-def _title(form: str) -> str:
-    return {"peft": "LoRA experts", "transformers": "a mixture of experts", "merged": "merged"}[
-        form
-    ]
 
 
 def _write(place: Path, values: dict[str, Any]) -> None:
@@ -90,6 +91,7 @@ def _facts(folder: Path, client: Client) -> dict[str, Any]:
     trains = client.method.trains
     return {
         "base": _shown(base),
+        "bundled": (BUNDLED / base).is_dir() and not Path(base).is_absolute(),
         "base_id": base if ON_HUB.fullmatch(base) and not Path(base).exists() else "",
         "client": client.run.names[client.number],
         "number": client.number,
