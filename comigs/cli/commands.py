@@ -111,6 +111,9 @@ def compare(
         ),
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Runs at the same time.")] = 1,
+    keep_models: Annotated[
+        bool, typer.Option("--keep-models", help="Keep final models, as run folders in OUT/models.")
+    ] = False,
     debug: Debug = False,
 ) -> None:
     """Run every method of a suite and tabulate them (Markdown, CSV, JSON, HTML).
@@ -121,7 +124,7 @@ def compare(
     from comigs.app.compare import run_suite
 
     try:
-        run_suite(suite, settings or [], seeds=seeds, out=out, jobs=jobs)
+        run_suite(suite, settings or [], seeds=seeds, out=out, jobs=jobs, keep_models=keep_models)
     except KeyboardInterrupt:
         typer.echo("\ninterrupted; finished runs are kept; the same command goes on", err=True)
         raise typer.Exit(130) from None

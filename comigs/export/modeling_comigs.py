@@ -83,7 +83,7 @@ class MixtureMLP(nn.Module):
         if mixture["routed"]:
             self.router = nn.Linear(up.inputs, len(self.names), bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         shape, x = x.shape, x.reshape(-1, x.shape[-1])
         ups: list[Any] = [self.get_submodule(name) for name in self.family["up"]]
         down: Any = self.get_submodule(self.family["down"])
@@ -103,7 +103,8 @@ class MixtureMLP(nn.Module):
             y = y + down.base_layer.bias * (gates.sum(1, keepdim=True) - 1)  # of one gate below 1
         if self.family["dropout"]:
             y = self.get_submodule(self.family["dropout"])(y)
-        return y.view(shape)
+        y = y.view(shape)
+        return y if residual is None else residual + y
 
     def hidden(self, up: list[Tensor]) -> Tensor:
         first, *value = up[0].chunk(2, dim=-1) if self.family["fused"] else up

@@ -205,6 +205,6 @@ def test_peft_s_own_ways_to_mix_take_the_experts(tmp_path):
     assert not torch.allclose(logits(arrow), before, atol=1e-5)
     base = base_of("llama")
     base.config.use_cache = False
-    named = {f"expert_{i}": path for i, path in enumerate(paths)}
+    named = {str(i): path for i, path in enumerate(paths)}
     xlora = get_peft_model(base, XLoraConfig(task_type="CAUSAL_LM", hidden_size=32, adapters=named))
     assert not torch.allclose(logits(xlora.eval()), before, atol=1e-5)
