@@ -1,6 +1,5 @@
 """The way back: a model of ours from what was taken away."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +8,19 @@ from accelerate import init_empty_weights
 from peft import PeftConfig
 from safetensors.torch import load_file
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    GenerationConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 
 from comigs.backbone.base import load_base
 from comigs.config.experts import ExpertsConfig
 from comigs.errors import BadInput, one_line
 from comigs.export.standalone import MODEL_TYPE
 from comigs.mixture.adapters import adapter_parameters, load_adapter_tensors, load_experts
-from comigs.mixture.deltas import is_delta
 from comigs.mixture.experts import add_experts
 from comigs.mixture.models import bare_copy
 from comigs.mixture.peftmodel import SETTINGS
@@ -95,7 +99,7 @@ def _one_expert(folder: Path, base: str | None) -> PreTrainedModel:
 
 
 def _whole(folder: Path) -> PreTrainedModel:
-    settings = json.loads((folder / CONFIG).read_text("utf-8"))
+    settings, _ = PreTrainedConfig.get_config_dict(folder)
     dtype = settings.get("dtype", "float32")
     if settings.get("model_type") != MODEL_TYPE:
         return bare_copy(load_base(str(folder), "bfloat16" if dtype == "bfloat16" else "float32"))
@@ -104,25 +108,30 @@ def _whole(folder: Path) -> PreTrainedModel:
     tensors: dict[str, Tensor] = {}
     for path in sorted(folder.glob("*.safetensors")):
         tensors |= load_file(path)
-    ours = {n: t for n, t in tensors.items() if ".lora_" in n or ".router." in n or is_delta(n)}
-    tree = _tree(AutoConfig.for_model(mixture["base"], **base), getattr(torch, dtype), {
-        n.replace(".base_layer.", "."): t for n, t in tensors.items() if n not in ours
-    })  # fmt: skip
+    tree = _empty(AutoConfig.for_model(mixture["base"], **base), getattr(torch, dtype))
+    plain = {name.replace(".base_layer.", "."): name for name in tensors}
+    frozen = {name: tensors.pop(plain[name]) for name in tree.state_dict() if name in plain}
+    _fill(tree, frozen)
     tree.generation_config = GenerationConfig.from_pretrained(folder)
     model = add_experts(tree, ExpertsConfig(**mixture["experts"]), mixture["attention_lora"])
-    if missing := adapter_parameters(model).keys() - ours.keys():
+    if missing := adapter_parameters(model).keys() - tensors.keys():
         raise BadInput(f"{folder}: its tensors lack {min(missing)}")
-    load_adapter_tensors(model, ours)
+    load_adapter_tensors(model, tensors)
     return model
 
 
-def _tree(settings: Any, dtype: torch.dtype, tensors: dict[str, Tensor]) -> PreTrainedModel:
-    """A plain causal LM that holds `tensors`, in `dtype`."""
+def _empty(settings: Any, dtype: torch.dtype) -> PreTrainedModel:
+    """A plain causal LM without storage for its weights."""
     with init_empty_weights(include_buffers=False):
         tree: PreTrainedModel = AutoModelForCausalLM.from_config(settings, dtype=dtype)
-    wide = {n: t.to(dtype) if t.is_floating_point() else t for n, t in tensors.items()}
-    tree.load_state_dict(wide, strict=False, assign=True)
+    return tree
+
+
+def _fill(tree: PreTrainedModel, tensors: dict[str, Tensor]) -> None:
+    """Make `tensors` the weights of `tree`, each in the type that has its place."""
+    state = tree.state_dict()
+    typed = {name: tensor.to(state[name].dtype) for name, tensor in tensors.items()}
+    tree.load_state_dict(typed, strict=False, assign=True)
     tree.tie_weights()
     if left := [name for name, parameter in tree.named_parameters() if parameter.is_meta]:
         raise ValueError(f"its tensors lack {left[0]}")
-    return tree

@@ -28,7 +28,7 @@ def write_standalone(client: Client, model: Any, place: Path) -> None:
     the type that the client computed in.
 
     Raises:
-        BadInput: the router is of a kind, or the mixture in a place, that the code does not know.
+        BadInput: the router is of a kind that the code does not know.
     """
     if client.experts.router != "linear":
         raise BadInput(
@@ -57,21 +57,23 @@ def _shape(tree: PreTrainedModel) -> dict[str, Any]:
     """What the code builds the mixture by."""
     blocks = {path: m for path, m in tree.named_modules() if isinstance(m, ExpertMLP)}
     layers = {path: m for path, m in tree.named_modules() if isinstance(m, LoraLayer)}
-    if not blocks:
-        raise BadInput("--as transformers takes mixtures of MLPs; --as peft has these experts")
-    block = next(iter(blocks.values()))
-    lora: Any = block.get_submodule(block.family.down)
-    name = block.names[0]
+    inside = tuple(f"{path}." for path in blocks)
+    outside = {path: m for path, m in layers.items() if not path.startswith(inside)}
+    # In some families the mixture is on one linear of each layer, whose gates are beside it.
+    linears = {path: m.gates[0] for path, m in outside.items() if getattr(m, "gates", ())}
+    mixture: Any = next(iter([*blocks.values(), *linears.values()]))
+    name, lora = mixture.names[0], next(iter(layers.values()))
     return {
-        "family": asdict(block.family),
-        "names": block.names,
-        "top_k": block.top_k,
-        "routed": block.router is not None,
+        "family": asdict(next(iter(blocks.values())).family) if blocks else {},
+        "names": mixture.names,
+        "top_k": mixture.top_k,
+        "routed": mixture.router is not None,
         "rank": lora.r[name],
         "scale": lora.scaling[name],
         "dropout": getattr(lora.lora_dropout[name], "p", 0.0),
         "mlps": list(blocks),
-        "attention": [p for p in layers if not p.startswith(tuple(f"{b}." for b in blocks))],
+        "linears": list(linears),
+        "attention": [path for path in outside if path not in linears],
         "corrections": {
             path: {each: len(a) for each, (a, _) in deltas_of(layer).items()}
             for path, layer in layers.items()

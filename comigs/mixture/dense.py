@@ -38,6 +38,8 @@ def to_plain(model: Any, expert: str | None) -> PreTrainedModel:
             if expert is not None:
                 _add(linear, _change(layer, expert if expert in layer.lora_A else first))
             tree.set_submodule(path, linear)
+            if getattr(layer, "gates", ()):  # of a mixture on this linear alone; they are beside it
+                del tree.get_submodule(path.rpartition(".")[0]).gates
     for path, block in list(tree.named_modules()):
         if isinstance(block, Mixed):
             tree.set_submodule(path, block.unmixed())

@@ -1,11 +1,13 @@
 """PEFT's model around a mixture: what PEFT does to adapters one by one is no good to a mixture."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from peft import PeftModelForCausalLM
 from safetensors.torch import save_file
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from comigs.errors import BadInput
@@ -25,6 +27,14 @@ class MixtureModel(PeftModelForCausalLM):
     """
 
     comigs_settings: dict[str, Any]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._native = self._routers(self.state_dict())  # which the base has itself
+
+    @staticmethod
+    def _routers(state: Mapping[str, Tensor]) -> set[str]:
+        return {name for name in state if ".router." in name}
 
     def merge_and_unload(
         self,
@@ -86,9 +96,8 @@ class MixtureModel(PeftModelForCausalLM):
             state = more.get("state_dict") or self.state_dict()
             prefix = "base_model.model."
             routers = {
-                name.removeprefix(prefix): tensor.detach().cpu().contiguous()
-                for name, tensor in state.items()
-                if ".router." in name
+                name.removeprefix(prefix): state[name].detach().cpu().contiguous()
+                for name in sorted(self._routers(state) - self._native)
             }
             save_file(routers, folder / ROUTERS)
             text = json.dumps(self.comigs_settings, indent=2)
