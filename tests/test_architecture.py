@@ -74,6 +74,7 @@ FEW_PLACES = {  # what only these files may use
         "comigs.costs.fit",  # with what its devices can hold
         "comigs.costs.footprint",
         "comigs.use.generate",
+        "comigs.app.result",
         "comigs.app.run",
         "comigs_clients.app",
         "comigs_server.app",

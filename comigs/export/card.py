@@ -38,15 +38,17 @@ import comigs  # has all of them, with the routers
 mixture = comigs.load("FOLDER", base="{base}")"""
 
 
-def write_cards(folder: Path, client: Client, form: str, experts: list[str], place: Path) -> None:
+def write_cards(
+    folder: Path, client: Client, form: str, experts: list[str], rank: int, place: Path
+) -> None:
     """Write README.md to `place`, and of PEFT's format to each expert's folder.
 
     Args:
         folder: of the run.
         form: see `comigs.export.client.FORMS`.
-        experts: that are in `place`.
+        experts: that are in `place`, of LoRA rank `rank`.
     """
-    facts = _facts(folder, client) | {"experts": experts}
+    facts = _facts(folder, client) | {"experts": experts, "rank": rank}
     whole = form != "merged" and len(experts) == client.experts.total
     title, what = WHAT[form]
     routed = whole and client.experts.routed and client.experts.total > 1
@@ -98,7 +100,6 @@ def _facts(folder: Path, client: Client) -> dict[str, Any]:
         "clients": len(client.run.names),
         "method": client.method,
         "config": config,
-        "rank": client.experts.rank,
         "rounds": standing(client, folder).round if trains else 0,
         "rows": rows,
         "data": _shown(data),

@@ -42,6 +42,7 @@ def export_client(
     own, model = open_client(folder, client)
     for settings in model.peft_config.values():
         settings.base_model_name_or_path = own.config.model.name
+    rank = model.comigs_settings["experts"]["rank"]
     with _made_whole(to) as place:
         if form == "peft":
             names = _write_experts(model, place, generalist_only)
@@ -55,7 +56,7 @@ def export_client(
                 write_weights(dense, place, dtype, {})
             else:
                 write_standalone(own, model, place)
-        write_cards(folder, own, form, names, place)
+        write_cards(folder, own, form, names, rank, place)
         shown_to_all(place)
 
 

@@ -9,10 +9,10 @@ from huggingface_hub import save_torch_state_dict
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from comigs.backbone.stored import unpack
 from comigs.federation.run import Client
 from comigs.mixture.adapters import is_router
 from comigs.mixture.deltas import is_delta
-from comigs.mixture.dense import unpack
 
 
 def stored_type(client: Client) -> torch.dtype:
