@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Any
 from comigs.version import __version__
 
 if TYPE_CHECKING:
-    from comigs.app.run import RunResult, run
+    from comigs.app.result import RunResult
+    from comigs.app.result import open as open
+    from comigs.app.run import run
     from comigs.config.experts import ExpertsConfig
     from comigs.errors import BadInput, ComigsError
+    from comigs.export.load import load
     from comigs.mixture.adapters import (
         load_experts,
         save_experts,
@@ -32,8 +35,10 @@ _HOME = {
     "ExpertsConfig": "comigs.config.settings",
     "BadInput": "comigs.errors",
     "ComigsError": "comigs.errors",
+    "load": "comigs.export.load",
+    "open": "comigs.app.result",
     "run": "comigs.app.run",
-    "RunResult": "comigs.app.run",
+    "RunResult": "comigs.app.result",
 }
 
 __all__ = [
@@ -44,6 +49,7 @@ __all__ = [
     "__version__",
     "add_experts",
     "balance_loss",
+    "load",
     "load_experts",
     "run",
     "save_experts",

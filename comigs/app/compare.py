@@ -27,6 +27,7 @@ def run_suite(
     seeds: str | None = None,
     out: Path | None = None,
     jobs: int = 1,
+    keep_models: bool = False,
 ) -> Path:
     """Run what is missing of a suite, write its tables, and return their folder.
 
@@ -36,6 +37,7 @@ def run_suite(
         seeds: comma-separated seeds instead of the suite's.
         out: folder of all suites: results in OUT/runs, tables in OUT/<suite>.
         jobs: runs at the same time, each in a process of its own.
+        keep_models: keep every run's final models as a run folder in OUT/models.
 
     Raises:
         BadInput: when the suite is unusable.
@@ -43,16 +45,16 @@ def run_suite(
     """
     suite = load_suite(name, overrides, seeds_of(seeds) if seeds is not None else None)
     with results_in(out) as home:
-        return _run_missing(suite, home / Path(name).stem, home, jobs)
+        return _run_missing(suite, home / Path(name).stem, home, jobs, keep_models)
 
 
-def _run_missing(suite: Suite, folder: Path, home: Path, jobs: int) -> Path:
-    missing = missing_of(suite.runs, home)
+def _run_missing(suite: Suite, folder: Path, home: Path, jobs: int, keep_models: bool) -> Path:
+    missing = missing_of(suite.runs, home, keep_models)
     for data in {run.config.data.name for run in missing}:
         client_names(data)  # is there, or BadInput
     console = Console(stderr=True)
     console.print(f"{len(suite.runs)} runs, {len(missing)} of them to do; tables in {folder}")
-    failures = run_all(missing, home, jobs, console)
+    failures = run_all(missing, home, jobs, console, keep_models)
     done = [
         (run.row, run.column, from_json(kept_at(home, run.config).read_text()))
         for run in suite.runs

@@ -1,16 +1,17 @@
-"""Run a federation from Python, and what a finished run offers."""
+"""Run a federation from Python."""
 
 import json
 import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
 from comigs.app.early import check_names
 from comigs.app.environment import environment
+from comigs.app.result import RunResult
 from comigs.app.source import with_source
 from comigs.config.load import changed_keys, load_config, read_config, write_config
 from comigs.config.settings import RunConfig
@@ -22,62 +23,12 @@ from comigs.store.runfolder import held, taken, taken_anew
 from comigs.store.whole import write_whole
 
 if TYPE_CHECKING:
-    from peft import PeftModel
-
     from comigs.costs.plan import Plan
     from comigs.federation.run import Run
-    from comigs.store.chosen import RoundChosen
     from comigs.track.tracker import Tracker
     from comigs_server.journal import Watcher
 
 Watch = Callable[[dict[str, Any]], object]
-
-
-@dataclass(frozen=True)
-class RunClient:
-    """One client of a finished run."""
-
-    folder: Path
-    config: RunConfig
-    id: int
-
-    def model(self) -> "PeftModel":
-        """The client's final model: its own experts and router, and the averaged generalists.
-
-        Every call gives a model of its own; the frozen base is shared by all of this process.
-        """
-        from comigs.federation.run import resolve
-        from comigs.use.final import final_model
-
-        return final_model(resolve(self.config).client(self.id), self.folder)
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """A finished run.
-
-    Attributes:
-        folder: the run folder.
-        table: one row per client: test perplexities (pretrained, before, after), bytes, seconds.
-        chosen: with `stop`, the round whose models were tested, and why (`chosen.told`).
-    """
-
-    folder: Path
-    table: list[dict[str, Any]]
-    chosen: "RoundChosen | None" = None
-
-    @property
-    def config(self) -> RunConfig:
-        return read_config(self.folder)
-
-    def client(self, number: int) -> RunClient:
-        """Client `number` (0-based)."""
-        from comigs.federation.run import resolve
-
-        count = len(resolve(self.config).names)
-        if not 0 <= number < count:
-            raise BadInput(f"client {number} does not exist; there are 0..{count - 1}")
-        return RunClient(self.folder, self.config, number)
 
 
 def run(
@@ -238,7 +189,7 @@ def _launch(run: "Run", folder: Path, watch: Watch, trackers: "Sequence[Tracker]
     from comigs.report.page import write_report
     from comigs.store.eventjson import to_object
     from comigs.store.events import Event, FolderMade
-    from comigs.store.metrics import chosen_round, final_rows
+    from comigs.store.metrics import final_rows
     from comigs.track.tracker import Trackers, find_trackers
 
     logging.getLogger("flwr").setLevel(logging.WARNING)
@@ -267,7 +218,7 @@ def _launch(run: "Run", folder: Path, watch: Watch, trackers: "Sequence[Tracker]
     finally:
         following.end(finished)
     write_report([folder])
-    return RunResult(folder, final_rows(folder), chosen_round(folder))
+    return RunResult(folder, final_rows(folder))
 
 
 def _run_here(run: "Run", folder: Path, watch: "Watcher") -> None:

@@ -56,10 +56,24 @@ def kept_at(home: Path, config: RunConfig) -> Path:
     return home / "runs" / f"{config_hash(config)}.json"
 
 
-def missing_of(runs: Iterable[SuiteRun], home: Path) -> list[SuiteRun]:
-    """Those of which no result is kept, or none that will do; each configuration once."""
+def models_at(home: Path, config: RunConfig) -> Path:
+    """The run folder that holds, or would hold, a configuration's final models."""
+    return home / "models" / f"{config.method}-seed{config.seed}-{config_hash(config)}"
+
+
+def missing_of(runs: Iterable[SuiteRun], home: Path, keep_models: bool = False) -> list[SuiteRun]:
+    """Those of which no result is kept, or none that will do; each configuration once.
+
+    Args:
+        keep_models: their models must be there, too.
+    """
     wanted = {config_hash(run.config): run for run in runs}
-    return [run for run in wanted.values() if not _serves(kept_at(home, run.config), run.config)]
+    return [
+        run
+        for run in wanted.values()
+        if not _serves(kept_at(home, run.config), run.config)
+        or (keep_models and not models_at(home, run.config).is_dir())
+    ]
 
 
 def _serves(path: Path, config: RunConfig) -> bool:
@@ -70,8 +84,14 @@ def _serves(path: Path, config: RunConfig) -> bool:
     return not (config.log.eval_every and rounds) or rounds[0]["valid_ppl"] is not None
 
 
-def run_all(missing: list[SuiteRun], folder: Path, jobs: int, console: Console) -> list[str]:
-    """Run or continue each, `jobs` at a time; returns a line for each that failed."""
+def run_all(
+    missing: list[SuiteRun], folder: Path, jobs: int, console: Console, keep_models: bool = False
+) -> list[str]:
+    """Run or continue each, `jobs` at a time; returns a line for each that failed.
+
+    Args:
+        keep_models: keep the final models, too.
+    """
     failures = []
     bars = Progress(
         TextColumn("[bold]runs"),
@@ -89,7 +109,9 @@ def run_all(missing: list[SuiteRun], folder: Path, jobs: int, console: Console) 
         workers.put(worker)
     with bars, ThreadPoolExecutor(jobs) as pool:
         task = bars.add_task("", total=len(missing))
-        futures = {pool.submit(run_one, run.config, folder, workers): run for run in missing}
+        futures = {
+            pool.submit(run_one, run.config, folder, workers, keep_models): run for run in missing
+        }
         try:
             for done, future in enumerate(as_completed(futures), 1):
                 label = _label(futures[future])
@@ -110,7 +132,9 @@ def _label(run: SuiteRun) -> str:
     return " ".join(part for part in (run.column, run.row, f"seed {run.config.seed}") if part)
 
 
-def run_one(config: RunConfig, folder: Path, workers: Queue) -> str | None:
+def run_one(
+    config: RunConfig, folder: Path, workers: Queue, keep_models: bool = False
+) -> str | None:
     """Run or continue one configuration on a free worker; return its error, if any."""
     key = config_hash(config)
     work = folder / "work" / key
@@ -124,8 +148,20 @@ def run_one(config: RunConfig, folder: Path, workers: Queue) -> str | None:
     if failures:
         return f"client {failures[0].name} failed its test: {failures[0].reason}"
     _keep(config, work, folder / "runs" / f"{key}.json")
-    shutil.rmtree(work)
+    if keep_models:
+        _keep_models(work, models_at(folder, config))
+    else:
+        shutil.rmtree(work)
     return None
+
+
+def _keep_models(work: Path, to: Path) -> None:
+    """Move a finished run to its place, without what only going on with it would need."""
+    for rounds in (work / "server", *work.glob("clients/*/round_*")):
+        shutil.rmtree(rounds, ignore_errors=True)
+    to.parent.mkdir(exist_ok=True)
+    shutil.rmtree(to, ignore_errors=True)
+    work.rename(to)
 
 
 class _Worker:

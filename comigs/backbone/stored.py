@@ -148,6 +148,20 @@ def settle(model: PreTrainedModel, compute: str) -> None:
                 setattr(module, name, nn.Parameter(small, requires_grad=False))
 
 
+def unpack(tree: nn.Module) -> None:
+    """Make every `StoredLinear` a plain one again, in the type of its products."""
+    for path, stored in list(tree.named_modules()):
+        if isinstance(stored, StoredLinear):
+            inputs, outputs = stored.in_features, stored.out_features
+            with torch.device("meta"):
+                linear = Conv1D(outputs, inputs) if stored.turned else nn.Linear(inputs, outputs)
+            weight = stored.dense()
+            weight = weight.t().contiguous() if stored.turned else weight
+            linear.weight = nn.Parameter(weight, requires_grad=False)
+            linear.bias = stored.bias
+            tree.set_submodule(path, linear)
+
+
 class _Cast:
     """A forward hook that puts what a module returns into a type."""
 

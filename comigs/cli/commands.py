@@ -14,6 +14,7 @@ from comigs.cli.base import fail as _fail
 from comigs.cli.data import app as data
 from comigs.cli.deploy import app as deploy
 from comigs.cli.evaluate import evaluate
+from comigs.cli.export import export
 from comigs.cli.join import join_command
 from comigs.cli.settings import settings_command
 from comigs.cli.sweep import sweep_command
@@ -38,6 +39,7 @@ app.add_typer(data, name="data")
 app.add_typer(deploy, name="deploy")
 app.command("settings")(settings_command)
 app.command("eval")(evaluate)
+app.command("export")(export)
 app.command("sweep")(sweep_command)
 app.command("join")(join_command)
 
@@ -111,6 +113,9 @@ def compare(
         ),
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Runs at the same time.")] = 1,
+    keep_models: Annotated[
+        bool, typer.Option("--keep-models", help="Keep final models, as run folders in OUT/models.")
+    ] = False,
     debug: Debug = False,
 ) -> None:
     """Run every method of a suite and tabulate them (Markdown, CSV, JSON, HTML).
@@ -121,7 +126,7 @@ def compare(
     from comigs.app.compare import run_suite
 
     try:
-        run_suite(suite, settings or [], seeds=seeds, out=out, jobs=jobs)
+        run_suite(suite, settings or [], seeds=seeds, out=out, jobs=jobs, keep_models=keep_models)
     except KeyboardInterrupt:
         typer.echo("\ninterrupted; finished runs are kept; the same command goes on", err=True)
         raise typer.Exit(130) from None
@@ -239,28 +244,6 @@ def generate(
         typer.echo(generate_text(run_folder, client, prompt, tokens, seed, device))
     except ComigsError as error:
         _fail(error, debug)
-
-
-@app.command()
-def export(
-    run_folder: Annotated[Path, typer.Argument(metavar="RUN_DIR", callback=expanded)],
-    to: Annotated[Path, typer.Option(help="Folder to write; must not exist.", callback=expanded)],
-    client: Annotated[int, typer.Option(help="Whose experts, from 0.")] = 0,
-    generalist_only: Annotated[
-        bool, typer.Option("--generalist-only", help="Only the shared experts.")
-    ] = False,
-    debug: Debug = False,
-) -> None:
-    """Write one client's experts as plain PEFT adapters, and its routers."""
-    try:
-        _check_run(run_folder)
-
-        from comigs.use.generate import export_experts
-
-        export_experts(run_folder, client, to, generalist_only)
-    except ComigsError as error:
-        _fail(error, debug)
-    typer.echo(f"wrote {to}")
 
 
 def _check_run(folder: Path) -> None:

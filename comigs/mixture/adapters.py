@@ -12,14 +12,14 @@ from pathlib import Path
 
 import torch
 from peft import PeftModel
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from comigs.config.experts import ExpertsConfig
 from comigs.errors import BadInput
 from comigs.mixture.deltas import delta_tensors, is_delta, load_deltas
 from comigs.mixture.experts import add_experts, expert_blocks
-from comigs.mixture.peftfolder import save_adapters
+from comigs.mixture.peftmodel import ROUTERS, SETTINGS
 from comigs.seeds import generator
 
 _PREFIX = "base_model.model."
@@ -164,27 +164,7 @@ def save_experts(model: PeftModel, folder: str | Path) -> None:
     Raises:
         BadInput: for the experts of a method that corrects the base weights.
     """
-    refuse_corrections(model)
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    save_adapters(model, folder, expert_blocks(model)[0].names)
-    routers = {n: p for n, p in adapter_tensors(model).items() if is_router(n)}
-    save_file(routers, folder / "router.safetensors")
-    text = json.dumps(model.comigs_settings, indent=2)
-    (folder / "experts.json").write_text(text + "\n")
-
-
-def refuse_corrections(model: nn.Module) -> None:
-    """Refuse to write experts whose base weights are corrected: without that they are others.
-
-    Raises:
-        BadInput: when there are corrections (`comigs.mixture.deltas`).
-    """
-    if delta_tensors(model):
-        raise BadInput(
-            "these experts hold corrections of the base weights, which no LoRA can carry; "
-            "RunResult.client(i).model() has them"
-        )
+    model.save_pretrained(folder)
 
 
 def load_experts(model: nn.Module, folder: str | Path) -> PeftModel:
@@ -194,13 +174,13 @@ def load_experts(model: nn.Module, folder: str | Path) -> PeftModel:
         BadInput: when the folder is not one that `save_experts` wrote.
     """
     folder = Path(folder)
-    if not (folder / "experts.json").is_file():
+    if not (folder / SETTINGS).is_file():
         raise BadInput(f"{folder} holds no experts.json; give a folder written by save_experts")
-    settings = json.loads((folder / "experts.json").read_text())
+    settings = json.loads((folder / SETTINGS).read_text("utf-8"))
     if not isinstance(model, PeftModel):
         experts = ExpertsConfig(**settings["experts"])
         model = add_experts(model, experts, settings["attention_lora"])
-    tensors = load_file(folder / "router.safetensors")
+    tensors = load_file(folder / ROUTERS)
     for name in expert_blocks(model)[0].names:
         for key, tensor in load_file(folder / name / "adapter_model.safetensors").items():
             key = key.removeprefix(_PREFIX).replace(".weight", f".{name}.weight")

@@ -11,6 +11,8 @@ import torch
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
+from comigs.errors import BadInput
+
 Pair = tuple[Tensor, Tensor]
 
 
@@ -51,6 +53,19 @@ def delta_tensors(model: nn.Module) -> dict[str, Tensor]:
         for expert, pair in deltas_of(layer).items()
         for half, tensor in zip("AB", pair, strict=True)
     }
+
+
+def refuse_corrections(model: nn.Module) -> None:
+    """Refuse to write experts whose base weights are corrected: without that they are others.
+
+    Raises:
+        BadInput: when there are corrections.
+    """
+    if delta_tensors(model):
+        raise BadInput(
+            "these experts hold corrections of the base weights, which no LoRA can carry; "
+            "comigs export --as transformers takes them along, RunResult.client(i).model() has them"
+        )
 
 
 def load_deltas(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:

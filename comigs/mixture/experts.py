@@ -14,7 +14,7 @@ from dataclasses import asdict
 from typing import Any, cast
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftModel
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
@@ -27,6 +27,7 @@ from comigs.mixture import router
 from comigs.mixture.algebra import Expert, linear, mix
 from comigs.mixture.attention import AttentionLora, lora_a, lora_b
 from comigs.mixture.gates import Gates
+from comigs.mixture.peftmodel import MixtureModel
 
 
 def expert_names(config: ExpertsConfig) -> list[str]:
@@ -50,6 +51,7 @@ class ExpertMLP(Gates):
         self.router = router  # behind what it routes to
         self.family, self.training = family, mlp.training
         self._act = getattr(mlp, family.act)
+        self._mlp = (mlp,)  # a tuple, so that it is no part of the model
 
     def _linear(self, name: str) -> Any:
         """One of the MLP's linears: a PEFT LoRA layer."""
@@ -58,6 +60,13 @@ class ExpertMLP(Gates):
     def _hidden(self, up: Sequence[Tensor]) -> Tensor:
         gate, *value = up[0].chunk(2, dim=-1) if self.family.fused else up
         return self._act(gate) * value[0] if value else self._act(gate)
+
+    def unmixed(self) -> nn.Module:
+        """The MLP that this one took the place of, with the linears that are here now."""
+        mlp = self._mlp[0]
+        for name, _ in list(mlp.named_children()):
+            setattr(mlp, name, self.get_submodule(name))
+        return mlp
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         """Map hidden states ... x d to ... x d, plus `residual` (BLOOM's MLP adds it itself)."""
@@ -163,7 +172,8 @@ def add_experts(
     ]
     first._register_custom_module({nn.Linear: AttentionLora, Conv1D: AttentionLora})
     with warnings.catch_warnings():
-        peft_model = get_peft_model(model, first, adapter_name=names[0])
+        first.base_model_name_or_path = model.name_or_path or None
+        peft_model = MixtureModel(model, first, adapter_name=names[0])
         for name, lora in zip(names[1:], rest, strict=True):
             peft_model.add_adapter(name, lora)
     for layer in layers:

@@ -103,3 +103,17 @@ def _open(path: Path, how: int) -> int:
         os.close(handle)
         raise BadInput(f"{path} is no plain file; move it away")
     return handle
+
+
+def shown_to_all(folder: Path) -> None:
+    """Give tensors below `folder` the mode that the umask gives: their library keeps them private.
+
+    Raises:
+        OSError: nothing can be written there.
+    """
+    probe = folder / f".{secrets.token_hex(4)}.tmp"
+    with open(probe, "xb") as file:
+        mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+    probe.unlink()
+    for path in folder.rglob("*.safetensors"):
+        path.chmod(mode)

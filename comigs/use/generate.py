@@ -1,4 +1,4 @@
-"""What a user does with a finished run: write text, take the experts along."""
+"""What a user does with a finished run: write text."""
 
 from pathlib import Path
 
@@ -11,8 +11,6 @@ from comigs.data.encoding import encode, opening
 from comigs.errors import BadInput
 from comigs.federation.run import Client, resolve
 from comigs.hardware import resolve_device, use_device
-from comigs.mixture.adapters import refuse_corrections, save_experts
-from comigs.mixture.peftfolder import save_adapters
 from comigs.seeds import derive
 from comigs.use.final import final_model
 
@@ -68,25 +66,3 @@ def generate_text(
             pad_token_id=tokenizer.eos_token_id,
         )
     return tokenizer.decode(out[0], skip_special_tokens=True)
-
-
-def export_experts(folder: Path, client: int, to: Path, generalist_only: bool) -> None:
-    """Write the client's experts to `to`, one PEFT folder per expert.
-
-    Args:
-        generalist_only: leave out what is the client's own: specialists and routers.
-
-    Raises:
-        BadInput: when `to` exists, or the client has no generalist that can be exported.
-    """
-    if to.exists() or to.is_symlink():
-        raise BadInput(f"{to} exists already; give a new folder")
-    _, model = open_client(folder, client)
-    if not generalist_only:
-        save_experts(model, to)
-        return
-    names = [name for name in model.peft_config if name.startswith("generalist_")]
-    if not names:
-        raise BadInput("this method keeps no generalist experts")
-    refuse_corrections(model)
-    save_adapters(model, to, names)

@@ -75,7 +75,7 @@ def test_finished_runs_are_kept_and_never_run_again(suite, finished, monkeypatch
 
 
 def test_a_failing_run_is_named_and_the_others_are_kept(suite, finished, tmp_path, monkeypatch):
-    def sometimes(config, folder, workers):
+    def sometimes(config, folder, *rest):
         if config.method == "local":
             return "the disk is full"
         name = f"{config_hash(config)}.json"

@@ -12,8 +12,9 @@ from comigs.app.run import resume
 from comigs.config.load import config_hash, load_config, read_config
 from comigs.data.corpus import client_names
 from comigs.errors import BadInput
+from comigs.export.client import export_client
 from comigs.report.page import write_report
-from comigs.use.generate import export_experts, generate_text
+from comigs.use.generate import generate_text
 from tests.helpers import assert_same_numbers
 
 pytest_plugins = ("tests.fixtures",)
@@ -95,7 +96,7 @@ def test_the_names_of_kept_results_are_as_they_were():
         resume,
         read_config,
         lambda run: write_report([run]),
-        lambda run: export_experts(run, 0, run / "to", False),
+        lambda run: export_client(run, 0, run / "to"),
         lambda run: generate_text(run, 0, "mira", 2, 0),
         lambda run: comigs.RunResult(run, []).config,
     ],

@@ -9,9 +9,9 @@ import pytest
 from comigs.app.run import resume
 from comigs.data.corpus import check_sizes, client_names, read_split
 from comigs.errors import BadInput
+from comigs.export.client import export_client
 from comigs.store.plain import MIB, read_plain
 from comigs.store.state import DamagedState, read_state, round_folder, write_state
-from comigs.use.generate import export_experts
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def test_a_checkpoint_that_is_a_link_to_elsewhere_is_damaged(tmp_path):
 
 def test_a_run_folder_whose_configuration_is_a_link_to_elsewhere_is_refused(folder, secret):
     (folder / "config.yaml").symlink_to(secret)
-    for use in (resume, lambda run: export_experts(run, 0, folder / "new", True)):
+    for use in (resume, lambda run: export_client(run, 0, folder / "new")):
         with pytest.raises(BadInput, match=r"config.yaml leads out of"):
             use(folder)
 
@@ -105,4 +105,4 @@ def test_a_run_folder_whose_configuration_is_a_link_to_elsewhere_is_refused(fold
 def test_nothing_is_exported_through_a_link(folder, tmp_path):
     (folder / "out").symlink_to(tmp_path / "nowhere")
     with pytest.raises(BadInput, match=r"exists already"):
-        export_experts(folder, 0, folder / "out", generalist_only=True)
+        export_client(folder, 0, folder / "out")

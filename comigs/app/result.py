@@ -1,0 +1,94 @@
+"""What a finished run offers."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from comigs.config.load import read_config
+from comigs.config.settings import RunConfig
+from comigs.errors import BadInput
+from comigs.store.chosen import RoundChosen
+from comigs.store.eventjson import to_object
+from comigs.store.events import ClientTrained, Event, RoundDone
+from comigs.store.metrics import chosen_round, events_of, final_rows
+from comigs.store.plain import from_home
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+
+@dataclass(frozen=True)
+class RunClient:
+    """One client of a finished run."""
+
+    folder: Path
+    config: RunConfig
+    id: int
+
+    def model(self) -> "PeftModel":
+        """The client's final model: its own experts and router, and the averaged generalists.
+
+        Every call gives a model of its own; the frozen base is shared by all of this process.
+        """
+        from comigs.federation.run import resolve
+        from comigs.use.final import final_model
+
+        return final_model(resolve(self.config).client(self.id), self.folder)
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A finished run.
+
+    Attributes:
+        folder: the run folder.
+        table: one row per client: test perplexities (pretrained, before, after), bytes, seconds.
+    """
+
+    folder: Path
+    table: list[dict[str, Any]]
+
+    @property
+    def config(self) -> RunConfig:
+        return read_config(self.folder)
+
+    @property
+    def chosen(self) -> RoundChosen | None:
+        """With `stop`, the round whose models were tested, and why (`chosen.told`)."""
+        return chosen_round(self.folder)
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """One row per client and round that it trained in: loss, validation perplexity, bytes."""
+        return self._rows(ClientTrained)
+
+    @property
+    def rounds(self) -> list[dict[str, Any]]:
+        """One row per round: the same as means and sums over its clients."""
+        return self._rows(RoundDone)
+
+    def _rows(self, kind: type[Event]) -> list[dict[str, Any]]:
+        told = [event for event in events_of(self.folder) if isinstance(event, kind)]
+        return [{k: v for k, v in to_object(event).items() if k != "event"} for event in told]
+
+    def client(self, number: int) -> RunClient:
+        """Client `number` (0-based)."""
+        from comigs.federation.run import resolve
+
+        count = len(resolve(self.config).names)
+        if not 0 <= number < count:
+            raise BadInput(f"client {number} does not exist; there are 0..{count - 1}")
+        return RunClient(self.folder, self.config, number)
+
+
+def open(folder: str | Path) -> RunResult:
+    """What `run` returned of the run in `folder`.
+
+    Raises:
+        BadInput: the folder is no run, or the run is not finished.
+    """
+    folder = from_home(folder)
+    read_config(folder)
+    if rows := final_rows(folder):
+        return RunResult(folder, rows)
+    raise BadInput(f"{folder} is not finished yet; comigs run --resume {folder}")

@@ -1,0 +1,55 @@
+"""`comigs export`: what one takes away of a finished run."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from comigs.cli.base import Debug, expanded, fail
+from comigs.errors import BadInput, ComigsError
+
+
+def export(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN_DIR", callback=expanded)],
+    to: Annotated[Path, typer.Option(help="Folder to write; must not exist.", callback=expanded)],
+    client: Annotated[int, typer.Option(help="Whose experts, from 0.")] = 0,
+    generalist_only: Annotated[
+        bool, typer.Option("--generalist-only", help="Only the shared experts.")
+    ] = False,
+    form: Annotated[
+        str, typer.Option("--as", metavar="FORM", help="peft, transformers or merged; see above.")
+    ] = "peft",
+    push: Annotated[
+        str | None,
+        typer.Option(metavar="REPO", help="Also upload it to this repository on the hub."),
+    ] = None,
+    public: Annotated[
+        bool, typer.Option("--public", help="Let everybody see the repository.")
+    ] = False,
+    debug: Debug = False,
+) -> None:
+    """Take one client's model away, as a folder with a model card.
+
+    \b
+    --as peft            every expert as a plain PEFT adapter, and the routers
+    --as transformers    the whole mixture with its base; loads without comigs
+    --as merged          dense weights, of one expert
+    """
+    from comigs.config.load import read_config
+
+    try:
+        read_config(run_folder)
+
+        from comigs.export.client import export_client
+        from comigs.export.hub import check_push, push_folder
+
+        if push:
+            check_push(push, public)
+        elif public:
+            raise BadInput("--public goes with --push REPO")
+        export_client(run_folder, client, to, form, generalist_only)
+        typer.echo(f"wrote {to}")
+        if push:
+            typer.echo(f"pushed to {push_folder(to, push, public)}")
+    except ComigsError as error:
+        fail(error, debug)
