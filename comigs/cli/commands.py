@@ -14,6 +14,7 @@ from comigs.cli.base import fail as _fail
 from comigs.cli.data import app as data
 from comigs.cli.deploy import app as deploy
 from comigs.cli.evaluate import evaluate
+from comigs.cli.report import report
 from comigs.cli.settings import settings_command
 from comigs.cli.sweep import sweep_command
 from comigs.errors import BadInput, ComigsError
@@ -37,6 +38,7 @@ app.add_typer(data, name="data")
 app.add_typer(deploy, name="deploy")
 app.command("settings")(settings_command)
 app.command("eval")(evaluate)
+app.command("report")(report)
 app.command("sweep")(sweep_command)
 
 
@@ -198,24 +200,6 @@ def methods() -> None:
     for method in all_methods().values():
         table.add_row(method.name, method.summary, method.paper)
     Console().print(table)
-
-
-@app.command()
-def report(
-    runs: Annotated[list[Path], typer.Argument(help="Run folders.", callback=expanded)],
-    open_page: Annotated[bool, typer.Option("--open", help="Open it in a browser.")] = False,
-    debug: Debug = False,
-) -> None:
-    """Write report.html of one or several runs: one self-contained page."""
-    from comigs.report.page import write_report
-
-    try:
-        path = write_report(runs)
-    except ComigsError as error:
-        _fail(error, debug)
-    typer.echo(f"wrote {path}")
-    if open_page:
-        typer.launch(str(path))
 
 
 @app.command()

@@ -1,0 +1,145 @@
+"""Pictures of one run, or of several, against rounds, bytes and simulated time."""
+
+from collections.abc import Mapping, Sequence
+from statistics import mean
+
+from comigs.report.page.routing import heat_maps
+from comigs.report.page.run import Run
+from comigs.report.plots import Picture, Series, lines, stacked
+from comigs.store.events import ClientTrained, Evaluated, RoundDone
+
+Points = list[tuple[float, float]]
+
+AS_RECEIVED = (
+    "Of the model that training starts a round with, and at the end of the final model: 0 is the "
+    "base before anything was learnt. Lower is better."
+)
+FOR_BYTES = "What all clients sent and fetched until then. Lower, and further left, is better."
+FOR_TIME = "On the simulated devices. Lower, and further left, is better."
+SPENT = "Client-level epsilon of the shared tensors at the delta of the configuration."
+ALL = "all clients' traffic so far, MB"
+DONE = "rounds done"
+
+
+def pictures_of(run: Run) -> list[Picture | None]:
+    """Pictures of one run, one line per client."""
+    trained = run.of(ClientTrained)
+    names = {e.client: e.name for e in sorted(trained, key=lambda e: e.client)}
+    by_client = {c: [e for e in trained if e.client == c] for c in names}
+
+    def series(key: str) -> list[Series]:
+        return [Series(names[c], _points(by_client[c], key), i) for i, c in enumerate(names)]
+
+    final = {e.client: e.valid for e in run.of(Evaluated)}
+    valid = [
+        Series(names[c], _received(by_client[c], run, final.get(c)), i)
+        for i, c in enumerate(names)
+    ]
+    rounds = run.rounds
+    workers = (run.config.get("engine") or {}).get("workers") or 1
+    wall = [e.seconds for e in rounds]
+    work = [min(e.seconds, e.compute_seconds / workers) for e in rounds]
+    shared = f", shared by {workers} workers" if workers > 1 else ""
+    spent = [Series("epsilon", _points(rounds, "epsilon"), 0)]
+    return [
+        *_learnt(valid, [run] * len(valid), ""),
+        lines(series("loss"), "Training loss", "Mean over a round's local steps.", "loss"),
+        *_measured(trained, names, by_client),
+        *heat_maps(trained),
+        lines(spent, "Privacy spent", SPENT, "epsilon"),
+        stacked(
+            [e.round for e in rounds],
+            [("compute", work), ("overhead", [a - b for a, b in zip(wall, work, strict=True)])],
+            "Time per round",
+            f"Compute: the clients' training and evaluation{shared}. Overhead: all the rest.",
+        ),
+    ]
+
+
+def compared(runs: Sequence[Run]) -> list[Picture | None]:
+    """Pictures of several runs, one line per run."""
+    valid = []
+    for i, run in enumerate(runs):
+        tested = [row["valid"] for row in run.rows]
+        points = _received(run.rounds, run, mean(tested) if tested else None)
+        valid.append(Series(run.label, points, i))
+
+    def series(key: str) -> list[Series]:
+        return [Series(run.label, _points(run.rounds, key), i) for i, run in enumerate(runs)]
+
+    text = "Mean over clients. "
+    loss = text + "Mean over a round's local steps."
+    return [
+        *_learnt(valid, runs, text),
+        lines(series("loss"), "Training loss", loss, "loss"),
+        lines(series("seconds"), "Time per round", "Wall clock.", "seconds"),
+    ]
+
+
+def _learnt(valid: Sequence[Series], runs: Sequence[Run], text: str) -> list[Picture | None]:
+    """Validation perplexity, which is against rounds, against bytes and against simulated time."""
+    title, unit = "Validation perplexity", "perplexity"
+    by_bytes = [
+        Series(s.label, _moved(s.points, run, ("bytes_up", "bytes_down"), 1e6), s.index)
+        for s, run in zip(valid, runs, strict=True)
+    ]
+    by_time = [
+        Series(s.label, _moved(s.points, run, ("sim_seconds",), 1), s.index)
+        for s, run in zip(valid, runs, strict=True)
+    ]
+    return [
+        lines(valid, title, text + AS_RECEIVED, unit, log=True, across=DONE),
+        lines(by_bytes, f"{title} for the bytes", text + FOR_BYTES, unit, log=True, across=ALL),
+        lines(by_time, f"{title} for the time", text + FOR_TIME, unit, True, "simulated seconds"),
+    ]
+
+
+def _measured(
+    trained: Sequence[ClientTrained],
+    names: Mapping[int, str],
+    by_client: Mapping[int, Sequence[ClientTrained]],
+) -> list[Picture | None]:
+    """A picture of each number that `log.metrics` asks for."""
+    asked = dict.fromkeys(key for e in trained for key in e.metrics or {} if "/" not in key)
+    return [
+        lines(
+            [
+                Series(
+                    names[c],
+                    [(e.round - 1.0, e.metrics[key]) for e in events if key in (e.metrics or {})],
+                    i,
+                )
+                for i, (c, events) in enumerate(by_client.items())
+            ],
+            key.replace("_", " ").capitalize(),
+            "On validation text, of the model that training starts a round with.",
+            key.replace("_", " "),
+            across=DONE,
+        )
+        for key in asked
+    ]
+
+
+def _points(events: Sequence[RoundDone | ClientTrained], key: str) -> Points:
+    points = ((float(event.round), getattr(event, key)) for event in events)
+    return [(at, value) for at, value in points if isinstance(value, int | float)]
+
+
+def _received(
+    events: Sequence[RoundDone | ClientTrained], run: Run, final: float | None
+) -> Points:
+    """Validation perplexity by the rounds that were done before."""
+    points = [(at - 1, value) for at, value in _points(events, "valid_ppl")]
+    return points + ([(float(run.done), final)] if final is not None and run.done else [])
+
+
+def _moved(points: Sequence[tuple[float, float]], run: Run, keys: Sequence[str], by: float) -> Points:
+    """The points, against the sum of what the rounds took; [] where they took nothing."""
+    taken = {0: 0.0}
+    for event in run.rounds:
+        taken[event.round] = taken.get(event.round - 1, 0.0) + sum(
+            getattr(event, key) or 0 for key in keys
+        )
+    if not any(taken.values()):
+        return []
+    return [(taken[int(at)] / by, value) for at, value in points if int(at) in taken]

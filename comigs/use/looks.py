@@ -1,0 +1,59 @@
+"""Test text of finished runs' clients, token by token, for the page about them."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from comigs.backbone.base import load_base, load_tokenizer
+from comigs.config.load import read_config
+from comigs.errors import ComigsError, one_line
+from comigs.evaluation.trace import passages, pieces, trace
+from comigs.federation.clients import data_of
+from comigs.federation.run import Client, resolve
+from comigs.hardware import resolve_device, use_device
+from comigs.report.page.tokens import Looks, View
+from comigs.use.final import final_model
+
+MOST = 8  # clients on one page
+
+
+def look_at(folders: Sequence[Path], tokens: int = 256, device: str = "auto") -> Looks:
+    """Read test text with the final models of each run's first clients, eight in all.
+
+    Args:
+        tokens: of each client.
+        device: where it computes: auto, cpu, cuda, cuda:1 or mps.
+
+    Returns:
+        The views; of what cannot be opened the reason, in `missing`.
+
+    Raises:
+        BadInput: there is no such device.
+    """
+    use_device(resolve_device(device))
+    views: list[View] = []
+    missing: list[str] = []
+    for folder in folders:
+        try:
+            run = resolve(read_config(folder))
+            for number in range(min(len(run.names), max(1, MOST // len(folders)))):
+                views += _views(run.client(number), folder, tokens, len(folders) > 1)
+        except (ComigsError, OSError) as error:
+            missing.append(str(error) if isinstance(error, ComigsError) else one_line(error))
+    return Looks(views[:MOST], missing)
+
+
+def _views(client: Client, folder: Path, tokens: int, several: bool) -> Iterator[View]:
+    """One for each test stream of the client."""
+    config = client.config
+    model = final_model(client, folder)
+    base = load_base(config.model.name, client.dtype, client.compute)
+    tokenizer = load_tokenizer(config.model.name)
+    for name, text in data_of(client).tests.items():
+        found = trace(model, base, passages(text, tokens, config.data.seq_len))
+        ends = [*found.begins[1:], len(found.ids)]
+        words = [
+            piece
+            for begin, end in zip(found.begins, ends, strict=True)
+            for piece in pieces(tokenizer, found.ids[begin:end].tolist())
+        ]
+        yield View(f"{folder.resolve().name}: {name}" if several else name, words, found)
