@@ -3,15 +3,16 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from peft import PeftModel
+
 from comigs.backbone.base import load_base, load_tokenizer
-from comigs.config.load import read_config
 from comigs.errors import ComigsError, one_line
 from comigs.evaluation.trace import passages, pieces, trace
 from comigs.federation.clients import data_of
-from comigs.federation.run import Client, resolve
+from comigs.federation.run import Client
 from comigs.hardware import resolve_device, use_device
 from comigs.report.page.tokens import Looks, View
-from comigs.use.final import final_model
+from comigs.use.generate import open_client
 
 MOST = 8  # clients on one page
 
@@ -34,18 +35,19 @@ def look_at(folders: Sequence[Path], tokens: int = 256, device: str = "auto") ->
     missing: list[str] = []
     for folder in folders:
         try:
-            run = resolve(read_config(folder))
-            for number in range(min(len(run.names), max(1, MOST // len(folders)))):
-                views += _views(run.client(number), folder, tokens, len(folders) > 1)
+            label = f"{folder.resolve().name}: " if len(folders) > 1 else ""
+            first, model = open_client(folder, 0)
+            views += _views(first, model, tokens, label)
+            for number in range(1, min(len(first.run.names), max(1, MOST // len(folders)))):
+                views += _views(*open_client(folder, number), tokens, label)
         except (ComigsError, OSError) as error:
             missing.append(str(error) if isinstance(error, ComigsError) else one_line(error))
     return Looks(views[:MOST], missing)
 
 
-def _views(client: Client, folder: Path, tokens: int, several: bool) -> Iterator[View]:
+def _views(client: Client, model: PeftModel, tokens: int, label: str) -> Iterator[View]:
     """One for each test stream of the client."""
     config = client.config
-    model = final_model(client, folder)
     base = load_base(config.model.name, client.dtype, client.compute)
     tokenizer = load_tokenizer(config.model.name)
     for name, text in data_of(client).tests.items():
@@ -56,4 +58,4 @@ def _views(client: Client, folder: Path, tokens: int, several: bool) -> Iterator
             for begin, end in zip(found.begins, ends, strict=True)
             for piece in pieces(tokenizer, found.ids[begin:end].tolist())
         ]
-        yield View(f"{folder.resolve().name}: {name}" if several else name, words, found)
+        yield View(f"{label}{name}", words, found)

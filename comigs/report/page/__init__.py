@@ -39,9 +39,7 @@ class Ended:
     dumbbell: Picture | None
 
 
-def write_report(
-    runs: Sequence[Path], out: Path | None = None, looks: Looks | None = None
-) -> Path:
+def write_report(runs: Sequence[Path], out: Path | None = None, looks: Looks | None = None) -> Path:
     """Write the page and return its path.
 
     Args:

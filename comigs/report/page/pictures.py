@@ -32,8 +32,7 @@ def pictures_of(run: Run) -> list[Picture | None]:
 
     final = {e.client: e.valid for e in run.of(Evaluated)}
     valid = [
-        Series(names[c], _received(by_client[c], run, final.get(c)), i)
-        for i, c in enumerate(names)
+        Series(names[c], _received(by_client[c], run, final.get(c)), i) for i, c in enumerate(names)
     ]
     rounds = run.rounds
     workers = (run.config.get("engine") or {}).get("workers") or 1
@@ -125,15 +124,15 @@ def _points(events: Sequence[RoundDone | ClientTrained], key: str) -> Points:
     return [(at, value) for at, value in points if isinstance(value, int | float)]
 
 
-def _received(
-    events: Sequence[RoundDone | ClientTrained], run: Run, final: float | None
-) -> Points:
+def _received(events: Sequence[RoundDone | ClientTrained], run: Run, final: float | None) -> Points:
     """Validation perplexity by the rounds that were done before."""
     points = [(at - 1, value) for at, value in _points(events, "valid_ppl")]
     return points + ([(float(run.done), final)] if final is not None and run.done else [])
 
 
-def _moved(points: Sequence[tuple[float, float]], run: Run, keys: Sequence[str], by: float) -> Points:
+def _moved(
+    points: Sequence[tuple[float, float]], run: Run, keys: Sequence[str], by: float
+) -> Points:
     """The points, against the sum of what the rounds took; [] where they took nothing."""
     taken = {0: 0.0}
     for event in run.rounds:

@@ -15,9 +15,9 @@ def what_was_run(run: Run) -> str:
     names = run.clients
     who = f"{len(names):,} client{'s' if len(names) != 1 else ''}" if names else "Clients"
     who += f" ({', '.join(names)})" if 1 < len(names) <= NAMED else ""
-    text = "everybody’s text" if data.get("target") == "mixture" else "its own kind of text"
+    text = "everybody's text" if data.get("target") == "mixture" else "its own kind of text"
     counts = (
-        f"What counts is how well each client’s model foretells {text} that nobody trained on: its "
+        f"What counts is how well each client's model foretells {text} that nobody trained on: its "
         "perplexity, about the number of tokens that it wavers between. Lower is better."
     )
     of = f"text of {data.get('name')}"
