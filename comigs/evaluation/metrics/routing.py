@@ -1,8 +1,8 @@
-"""Layer by layer, who carries the tokens: the load of each expert, the generalists' share of the
-gates, and the router's entropy in nats.
+"""Layer by layer, who carries the tokens: the load of each expert, which is its share of the gates,
+that of all generalists, and the router's entropy in nats.
 
 Told as routing/<layer>/load/<expert>, routing/<layer>/generalist_share and routing/<layer>/entropy,
-layers from 1. A load is a share of the slots that a router fills, k for each token.
+layers from 1.
 """
 
 import torch
@@ -13,7 +13,6 @@ from comigs.evaluation.metrics import passes
 from comigs.evaluation.metrics.generalist_share import share
 from comigs.evaluation.metrics.router_entropy import entropy
 from comigs.mixture.experts import ExpertMLP
-from comigs.mixture.router import slot_counts
 
 
 def routing(model: nn.Module, tokens: Tensor, config: ClientConfig) -> dict[str, float]:
@@ -31,8 +30,10 @@ def routing(model: nn.Module, tokens: Tensor, config: ClientConfig) -> dict[str,
 def _of(block: ExpertMLP) -> dict[str, float]:
     loads = torch.full((len(block.names),), 1 / len(block.names))
     if block.routing is not None:
-        counts = slot_counts(block.routing)
-        loads = counts / counts.sum()
+        gates = block.routing.gates
+        loads = torch.zeros(len(block.names)).index_add(
+            0, block.routing.chosen.flatten().cpu(), gates.flatten().float().cpu()
+        ) / float(gates.sum())
     return {
         "generalist_share": float(share(block)),
         "entropy": float(entropy(block)),

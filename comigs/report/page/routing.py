@@ -29,6 +29,10 @@ def heat_maps(trained: Sequence[ClientTrained]) -> list[Picture | None]:
                 values = found.setdefault(what, {}).setdefault(event.client, {})
                 values[event.round - 1, int(layer)] = value
     names = dict(clients)
+    if (
+        sum(what.startswith("load/") for what in found) < 3
+    ):  # of two the generalists' share says all
+        found = {what: values for what, values in found.items() if "/" not in what}
     pictures = []
     for what, by_client in sorted(found.items(), key=lambda item: _order(item[0])):
         shown = {names[c]: values for c, values in by_client.items() if c in names}
@@ -47,7 +51,7 @@ def _told(what: str) -> tuple[str, str]:
     if what == "entropy":
         return "Entropy of the router", f"Pale: it is sure of one expert, strong: it wavers. {WHEN}"
     name = what.removeprefix("load/").replace("_", " ")
-    return f"Load of {name}", f"Its share of the router's choices; pale: 0 %, strong: 100 %. {WHEN}"
+    return f"Load of {name}", f"Its share of the gates; pale: 0 %, strong: 100 %. {WHEN}"
 
 
 def _draw(clients: Mapping[str, Values], title: str, caption: str) -> Picture | None:
@@ -69,9 +73,7 @@ def _draw(clients: Mapping[str, Values], title: str, caption: str) -> Picture | 
                 for layer in layers
             ]
             extent = (-0.5, len(rounds) - 0.5, layers[0] - 0.5, layers[-1] + 0.5)
-            axes.imshow(
-                cells, origin="lower", aspect="auto", interpolation="none", extent=extent
-            )
+            axes.imshow(cells, origin="lower", aspect="auto", interpolation="none", extent=extent)
             axes.set_title(name[:LONGEST], fontsize="small", loc="left")
             axes.grid(False)
             for axis in (axes.xaxis, axes.yaxis):
