@@ -14,7 +14,7 @@ from comigs.cli.base import fail as _fail
 from comigs.cli.data import app as data
 from comigs.cli.deploy import app as deploy
 from comigs.cli.evaluate import evaluate
-from comigs.cli.report import report
+from comigs.cli.look import report, watch
 from comigs.cli.settings import settings_command
 from comigs.cli.sweep import sweep_command
 from comigs.errors import BadInput, ComigsError
@@ -39,6 +39,7 @@ app.add_typer(deploy, name="deploy")
 app.command("settings")(settings_command)
 app.command("eval")(evaluate)
 app.command("report")(report)
+app.command("watch")(watch)
 app.command("sweep")(sweep_command)
 
 

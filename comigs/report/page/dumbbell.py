@@ -32,7 +32,7 @@ def draw_dumbbell(rows: Sequence[dict[str, Any]], alone: Mapping[str, float]) ->
     names = {row["name"] for row in drawn}
     learnt = [row[key] for row in drawn for key in ("before", "after")]
     learnt += [value for name, value in alone.items() if name in names]
-    edge = 2 * max(learnt)
+    edge = 1.3 * max(learnt)
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 0.9 + 0.34 * len(drawn)), layout="constrained")
         axes = figure.add_subplot(xlabel="test perplexity")

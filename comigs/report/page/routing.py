@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 import matplotlib
+import numpy as np
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -13,7 +14,9 @@ from comigs.store.events import ClientTrained
 
 MOST = 8  # clients
 LONGEST = 20  # characters of a name
-WHEN = "On validation text, of the model that a round starts with; rounds done from left to right."
+PIXELS = 8  # of a cell's sides: what shows it blurs its edges at most
+GREY = (0.5, 0.5, 0.5, 0.3)
+WHEN = "On validation text, of the model that a round starts with; grey where nothing was measured."
 Values = Mapping[tuple[int, int], float]  # by (rounds done, layer)
 
 
@@ -54,11 +57,16 @@ def _told(what: str) -> tuple[str, str]:
     return f"Load of {name}", f"Its share of the gates; pale: 0 %, strong: 100 %. {WHEN}"
 
 
+def _cell(value: float | None, top: float) -> tuple[float, ...]:
+    return GREY if value is None else (*to_rgb(PALETTE[0]), value / top)
+
+
 def _draw(clients: Mapping[str, Values], title: str, caption: str) -> Picture | None:
     """A panel for each client: rounds to the right, layers upwards."""
-    rounds = sorted({at for values in clients.values() for at, _ in values})
+    seen = {at for values in clients.values() for at, _ in values}
+    rounds = range(min(seen), max(seen) + 1)
     layers = sorted({layer for values in clients.values() for _, layer in values})
-    if len(rounds) < 2:
+    if len(seen) < 2:
         return None
     top = max(1.0, *(value for values in clients.values() for value in values.values()))
     wide = min(4, len(clients))
@@ -68,12 +76,10 @@ def _draw(clients: Mapping[str, Values], title: str, caption: str) -> Picture | 
         figure = Figure(figsize=size, layout="constrained")
         panels = figure.subplots(deep, wide, sharex=True, sharey=True, squeeze=False).flat
         for axes, (name, values) in zip(panels, clients.items(), strict=False):
-            cells = [
-                [(*to_rgb(PALETTE[0]), values.get((at, layer), 0.0) / top) for at in rounds]
-                for layer in layers
-            ]
-            extent = (-0.5, len(rounds) - 0.5, layers[0] - 0.5, layers[-1] + 0.5)
-            axes.imshow(cells, origin="lower", aspect="auto", interpolation="none", extent=extent)
+            cells = [[_cell(values.get((at, layer)), top) for at in rounds] for layer in layers]
+            sharp = np.repeat(np.repeat(cells, PIXELS, 0), PIXELS, 1)
+            extent = (rounds[0] - 0.5, rounds[-1] + 0.5, layers[0] - 0.5, layers[-1] + 0.5)
+            axes.imshow(sharp, origin="lower", aspect="auto", interpolation="none", extent=extent)
             axes.set_title(name[:LONGEST], fontsize="small", loc="left")
             axes.grid(False)
             for axis in (axes.xaxis, axes.yaxis):

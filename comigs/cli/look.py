@@ -1,12 +1,15 @@
-"""`comigs report`: one page about finished runs, with test text token by token."""
+"""`comigs report`, a page about runs with test text token by token; `comigs watch`, live."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from comigs.cli.base import Debug, expanded, fail
 from comigs.errors import ComigsError
+
+if TYPE_CHECKING:
+    from comigs.report.page.tokens import Looks
 
 
 def report(
@@ -57,10 +60,36 @@ def report(
         typer.launch(str(path))
 
 
-def _looks(runs: list[Path], tokens: int, device: str):  # type: ignore[no-untyped-def]
-    from comigs.report.page import load_run
+def _looks(runs: list[Path], tokens: int, device: str) -> "Looks":
+    from comigs.report.page.run import load_run
     from comigs.use.looks import look_at
 
     for folder in runs:
         load_run(folder)  # what is no run is refused before the models are opened
     return look_at(runs, tokens, device)
+
+
+def watch(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN_DIR", callback=expanded)],
+    debug: Debug = False,
+) -> None:
+    """Follow a run from another terminal, to its end; of a finished one show how it went.
+
+    \b
+    comigs watch runs/mine
+    """
+    from comigs.store.metrics import final_rows
+    from comigs.track.follow import follow
+    from comigs.track.progress import Progress
+
+    progress = Progress()
+    try:
+        with progress:
+            for event in follow(run_folder, progress.note):
+                progress.event(event)
+    except KeyboardInterrupt:
+        typer.echo("\nno longer watched; the run itself goes on", err=True)
+        raise typer.Exit(130) from None
+    except ComigsError as error:
+        fail(error, debug)
+    progress.table(final_rows(run_folder), run_folder)
