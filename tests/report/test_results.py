@@ -35,7 +35,7 @@ def test_who_lost_against_training_alone_is_named_before_the_gain_on_the_base(ma
     text = text_of(write_report([folder]))
     first = "1 of 2 clients gained against training alone (local, by-itself); de did not."
     assert text.index(first) < text.index("2 of 2 clients gained against the base")
-    assert "Mean test perplexity 45.9, there 40.0" in text
+    assert "Mean test perplexity 45.9 against 40.0" in text
 
 
 def test_a_run_alone_counts_only_with_the_same_settings_and_clients_that_ended(make):

@@ -71,7 +71,7 @@ def test_many_layers_are_thinned_out_to_keep_the_page_small():
 
 def test_the_sentence_says_who_carried_and_when_nobody_chooses():
     text = told(traced())
-    assert "Generalists carry 45% of the gate weight, specialists 55%" in text
+    assert "carry 45% of the gate weight (layer by layer 60%, 30%), specialists 55%" in text
     assert "cost 2.00 nats each, with the bare base 3.50; 100%" in text
     one = traced(experts=["generalist_0"], gates=torch.ones(2, 2, 1), routed=False)
     assert "one expert" in told(one)

@@ -72,6 +72,7 @@ def write_report(runs: Sequence[Path], out: Path | None = None, looks: Looks | N
         pictures=[picture for picture in pictures if picture],
         clients=list(dict.fromkeys(row["name"] for run in loaded for row in run.rows)),
         differences=differences,
+        unrouted=not any("routing/" in key for e in loaded[0].rounds for key in e.metrics or {}),
         other_data=[key for key in differences if key.startswith("data.")],
     )
     path = out or loaded[0].folder / page_name(loaded)

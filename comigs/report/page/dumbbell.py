@@ -34,7 +34,7 @@ def draw_dumbbell(rows: Sequence[dict[str, Any]], alone: Mapping[str, float]) ->
     learnt += [value for name, value in alone.items() if name in names]
     edge = 1.3 * max(learnt)
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(7.2, 0.9 + 0.34 * len(drawn)), layout="constrained")
+        figure = Figure(figsize=(5.6, 0.9 + 0.34 * len(drawn)), layout="constrained")
         axes = figure.add_subplot(xlabel="test perplexity")
         for place, row in enumerate(drawn):
             before, after, base = row["before"], row["after"], row["pretrained"]
@@ -53,8 +53,8 @@ def draw_dumbbell(rows: Sequence[dict[str, Any]], alone: Mapping[str, float]) ->
                 )  # fmt: skip
         axes.set_yticks(range(len(drawn)), [row["name"][:LONGEST] for row in drawn])
         axes.set_ylim(-0.6, len(drawn) - 0.4)
-        axes.margins(x=0.22)
-        axes.xaxis.set_major_locator(MaxNLocator(6))
+        axes.margins(x=0.28)
+        axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
         svg = to_svg(figure, TITLE)
     more = " Diamond: by training alone." if alone else ""

@@ -43,7 +43,7 @@ def pictures_of(run: Run) -> list[Picture | None]:
     return [
         *_learnt(valid, [run] * len(valid), ""),
         lines(series("loss"), "Training loss", "Mean over a round's local steps.", "loss"),
-        *_measured(trained, names, by_client),
+        *_measured(trained, names),
         *heat_maps(trained),
         lines(spent, "Privacy spent", SPENT, "epsilon"),
         stacked(
@@ -93,30 +93,28 @@ def _learnt(valid: Sequence[Series], runs: Sequence[Run], text: str) -> list[Pic
     ]
 
 
-def _measured(
-    trained: Sequence[ClientTrained],
-    names: Mapping[int, str],
-    by_client: Mapping[int, Sequence[ClientTrained]],
-) -> list[Picture | None]:
+def _measured(trained: Sequence[ClientTrained], names: Mapping[int, str]) -> list[Picture | None]:
     """A picture of each number that `log.metrics` asks for."""
-    asked = dict.fromkeys(key for e in trained for key in e.metrics or {} if "/" not in key)
+    told = [(e.client, e.round - 1.0, key, value) for e in trained for key, value in _metrics(e)]
+    places = {client: place for place, client in enumerate(names)}
     return [
         lines(
             [
-                Series(
-                    names[c],
-                    [(e.round - 1.0, e.metrics[key]) for e in events if key in (e.metrics or {})],
-                    i,
-                )
-                for i, (c, events) in enumerate(by_client.items())
+                Series(name, [(at, v) for who, at, k, v in told if (who, k) == (c, key)], places[c])
+                for c, name in names.items()
             ],
             key.replace("_", " ").capitalize(),
             "On validation text, of the model that training starts a round with.",
             key.replace("_", " "),
             across=DONE,
         )
-        for key in asked
+        for key in dict.fromkeys(key for _, _, key, _ in told)
     ]
+
+
+def _metrics(event: ClientTrained) -> list[tuple[str, float]]:
+    """Those that are one number."""
+    return [(key, value) for key, value in (event.metrics or {}).items() if "/" not in key]
 
 
 def _points(events: Sequence[RoundDone | ClientTrained], key: str) -> Points:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 MOST = 2_400_000  # bytes of all gates on a page; whole layers are left out beyond that
 LONGEST = 80  # characters of one token
+MANY = 12  # layers; more are not told one by one
 
 
 @dataclass(frozen=True)
@@ -88,8 +89,14 @@ def told(trace: "Trace") -> str:
     shared = sum(name.startswith("generalist_") for name in trace.experts)
     if not 0 < shared < len(trace.experts):
         return text
-    share = float(trace.gates[..., :shared].sum(-1).mean())
-    return f"Generalists carry {share:.0%} of the gate weight, specialists {1 - share:.0%}. {text}"
+    layers = trace.gates[..., :shared].sum(-1).mean(-1)
+    share = float(layers.mean())
+    each = ", ".join(f"{value:.0%}" for value in layers.tolist()) if len(layers) <= MANY else ""
+    by_layer = f" (layer by layer {each})" if each else ""
+    return (
+        f"Generalists carry {share:.0%} of the gate weight{by_layer}, specialists {1 - share:.0%}. "
+        + text
+    )
 
 
 def _numbers(values: "Tensor") -> list[float | None]:
