@@ -33,7 +33,7 @@ def test_who_lost_against_training_alone_is_named_before_the_gain_on_the_base(ma
     append(folder, final(1, "fr", after=30.0))
     alone_in(make, "by-itself", "local", 40.0)
     text = text_of(write_report([folder]))
-    first = "1 of 2 clients gained against training alone (local, by-itself); de did not."
+    first = "1 of 2 clients gained against training alone (local, run by-itself); de did not."
     assert text.index(first) < text.index("2 of 2 clients gained against the base")
     assert "Mean test perplexity 45.9 against 40.0" in text
 

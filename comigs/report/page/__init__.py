@@ -95,7 +95,9 @@ def _ended(run: Run, given: Sequence[Run]) -> Ended:
     alone = {row["name"]: row["after"] for row in other.rows} if other else {}
     against = [versus("the base", rows, {row["name"]: row["pretrained"] for row in rows})]
     if other:
-        against.insert(0, versus(f"training alone ({other.method}, {other.label})", rows, alone))
+        against.insert(
+            0, versus(f"training alone ({other.method}, run {other.label})", rows, alone)
+        )
     before = {row["name"]: row["before"] for row in rows if row["before"] != row["after"]}
     return Ended(
         [each for each in against if each],

@@ -13,6 +13,7 @@ from comigs.report.plots import BAD, INK, PALETTE, STYLE, Picture, to_svg
 MOST = 40  # clients; of more those that end worst
 LONGEST = 24  # characters of a name
 TITLE = "Test perplexity of each client"
+PLAIN = "Lower is better. Dot: the client's final model."
 CAPTION = (
     "Lower is better. Ring: before averaging, as the client's own last steps left its model. Dot: "
     "after averaging, the model it keeps; red where averaging made it worse on the client's own "
@@ -32,6 +33,7 @@ def draw_dumbbell(rows: Sequence[dict[str, Any]], alone: Mapping[str, float]) ->
     names = {row["name"] for row in drawn}
     learnt = [row[key] for row in drawn for key in ("before", "after")]
     learnt += [value for name, value in alone.items() if name in names]
+    averaged = any(row["before"] != row["after"] for row in drawn)
     edge = 1.3 * max(learnt)
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(5.6, 0.9 + 0.34 * len(drawn)), layout="constrained")
@@ -39,8 +41,9 @@ def draw_dumbbell(rows: Sequence[dict[str, Any]], alone: Mapping[str, float]) ->
         for place, row in enumerate(drawn):
             before, after, base = row["before"], row["after"], row["pretrained"]
             colour = BAD if after > before else PALETTE[2]
-            axes.plot([before, after], [place, place], color=colour, lw=2.5)
-            axes.plot(before, place, "o", ms=8, mfc="none", mec=PALETTE[0], mew=1.6)
+            if averaged:
+                axes.plot([before, after], [place, place], color=colour, lw=2.5)
+                axes.plot(before, place, "o", ms=8, mfc="none", mec=PALETTE[0], mew=1.6)
             axes.plot(after, place, "o", ms=6, color=colour)
             if row["name"] in alone:
                 axes.plot(alone[row["name"]], place, "D", ms=6, mfc="none", mec=PALETTE[3], mew=1.6)
@@ -59,4 +62,4 @@ def draw_dumbbell(rows: Sequence[dict[str, Any]], alone: Mapping[str, float]) ->
         svg = to_svg(figure, TITLE)
     more = " Diamond: by training alone." if alone else ""
     less = f" The {MOST} clients that end worst, of {len(rows)}." if len(drawn) < len(rows) else ""
-    return Picture(TITLE, CAPTION + more + less, svg)
+    return Picture(TITLE, (CAPTION if averaged else PLAIN) + more + less, svg)
