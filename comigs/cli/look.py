@@ -55,7 +55,7 @@ def report(
     typer.echo(f"wrote {path}")
     if looks:
         for reason in looks.missing:
-            typer.echo(f"without the text of single tokens: {reason}", err=True)
+            typer.echo(f"not shown token by token: {reason}", err=True)
     if open_page:
         typer.launch(str(path))
 

@@ -5,6 +5,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 import matplotlib
@@ -122,7 +123,7 @@ def to_svg(figure: Figure, name: str, themed: bool = True) -> str:
     """The figure as an <svg> element; themed: its colours are the page's CSS variables.
 
     Args:
-        name: makes the element ids differ from those of other pictures on the page.
+        name: what a screen reader calls it; makes the element ids differ from those of others.
     """
     text = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
@@ -131,6 +132,7 @@ def to_svg(figure: Figure, name: str, themed: bool = True) -> str:
     if not themed:
         return text.getvalue()
     svg = text.getvalue()[text.getvalue().index("<svg") :]
+    svg = svg.replace("<svg", f'<svg role="img" aria-label="{escape(name)}"', 1)
     svg = re.sub(r' xmlns(:\w+)?="[^"]*"| id="[\w.]+_\d+"', "", svg)
     for colour, variable in {INK: "ink", LINE: "line", BAD: "bad"}.items():
         svg = svg.replace(colour, f"var(--{variable})")

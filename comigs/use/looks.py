@@ -1,6 +1,7 @@
 """Test text of finished runs' clients, token by token, for the page about them."""
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 from peft import PeftModel
@@ -38,10 +39,16 @@ def look_at(folders: Sequence[Path], tokens: int = 256, device: str = "auto") ->
             label = f"{folder.resolve().name}: " if len(folders) > 1 else ""
             first, model = open_client(folder, 0)
             views += _views(first, model, tokens, label)
-            for number in range(1, min(len(first.run.names), max(1, MOST // len(folders)))):
+            count = len(first.run.names)
+            shown = min(count, max(1, MOST // len(folders)))
+            for number in range(1, shown):
                 views += _views(*open_client(folder, number), tokens, label)
+            if shown < count:
+                missing.append(f"{label}{count - shown} of {count} clients; a page holds {MOST}")
         except (ComigsError, OSError) as error:
             missing.append(str(error) if isinstance(error, ComigsError) else one_line(error))
+    if len(views) > MOST:
+        missing.append(f"{len(views) - MOST} texts; a page holds {MOST}")
     return Looks(views[:MOST], missing)
 
 
@@ -50,7 +57,7 @@ def _views(client: Client, model: PeftModel, tokens: int, label: str) -> Iterato
     config = client.config
     base = load_base(config.model.name, client.dtype, client.compute)
     tokenizer = load_tokenizer(config.model.name)
-    for name, text in data_of(client).tests.items():
+    for name, text in islice(data_of(client).tests.items(), MOST):
         found = trace(model, base, passages(text, tokens, config.data.seq_len))
         ends = [*found.begins[1:], len(found.ids)]
         words = [
