@@ -24,7 +24,7 @@ from comigs.store.whole import write_whole
 
 
 @dataclass(frozen=True)
-class Ended:
+class Results:
     """Where a run's clients ended.
 
     Attributes:
@@ -89,7 +89,7 @@ def page_name(runs: Sequence[Run]) -> str:
     return f"report-with-{others[:80]}.html" if others else "report.html"
 
 
-def _ended(run: Run, given: Sequence[Run]) -> Ended:
+def _ended(run: Run, given: Sequence[Run]) -> Results:
     rows = run.rows
     other = trained_alone(run, given)
     alone = {row["name"]: row["after"] for row in other.rows} if other else {}
@@ -99,7 +99,7 @@ def _ended(run: Run, given: Sequence[Run]) -> Ended:
             0, versus(f"training alone ({other.method}, run {other.label})", rows, alone)
         )
     before = {row["name"]: row["before"] for row in rows if row["before"] != row["after"]}
-    return Ended(
+    return Results(
         [each for each in against if each],
         alone,
         versus("before averaging", rows, before),
