@@ -1,12 +1,14 @@
 """The events of a run that another process writes, as they come."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from comigs.errors import BadInput
+from comigs.store.eventjson import from_line
 from comigs.store.events import Ended, EvaluationStarted, Event, RoundDone, RoundStarted, Started
-from comigs.store.metrics import METRICS, lines_of
+from comigs.store.metrics import METRICS, MOST
+from comigs.store.plain import read_plain
 
 EVERY = 0.5  # seconds between two looks
 QUIET = 120.0  # seconds without news after which it is said
@@ -27,32 +29,63 @@ def follow(
     Raises:
         BadInput: the folder is that of something else.
     """
-    told: list[bytes] = []
-    state, since, size = Clients(), 0.0, -1
-    while True:
+    written, clients = _Written(folder), Clients()
+    since, begun, over = 0.0, False, False
+    if not written.begun:
         _check(folder)
-        path = folder / METRICS
-        now = path.stat().st_size if path.exists() else 0
-        if now != size:
-            size, since = now, 0.0
-            lines = lines_of(folder)
-            texts = [line.text for line in lines]
-            for line in lines[_common(told, texts) :]:  # a resumed run drops the last ones
-                if line.event is not None:
-                    yield line.event
-                    yield from state.after(line.event)
-            told = texts
-            if lines and isinstance(lines[-1].event, Ended):
-                return
-            if not lines:
-                say(f"waiting for {folder} to begin; Ctrl-C ends the waiting")
-        sleep(EVERY)
+        say(f"waiting for {folder} to begin; Ctrl-C ends the waiting")
+    while not over:
+        _check(folder)
+        for event in written.new():
+            begun, since = True, 0.0
+            over = isinstance(event, Ended)
+            yield event
+            yield from clients.after(event)
+        if not over:
+            sleep(EVERY)
         since += EVERY
-        if since == QUIET and told:
+        if since == QUIET and begun:
             say(
                 f"no news for {QUIET:.0f} s; if it was stopped: comigs run --resume {folder}; "
                 "Ctrl-C ends the waiting"
             )
+
+
+class _Written:
+    """What another process appends to metrics.jsonl; when it goes on, it may write the file anew,
+    without its last lines."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._path = folder, folder / METRICS
+        self._told: list[int] = []  # hashes of lines
+        self._file, self._end = -1, 0
+
+    @property
+    def begun(self) -> bool:
+        return self._path.exists() and self._path.stat().st_size > 0
+
+    def new(self) -> Iterator[Event]:
+        """The events since the last call."""
+        if not self._path.exists():
+            return
+        now = self._path.stat()
+        if now.st_ino == self._file and now.st_size == self._end:
+            return
+        if now.st_ino != self._file or now.st_size < self._end:
+            text, self._end = read_plain(self._path, self._folder, MOST), 0
+        else:
+            with open(self._path, "rb") as file:
+                file.seek(self._end)
+                text = file.read()
+        *lines, rest = text.split(b"\n")  # the rest is not whole yet
+        again = self._end == 0
+        self._file, self._end = now.st_ino, self._end + len(text) - len(rest)
+        hashes = [hash(line) for line in lines]
+        known = _common(self._told, hashes) if again else 0
+        self._told = hashes if again else self._told + hashes
+        for line in lines[known:]:
+            if (event := from_line(line)) is not None:
+                yield event
 
 
 class Clients:
@@ -76,7 +109,7 @@ class Clients:
             yield EvaluationStarted(self._clients)
 
 
-def _common(old: list[bytes], new: list[bytes]) -> int:
+def _common(old: Sequence[int], new: Sequence[int]) -> int:
     """How many lines both begin with."""
     pairs = enumerate(zip(old, new, strict=False))
     shorter = min(len(old), len(new))

@@ -7,6 +7,7 @@ from pathlib import Path
 from peft import PeftModel
 
 from comigs.backbone.base import load_base, load_tokenizer
+from comigs.config.load import read_config
 from comigs.errors import ComigsError, one_line
 from comigs.evaluation.trace import passages, pieces, trace
 from comigs.federation.clients import data_of
@@ -36,6 +37,9 @@ def look_at(folders: Sequence[Path], tokens: int = 256, device: str = "auto") ->
     missing: list[str] = []
     for folder in folders:
         try:
+            if read_config(folder).engine.name == "flower":
+                missing.append(f"{folder}: its models and texts are on the devices")
+                continue
             label = f"{folder.resolve().name}: " if len(folders) > 1 else ""
             first, model = open_client(folder, 0)
             views += _views(first, model, tokens, label)

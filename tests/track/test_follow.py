@@ -7,6 +7,7 @@ from comigs.cli.commands import app
 from comigs.errors import BadInput
 from comigs.store.eventjson import to_line
 from comigs.store.events import Ended, EvaluationStarted, RoundStarted, Started
+from comigs.store.whole import append, write_whole
 from comigs.track.follow import follow
 from tests.samples import final, round_done, trained
 
@@ -22,12 +23,17 @@ def written(*events):
 
 
 def followed(folder, *files):
-    """What is told when the file changes from one text to the next, at each look."""
-    said, coming = [], iter(files)
+    """What is told when the file changes from one text to the next, at each look, as a journal
+    changes it: lines are appended, or it is written anew."""
+    said, coming, path = [], iter(files), folder / "metrics.jsonl"
 
     def sleep(seconds):
         folder.mkdir(exist_ok=True)
-        (folder / "metrics.jsonl").write_text(next(coming))
+        before, now = path.read_text() if path.exists() else "", next(coming)
+        if now.startswith(before):
+            append(path, now.removeprefix(before))
+        else:
+            write_whole(path, now)
 
     return list(follow(folder, said.append, sleep)), said
 

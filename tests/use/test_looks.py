@@ -34,6 +34,11 @@ def test_several_runs_share_the_room_and_what_is_not_finished_says_so(finished, 
     looks = look_at([finished, tmp_path], 16)
     assert looks.views[0].name == "run: ana"
     assert "is not finished yet" in looks.missing[0]
+    config = (tmp_path / "config.yaml").read_text().replace("name: inline", "name: flower")
+    (tmp_path / "config.yaml").write_text(config)
+    assert look_at([tmp_path], 16).missing == [
+        f"{tmp_path}: its models and texts are on the devices"
+    ]
 
 
 def test_the_command_writes_the_page_where_it_is_told(finished, tmp_path):
