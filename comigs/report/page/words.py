@@ -13,7 +13,7 @@ def what_was_run(run: Run) -> str:
     if not model or not data:
         return ""
     names = run.clients
-    who = f"{len(names):,} client{'s' if len(names) != 1 else ''}" if names else "Clients"
+    who = _count(len(names), "client") if names else "Clients"
     who += f" ({', '.join(names)})" if 1 < len(names) <= NAMED else ""
     text = "everybody's text" if data.get("target") == "mixture" else "its own kind of text"
     counts = (
@@ -24,9 +24,14 @@ def what_was_run(run: Run) -> str:
     if known and not known.trains:
         return f"{who} tested the language model {model.get('name')} as it is on {of}. {counts}"
     own = "all of it in one place" if known and known.pooled else "each its own, which stays there"
-    steps = f"{config.get('rounds')} rounds of {config.get('local_steps')} local steps"
+    rounds, each = config.get("rounds"), config.get("local_steps")
+    steps = f"{_count(rounds, 'round')} of {_count(each, 'local step')}"
     how = f"{run.method} ({known.summary})" if known else run.method
     return (
         f"{who} adapted the language model {model.get('name')} to {of}, {own}: {steps} by the "
         f"method {how}. {counts}"
     )
+
+
+def _count(number: int | None, what: str) -> str:
+    return f"{number:,} {what}{'s' if number != 1 else ''}" if number is not None else f"{what}s"
