@@ -34,6 +34,7 @@ ORDER = (  # of the rooms, lowest first: a file imports from its own room and fr
     ("comigs.local",),
     ("comigs.costs",),
     ("comigs.report",),
+    ("comigs.report.page",),
     ("comigs.track",),
     ("comigs_clients",),
     ("comigs_server.grids",),

@@ -16,6 +16,7 @@ from comigs.cli.deploy import app as deploy
 from comigs.cli.evaluate import evaluate
 from comigs.cli.export import export
 from comigs.cli.join import join_command
+from comigs.cli.look import report, watch
 from comigs.cli.settings import settings_command
 from comigs.cli.sweep import sweep_command
 from comigs.errors import BadInput, ComigsError
@@ -40,6 +41,8 @@ app.add_typer(deploy, name="deploy")
 app.command("settings")(settings_command)
 app.command("eval")(evaluate)
 app.command("export")(export)
+app.command("report")(report)
+app.command("watch")(watch)
 app.command("sweep")(sweep_command)
 app.command("join")(join_command)
 
@@ -205,24 +208,6 @@ def methods() -> None:
     for method in all_methods().values():
         table.add_row(method.name, method.summary, method.paper)
     Console().print(table)
-
-
-@app.command()
-def report(
-    runs: Annotated[list[Path], typer.Argument(help="Run folders.", callback=expanded)],
-    open_page: Annotated[bool, typer.Option("--open", help="Open it in a browser.")] = False,
-    debug: Debug = False,
-) -> None:
-    """Write report.html of one or several runs: one self-contained page."""
-    from comigs.report.page import write_report
-
-    try:
-        path = write_report(runs)
-    except ComigsError as error:
-        _fail(error, debug)
-    typer.echo(f"wrote {path}")
-    if open_page:
-        typer.launch(str(path))
 
 
 @app.command()

@@ -27,6 +27,15 @@ def with_metrics(fields: frozenset[str], names: Iterable[str]) -> frozenset[str]
     return fields | {f"{METRIC}{name}" for name in names}
 
 
+def metric_of(key: str) -> str:
+    """The metric that one of several numbers belongs to: `routing` of `routing/2/entropy`."""
+    return key.partition("/")[0]
+
+
 def unknown(keys: Iterable[str], known: frozenset[str]) -> str | None:
-    """The first of `keys` that is not `known`, or None."""
-    return next((key for key in sorted(keys) if key not in known), None)
+    """The first of `keys` that is neither `known` nor a part of a metric that is, or None."""
+
+    def is_known(key: str) -> bool:
+        return key in known or (key.startswith(METRIC) and metric_of(key) in known)
+
+    return next((key for key in sorted(keys) if not is_known(key)), None)

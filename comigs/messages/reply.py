@@ -11,11 +11,12 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from comigs.errors import ComigsError, flat
-from comigs.messages.fields import METRIC, unknown
+from comigs.messages.fields import METRIC, metric_of, unknown
 from comigs.messages.order import MOST_CLIENTS, MOST_ROUNDS
 
 MOST_CHARACTERS = 64 * 2**20
 MOST_ROWS = 100_000
+MOST_METRICS = 5_000  # some are several numbers for each layer
 
 
 def _plain(text: str) -> str:
@@ -81,7 +82,7 @@ class Reported(_Strict):
     peer_evaluations: Count | None = None
     peer_evaluation_tokens: Count | None = None
     fetches: Literal[0, 1] | None = None
-    metrics: Annotated[dict[Name, float], Field(max_length=100)] | None = None
+    metrics: Annotated[dict[Name, float], Field(max_length=MOST_METRICS)] | None = None
 
 
 class TestRow(_Strict):
@@ -102,7 +103,7 @@ class TestRow(_Strict):
     fused_global: Weight | None = None
     fusion_evaluations: Count | None = None
     bits_per_byte: Annotated[float, Field(ge=0)] | None = None
-    metrics: Annotated[dict[Name, float], Field(max_length=100)] | None = None
+    metrics: Annotated[dict[Name, float], Field(max_length=MOST_METRICS)] | None = None
 
 
 class Broken(ComigsError):
@@ -149,7 +150,7 @@ def read_rows(text: object, names: Collection[str], asked: Collection[str] = ())
 
 def check_asked(metrics: Mapping[str, float] | None, asked: Collection[str]) -> None:
     """Raises: Broken, for a metric that `log.metrics` does not name."""
-    if (stranger := unknown(metrics or (), frozenset(asked))) is not None:
+    if (stranger := unknown(map(metric_of, metrics or ()), frozenset(asked))) is not None:
         raise Broken(f"has the metric {flat(stranger, 60)!r}, which log.metrics does not name")
 
 

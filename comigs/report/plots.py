@@ -5,6 +5,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 import matplotlib
@@ -12,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-INK, LINE = "#1c2431", "#dbe1ea"
+INK, LINE, BAD = "#1c2431", "#dbe1ea", "#b3261e"
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#b0518f", "#b98300", "#5b6573")
 MOST = 2 * len(PALETTE)  # solid, then dashed lines; beyond that single lines cannot be told apart
 STYLE: Any = {
@@ -36,7 +37,7 @@ STYLE: Any = {
 
 @dataclass(frozen=True)
 class Series:
-    """One line: its name, its (round, value) points and its place in the palette."""
+    """One line: its name, its (place, value) points and its place in the palette."""
 
     label: str
     points: Sequence[tuple[float, float]]
@@ -64,8 +65,9 @@ def lines(
     unit: str,
     log: bool = False,
     mark: float | None = None,
+    across: str = "round",
 ) -> Picture | None:
-    """Values against rounds; None when there is no finite value.
+    """Values against rounds, or whatever is `across`; None where no line has two finite values.
 
     More than twelve lines are drawn alike, with their mean in colour.
 
@@ -73,10 +75,10 @@ def lines(
         mark: a round with a dotted line through it.
     """
     drawn = [s for s in series if any(y > 0 or not log for _, y in s.finite)]
-    if not drawn:
+    if len({x for s in drawn for x, _ in s.finite}) < 2:
         return None
     with matplotlib.rc_context(STYLE):
-        figure, axes = _canvas(unit)
+        figure, axes = _canvas(unit, across)
         if log:
             axes.set_yscale("log")
         if len(drawn) > MOST:
@@ -100,8 +102,8 @@ def lines(
 def stacked(
     rounds: Sequence[int], parts: Sequence[tuple[str, list[float]]], title: str, caption: str
 ) -> Picture | None:
-    """Seconds of each round, as bars of parts on top of each other; None without rounds."""
-    if not rounds:
+    """Seconds of each round, as bars of parts on top of each other; None without two rounds."""
+    if len(rounds) < 2:
         return None
     with matplotlib.rc_context(STYLE):
         figure, axes = _canvas("seconds")
@@ -127,7 +129,7 @@ def to_svg(figure: Figure, name: str, themed: bool = True) -> str:
     """The figure as an <svg> element; themed: its colours are the page's CSS variables.
 
     Args:
-        name: makes the element ids differ from those of other pictures on the page.
+        name: what a screen reader calls it; makes the element ids differ from those of others.
     """
     text = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
@@ -136,17 +138,18 @@ def to_svg(figure: Figure, name: str, themed: bool = True) -> str:
     if not themed:
         return text.getvalue()
     svg = text.getvalue()[text.getvalue().index("<svg") :]
+    svg = svg.replace("<svg", f'<svg role="img" aria-label="{escape(name)}"', 1)
     svg = re.sub(r' xmlns(:\w+)?="[^"]*"| id="[\w.]+_\d+"', "", svg)
-    for colour, variable in {INK: "ink", LINE: "line"}.items():
+    for colour, variable in {INK: "ink", LINE: "line", BAD: "bad"}.items():
         svg = svg.replace(colour, f"var(--{variable})")
     for number, colour in enumerate(PALETTE):
         svg = svg.replace(colour, f"var(--s{number})")
     return svg
 
 
-def _canvas(unit: str) -> tuple[Figure, Axes]:
+def _canvas(unit: str, across: str = "round") -> tuple[Figure, Axes]:
     figure = Figure(figsize=(5.6, 3.1), layout="constrained")
-    axes = figure.add_subplot(xlabel="round", ylabel=unit)
+    axes = figure.add_subplot(xlabel=across, ylabel=unit)
     return figure, axes
 
 

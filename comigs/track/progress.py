@@ -82,6 +82,10 @@ class Progress:
     def end(self, finished: bool) -> None:
         pass
 
+    def note(self, text: str) -> None:
+        """Show what is no event."""
+        self._say(text, markup=False)
+
     def event(self, event: Event) -> None:
         """Show one event."""
         match event:
@@ -175,7 +179,8 @@ def _notes(event: RoundDone) -> Iterator[str]:
     if event.loss is not None:
         yield f"loss {event.loss:.3f}"
     if event.valid_ppl is not None:
-        yield f"valid ppl {event.valid_ppl:.1f}"
+        untrained = " of the bare base" if event.round == 1 else ""
+        yield f"valid ppl {event.valid_ppl:.1f}{untrained}"
     yield f"{event.tokens_per_second:,.0f} tokens/s"
     if isinstance(event.epsilon, float):
         yield f"epsilon {event.epsilon:.2f}"

@@ -68,7 +68,7 @@ def account(
         bytes_down=sum(e.bytes_down for e in events),
         metrics={
             name: mean
-            for name in run.config.log.metrics or ()
+            for name in dict.fromkeys(name for e in events for name in e.metrics or {})
             if (mean := _mean((e.metrics or {}).get(name) for e in events)) is not None
         }
         or None,

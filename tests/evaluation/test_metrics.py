@@ -9,7 +9,8 @@ import comigs
 from comigs.config.load import load_config
 from comigs.data.windows import marked, packed
 from comigs.evaluation.metrics import find_metric, measured
-from comigs.messages.reply import Broken, read_reported
+from comigs.messages.fields import metric_of
+from comigs.messages.reply import Broken, check_asked, read_reported
 from comigs.mixture.adapters import init_adapters
 from comigs.mixture.experts import expert_blocks
 from tests.backbone.test_families import base_of, mixture_of
@@ -43,6 +44,18 @@ def test_share_and_entropy_of_gates_that_are_known():
     assert found["generalist_share"] == pytest.approx(0.75)
     entropy = 0.75 * math.log(4 / 3) + 0.25 * math.log(4)
     assert found["router_entropy"] == pytest.approx(entropy)
+
+
+def test_routing_is_told_layer_by_layer():
+    model = routed([0.0, math.log(4.0), 0.0 - 9], top_k=2, specialists=2)  # 1/5 and 4/5
+    found = measured(["routing"], model, TOKENS, client_config())
+    assert len(found) == 2 * 5  # layers; two numbers and three experts
+    assert found["routing/1/generalist_share"] == pytest.approx(0.2)
+    assert found["routing/2/load/generalist_0"] == pytest.approx(0.2)
+    assert found["routing/2/load/specialist_0"] == pytest.approx(0.8)
+    assert found["routing/2/load/specialist_1"] == 0
+    entropy = measured(["router_entropy"], model, TOKENS, client_config())["router_entropy"]
+    assert found["routing/1/entropy"] == pytest.approx(entropy)
 
 
 def test_the_share_is_of_the_gates_that_were_chosen():
@@ -116,13 +129,14 @@ def test_an_unknown_metric_is_refused_with_the_names_there_are(tree):
 
 def test_metrics_are_told_per_client_and_as_a_mean_and_change_no_number(tree, tmp_path):
     plain = comigs.run(tree, out=tmp_path / "plain").table
-    log = tree.get("log", {}) | {"metrics": list(NAMES), "eval_every": 1}
+    asked = [*NAMES, "routing"]
+    log = tree.get("log", {}) | {"metrics": asked, "eval_every": 1}
     result = comigs.run(tree | {"log": log}, out=tmp_path / "run")
     told = events(result.folder, "client")
-    assert told and all(set(event["metrics"]) == set(NAMES) for event in told)
+    assert told and all(set(map(metric_of, event["metrics"])) == set(asked) for event in told)
     for done in events(result.folder, "round"):
         mine = [e["metrics"] for e in told if e["round"] == done["round"]]
-        for name in NAMES:
+        for name in (*NAMES, "routing/1/generalist_share"):
             assert done["metrics"][name] == pytest.approx(sum(m[name] for m in mine) / len(mine))
     key = "after"
     assert [row[key] for row in result.table] == [row[key] for row in plain]
@@ -138,3 +152,9 @@ def test_a_metric_that_is_no_number_is_a_broken_reply():
     assert read_reported(good).metrics is None
     with pytest.raises(Broken, match=r"metrics\.a"):
         read_reported(good | {"metric.a": [0.5]})
+
+
+def test_a_part_of_a_metric_is_told_only_with_the_metric():
+    check_asked({"routing/1/entropy": 0.5, "peak": 1.0}, ["routing", "peak"])
+    with pytest.raises(Broken, match="gate"):
+        check_asked({"gate/1": 0.5}, ["routing"])

@@ -3,61 +3,18 @@
 import json
 import re
 import shlex
-from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from comigs.config.load import dump_yaml
 from comigs.config.model import ModelConfig
-from comigs.config.settings import RunConfig
 from comigs.errors import BadInput
 from comigs.report.page import write_report
-from comigs.store.eventjson import to_object
 from comigs.track.tensorboard import write_events
-from tests.samples import final as final_of
-from tests.samples import round_done, trained
+from tests.report.runs import Make, append, client, final, text_of, whole
 
-Make = Callable[..., Path]
-
-
-def client(number: int, of: int, name: str, **more: Any) -> dict[str, Any]:
-    learnt = {"loss": 5.0 - number, "valid_ppl": 300.0 / number}
-    return to_object(trained(number, of, name, **learnt)) | more
-
-
-def whole(number: int, **more: Any) -> dict[str, Any]:
-    return to_object(round_done(number)) | more
-
-
-def final(number: int, name: str, **more: Any) -> dict[str, Any]:
-    return to_object(final_of(number, name)) | more
-
-
-@pytest.fixture
-def make(tmp_path: Path) -> Make:
-    def run(
-        name: str = "mine", names: tuple[str, ...] = ("de", "fr"), end: bool = True, **config: Any
-    ) -> Path:
-        folder = tmp_path / name
-        folder.mkdir()
-        (folder / "config.yaml").write_text(dump_yaml(RunConfig(rounds=2, **config)))
-        (folder / "environment.json").write_text('{"cores": 7, "packages": {"torch": "2.13.0"}}')
-        events: list[dict[str, Any]] = [
-            {"event": "start", "method": "comigs", "clients": names, "rounds": 2, "round": 0},
-            *(client(1, i, n) for i, n in enumerate(names)),
-            whole(1),
-        ]
-        if end:
-            events += [client(2, i, n) for i, n in enumerate(names)]
-            events += [whole(2), *(final(i, n) for i, n in enumerate(names))]
-            events += [{"event": "end", "seconds": 20.0}]
-        (folder / "metrics.jsonl").write_text("".join(json.dumps(e) + "\n" for e in events))
-        return folder
-
-    return run
+pytest_plugins = ("tests.report.runs",)
 
 
 class _Page(HTMLParser):
@@ -86,15 +43,6 @@ class _Page(HTMLParser):
             self.rows[-1][-1] += data.strip()
 
 
-def text_of(path: Path) -> str:
-    return path.read_text(encoding="utf-8")
-
-
-def append(folder: Path, *events: dict[str, Any]) -> None:
-    with open(folder / "metrics.jsonl", "a", encoding="utf-8") as file:
-        file.writelines(json.dumps(event) + "\n" for event in events)
-
-
 NUMBERS = ["1,234.6", "98.8", "61.7", "20.0\u00d7", "1.375", "0.79 MB", "1.00 GB", "75 s"]
 NUMBERS += ["107,520", "65,536"]
 NONE = "\u2013"
@@ -115,9 +63,9 @@ def test_a_client_that_lost_is_not_counted_as_a_winner(make: Make) -> None:
     assert "1 of 2 clients gained" in text_of(write_report([folder]))
 
 
-def test_four_pictures_config_and_environment(make: Make) -> None:
+def test_pictures_config_and_environment(make: Make) -> None:
     text = text_of(write_report([make(seed=4711)]))
-    assert text.count("<svg") == 4
+    assert text.count("<svg") == 5  # where clients ended, perplexity twice, loss, time
     assert "seed: 4711" in text
     assert "2.13.0" in text
     assert "generalist experts averaged" in text
@@ -125,7 +73,7 @@ def test_four_pictures_config_and_environment(make: Make) -> None:
 
 def test_nothing_is_fetched_and_ids_are_unique(make: Make) -> None:
     text = text_of(write_report([make()]))
-    assert not re.search(r"https?:|<script|<link|@import", text)
+    assert not re.search(r"https?:|<script|<link|@import|src=", text)
     ids = re.findall(r'\bid="([^"]+)"', text)
     assert len(ids) == len(set(ids))
     for pair in re.findall(r'href="#([^"]+)"|url\(#([^)]+)\)', text):
@@ -161,7 +109,12 @@ def test_an_unfinished_run_says_how_to_go_on(make: Make) -> None:
     text = text_of(write_report([folder])).replace("&#39;", "'")
     assert "1 of 2 rounds" in text
     assert f"comigs run --resume {shlex.quote(str(folder))}" in text
-    assert text.count("<svg") == 4
+
+
+def test_a_single_round_is_told_in_numbers(make: Make) -> None:
+    text = text_of(write_report([make(end=False)]))
+    assert text.count("<svg") == 0
+    assert "One round shows no course" in text
 
 
 def test_a_finished_run_resumed_and_stopped_again_is_unfinished(make: Make) -> None:
@@ -180,9 +133,14 @@ def test_a_missing_part_is_left_out(make: Make, missing: str) -> None:
 
 def test_validation_that_was_not_due_leaves_no_picture(make: Make) -> None:
     folder = make(end=False)
-    events = [client(1, 0, "de", valid_ppl=None), whole(1, valid_ppl=None)]
+    events = [
+        event
+        for number in (1, 2)
+        for event in (client(number, 0, "de", valid_ppl=None), whole(number, valid_ppl=None))
+    ]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(e) + "\n" for e in events))
-    assert text_of(write_report([folder])).count("<svg") == 3
+    text = text_of(write_report([folder]))
+    assert "Training loss" in text and "Validation perplexity" not in text
 
 
 def test_many_clients_become_one_mean_line(make: Make) -> None:
@@ -206,11 +164,14 @@ def test_a_damaged_config_is_refused_in_one_line(make: Make) -> None:
         assert "\n" not in str(caught.value)
 
 
-def test_several_runs_share_one_page_in_the_first_folder(make: Make) -> None:
+def test_several_runs_share_one_page_that_replaces_none_of_theirs(
+    make: Make, tmp_path: Path
+) -> None:
     one, two = make("one"), make("two", method="fedavg", end=False)
     path = write_report([one, two])
-    assert path == one / "report.html"
-    assert not (two / "report.html").exists()
+    assert path == one / "report-with-two.html"
+    assert not any((folder / "report.html").exists() for folder in (one, two))
+    assert write_report([one, two], tmp_path / "my.html") == tmp_path / "my.html"
     assert "<title>one, two" in text_of(path)
     rows = _Page(path).rows
     assert ["one", "comigs", "finished", *NUMBERS] in rows

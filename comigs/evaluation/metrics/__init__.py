@@ -4,7 +4,7 @@ A file defines `METRIC`; `log.metrics` names the files. What it returns leaves t
 """
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +19,11 @@ from comigs.mixture.gates import Gates
 from comigs.mixture.router import of_tokens
 from comigs.schema.byfile import find_in
 
-Metric = Callable[[nn.Module, Tensor, ClientConfig], float]
-"""From a model, a stream of tokens and the client's configuration to a finite number."""
+Metric = Callable[[nn.Module, Tensor, ClientConfig], float | Mapping[str, float]]
+"""From a model, a stream of tokens and the client's configuration to a finite number, or several.
+
+Of several each has a name of its own, which is told as <metric>/<name>.
+"""
 
 
 def find_metric(name: str) -> Metric:
@@ -37,10 +40,16 @@ def measured(
     names: Sequence[str], model: nn.Module, tokens: Tensor, config: ClientConfig
 ) -> dict[str, float]:
     """Every metric of `names`, by name."""
-    return {name: find_metric(name)(model, tokens, config) for name in names}
+    told: dict[str, float] = {}
+    for name in names:
+        found = find_metric(name)(model, tokens, config)
+        if isinstance(found, Mapping):
+            told |= {f"{name}/{part}": value for part, value in found.items()}
+        else:
+            told[name] = found
+    return told
 
 
-@torch.no_grad()
 def mean_over_tokens(
     model: nn.Module,
     tokens: Tensor,
@@ -52,8 +61,20 @@ def mean_over_tokens(
     Args:
         value: the mean of a block's last pass, over its tokens.
     """
-    blocks, device = expert_blocks(model), next(model.parameters()).device
     total, counted = torch.zeros((), dtype=torch.float64), 0
+    for blocks, count in passes(model, tokens, config):
+        means = torch.tensor([float(value(block)) for block in blocks], dtype=torch.float64)
+        total, counted = total + means.mean() * count, counted + count
+    return float(total / counted)
+
+
+@torch.no_grad()
+def passes(
+    model: nn.Module, tokens: Tensor, config: ClientConfig
+) -> Iterator[tuple[list[Gates], int]]:
+    """Read a stream, or rows, batch by batch: the blocks as each batch left them, without what is
+    filling, and how many tokens it had."""
+    blocks, device = expert_blocks(model), next(model.parameters()).device
     for windows in consecutive_windows(tokens, evaluation_batch(config), config.data.seq_len):
         batch, kept = read_marks(windows), real(windows)
         at = None if batch.positions is None else batch.positions.to(device)
@@ -61,7 +82,4 @@ def mean_over_tokens(
         backbone_of(model)(input_ids=ids, use_cache=False, **placed(model, at))
         for block in blocks:
             block.routing = None if block.routing is None else of_tokens(block.routing, kept)
-        means = torch.tensor([float(value(block)) for block in blocks], dtype=torch.float64)
-        count = batch.ids.numel() if kept is None else int(kept.sum())
-        total, counted = total + means.mean() * count, counted + count
-    return float(total / counted)
+        yield blocks, batch.ids.numel() if kept is None else int(kept.sum())

@@ -8,10 +8,11 @@ from comigs.mixture.gates import Gates
 
 
 def generalist_share(model: nn.Module, tokens: Tensor, config: ClientConfig) -> float:
-    return mean_over_tokens(model, tokens, config, _share)
+    return mean_over_tokens(model, tokens, config, share)
 
 
-def _share(block: Gates) -> Tensor | float:
+def share(block: Gates) -> Tensor | float:
+    """Of one layer's last pass."""
     generalists = sum(name.startswith("generalist_") for name in block.names)
     if block.routing is None:
         return generalists / len(block.names)

@@ -8,10 +8,11 @@ from comigs.mixture.gates import Gates
 
 
 def router_entropy(model: nn.Module, tokens: Tensor, config: ClientConfig) -> float:
-    return mean_over_tokens(model, tokens, config, _entropy)
+    return mean_over_tokens(model, tokens, config, entropy)
 
 
-def _entropy(block: Gates) -> Tensor | float:
+def entropy(block: Gates) -> Tensor | float:
+    """Of one layer's last pass."""
     if block.routing is None:
         return 0.0
     logs = block.routing.logits.log_softmax(-1)

@@ -1,0 +1,95 @@
+"""`comigs report`, a page about runs with test text token by token; `comigs watch`, live."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from comigs.cli.base import Debug, expanded, fail
+from comigs.errors import ComigsError
+
+if TYPE_CHECKING:
+    from comigs.report.page.tokens import Looks
+
+
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders.", callback=expanded)],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="The file; default report.html in the run's folder, and of several runs "
+            "report-with-<others>.html in the first one's.",
+            callback=expanded,
+        ),
+    ] = None,
+    tokens: Annotated[
+        int,
+        typer.Option(
+            min=0, max=2048, help="Tokens of test text of each client to show; 0: none, fast."
+        ),
+    ] = 256,
+    device: Annotated[
+        str, typer.Option(help="Where it reads them: auto, cpu, cuda, cuda:1 or mps.")
+    ] = "auto",
+    open_page: Annotated[bool, typer.Option("--open", help="Open it in a browser.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Write one self-contained page about one or several runs.
+
+    It holds test text of the clients, with who carried each token; --tokens 0 leaves that out.
+
+    \b
+    comigs report runs/mine
+    comigs report runs/mine runs/alone --out both.html
+    """
+    from comigs.report.page import write_report
+    from comigs.store.whole import check_place
+
+    try:
+        if out:
+            check_place(out)
+        looks = _looks(runs, tokens, device) if tokens else None
+        path = write_report(runs, out, looks)
+    except ComigsError as error:
+        fail(error, debug)
+    typer.echo(f"wrote {path}")
+    if looks:
+        for reason in looks.missing:
+            typer.echo(f"not shown token by token: {reason}", err=True)
+    if open_page:
+        typer.launch(str(path))
+
+
+def _looks(runs: list[Path], tokens: int, device: str) -> "Looks":
+    from comigs.report.page.run import load_run
+    from comigs.use.looks import look_at
+
+    for folder in runs:
+        load_run(folder)  # what is no run is refused before the models are opened
+    return look_at(runs, tokens, device)
+
+
+def watch(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN_DIR", callback=expanded)],
+    debug: Debug = False,
+) -> None:
+    """Follow a run from another terminal, to its end; of a finished one show how it went.
+
+    \b
+    comigs watch runs/mine
+    """
+    from comigs.store.metrics import final_rows
+    from comigs.track.follow import follow
+    from comigs.track.progress import Progress
+
+    progress = Progress()
+    try:
+        with progress:
+            for event in follow(run_folder, progress.note):
+                progress.event(event)
+    except KeyboardInterrupt:
+        typer.echo("\nno longer watched; the run itself goes on", err=True)
+        raise typer.Exit(130) from None
+    except ComigsError as error:
+        fail(error, debug)
+    progress.table(final_rows(run_folder), run_folder)
