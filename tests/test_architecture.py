@@ -46,6 +46,7 @@ ORDER = (  # of the rooms, lowest first: a file imports from its own room and fr
     ("comigs.export",),
     ("comigs.deploy",),
     ("comigs.app",),
+    ("comigs.app.suites",),
     ("comigs.cli",),
     ("comigs", "comigs.__main__"),
 )
@@ -70,7 +71,11 @@ FEW_PLACES = {  # what only these files may use
     "torch.cuda.is_available": {"comigs.hardware"},
     # What a configuration names is looked up once, and a run is resolved where it is read.
     "comigs.aggregation.find_aggregator": {"comigs.federation.run"},
-    "comigs.methods.find_method": {"comigs.app.early", "comigs.app.suite", "comigs.federation.run"},
+    "comigs.methods.find_method": {
+        "comigs.app.early",
+        "comigs.app.suites.suite",
+        "comigs.federation.run",
+    },
     "comigs.federation.run.resolve": {
         "comigs.costs.fit",  # with what its devices can hold
         "comigs.costs.footprint",

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from comigs.app.run import RunResult, resume, run
+from comigs.app.result import RunResult
+from comigs.app.run import resume, run
 from comigs.config.load import load_config, read_config, to_dict
 from comigs.config.model import own
 from comigs.config.settings import RunConfig

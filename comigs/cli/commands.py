@@ -126,7 +126,7 @@ def compare(
     Finished runs are kept in the folder by the hash of their configuration: the command can be
     stopped at any time and goes on where it was.
     """
-    from comigs.app.compare import run_suite
+    from comigs.app.suites.compare import run_suite
 
     try:
         run_suite(suite, settings or [], seeds=seeds, out=out, jobs=jobs, keep_models=keep_models)

@@ -14,7 +14,7 @@ from comigs.cli.base import Debug, expanded, fail, split
 from comigs.errors import ComigsError
 
 if TYPE_CHECKING:
-    from comigs.app.sweep import Trial
+    from comigs.app.suites.sweep import Trial
 
 
 def sweep_command(
@@ -42,8 +42,8 @@ def sweep_command(
     \b
     comigs sweep train.lr=0.003,0.01,0.03 router.lr=0.01,0.05 rounds=5
     """
-    from comigs.app.compare import seeds_of
-    from comigs.app.sweep import grid_of, sweep
+    from comigs.app.suites.compare import seeds_of
+    from comigs.app.suites.sweep import grid_of, sweep
 
     source, chosen = split(settings)
     try:

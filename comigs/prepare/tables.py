@@ -93,7 +93,7 @@ def _reachable() -> bool:
 @contextmanager
 def _offline(yes: bool) -> Iterator[None]:
     """Have the libraries look into their cache alone."""
-    both = (datasets.config, huggingface_hub.constants)
+    both: tuple[Any, ...] = (datasets.config, huggingface_hub.constants)
     before = [each.HF_HUB_OFFLINE for each in both]
     try:
         for each in both if yes else ():

@@ -3,8 +3,8 @@
 from queue import Queue
 
 import comigs
-from comigs.app.runs import kept_at, missing_of, models_at, run_one
-from comigs.app.suite import SuiteRun
+from comigs.app.suites.runs import kept_at, missing_of, models_at, run_one
+from comigs.app.suites.suite import SuiteRun
 from comigs.config.load import load_config, to_dict
 
 pytest_plugins = ("tests.fixtures",)

@@ -8,7 +8,7 @@ import pytest
 import comigs
 from comigs.app.run import plan
 from comigs.app.source import with_source
-from comigs.app.suite import load_suite
+from comigs.app.suites.suite import load_suite
 from comigs.config.load import config_hash, load_config
 from comigs.config.settings import RunConfig
 from comigs.data.corpus import client_names, read_split

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import comigs
-from comigs.app.suite import load_suite
+from comigs.app.suites.suite import load_suite
 from comigs.config.privacy import FaultsConfig
 from comigs.data.corpus import client_names
 from comigs.errors import BadInput

@@ -6,7 +6,7 @@ import statistics
 import pytest
 from typer.testing import CliRunner
 
-from comigs.app.sweep import grid_of, sweep
+from comigs.app.suites.sweep import grid_of, sweep
 from comigs.cli.commands import app
 from comigs.errors import BadInput
 

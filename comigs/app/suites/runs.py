@@ -20,7 +20,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from comigs.app.suite import SuiteRun
+from comigs.app.suites.suite import SuiteRun
 from comigs.config.load import config_hash, to_dict
 from comigs.config.settings import RunConfig
 from comigs.errors import BadInput
@@ -165,14 +165,14 @@ def _keep_models(work: Path, to: Path) -> None:
 
 
 class _Worker:
-    """A process that runs one configuration after the other (comigs/app/compare_worker.py)."""
+    """A process that runs one configuration after the other (`compare_worker`)."""
 
     def __init__(self) -> None:
         self.process: subprocess.Popen[str] | None = None
 
     def run(self, config: RunConfig, folder: Path) -> str | None:
         if self.process is None or self.process.poll() is not None:
-            command = [sys.executable, "-m", "comigs.app.compare_worker"]
+            command = [sys.executable, "-m", "comigs.app.suites.compare_worker"]
             pipe = subprocess.PIPE
             self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True)
         assert self.process.stdin and self.process.stdout

@@ -14,9 +14,9 @@ from typing import Any
 from rich.console import Console
 
 from comigs.app.early import check_names
-from comigs.app.runs import kept_at, missing_of, results_in, run_all
 from comigs.app.source import with_source
-from comigs.app.suite import SuiteRun, as_here
+from comigs.app.suites.runs import kept_at, missing_of, results_in, run_all
+from comigs.app.suites.suite import SuiteRun, as_here
 from comigs.config.load import load_config
 from comigs.errors import BadInput, ComigsError
 from comigs.store.strict import from_json

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from comigs.app import runs
-from comigs.app.compare import run_suite
-from comigs.app.suite import load_suite
+from comigs.app.suites import runs
+from comigs.app.suites.compare import run_suite
+from comigs.app.suites.suite import load_suite
 from comigs.config.load import config_hash, read_suite
 from comigs.errors import BadInput, ComigsError
 from tests.helpers import start_cli

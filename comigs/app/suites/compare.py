@@ -10,8 +10,8 @@ from typing import Any
 
 from rich.console import Console
 
-from comigs.app.runs import kept_at, missing_of, results_in, run_all
-from comigs.app.suite import Suite, load_suite
+from comigs.app.suites.runs import kept_at, missing_of, results_in, run_all
+from comigs.app.suites.suite import Suite, load_suite
 from comigs.config.load import check_seeds
 from comigs.data.corpus import client_names
 from comigs.errors import BadInput, ComigsError
