@@ -41,6 +41,7 @@ ORDER = (  # of the rooms, lowest first: a file imports from its own room and fr
     ("comigs_server.combine",),
     ("comigs_server.checks",),
     ("comigs_server",),
+    ("comigs.talk",),
     ("comigs.use",),
     ("comigs.deploy",),
     ("comigs.app",),

@@ -9,16 +9,16 @@ from typing import Annotated
 
 import typer
 
-from comigs.cli.base import Commands, Debug, expanded, split
+from comigs.cli.base import Commands, Debug, check_run, expanded, split
 from comigs.cli.base import fail as _fail
 from comigs.cli.data import app as data
 from comigs.cli.deploy import app as deploy
 from comigs.cli.evaluate import evaluate
 from comigs.cli.settings import settings_command
 from comigs.cli.sweep import sweep_command
+from comigs.cli.talk import chat_command, generate
 from comigs.errors import BadInput, ComigsError
 from comigs.heap import keep_freed_memory
-from comigs.schema.bounds import WORD
 from comigs.store.strict import to_json
 from comigs.store.whole import check_place, write_whole
 
@@ -38,6 +38,8 @@ app.add_typer(deploy, name="deploy")
 app.command("settings")(settings_command)
 app.command("eval")(evaluate)
 app.command("sweep")(sweep_command)
+app.command("generate")(generate)
+app.command("chat")(chat_command)
 
 
 @app.command()
@@ -219,27 +221,6 @@ def report(
 
 
 @app.command()
-def generate(
-    run_folder: Annotated[Path, typer.Argument(metavar="RUN_DIR", callback=expanded)],
-    prompt: Annotated[str, typer.Argument(help="Text to continue.")],
-    client: Annotated[int, typer.Option(help="Whose model, from 0.")] = 0,
-    tokens: Annotated[int, typer.Option(min=1, help="Tokens to write.")] = 60,
-    seed: Annotated[int, typer.Option(min=0, max=WORD, help="Seed of the sampling.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
-    debug: Debug = False,
-) -> None:
-    """Continue a prompt with one client's own mixture of experts."""
-    try:
-        _check_run(run_folder)
-
-        from comigs.use.generate import generate_text
-
-        typer.echo(generate_text(run_folder, client, prompt, tokens, seed, device))
-    except ComigsError as error:
-        _fail(error, debug)
-
-
-@app.command()
 def export(
     run_folder: Annotated[Path, typer.Argument(metavar="RUN_DIR", callback=expanded)],
     to: Annotated[Path, typer.Option(help="Folder to write; must not exist.", callback=expanded)],
@@ -251,7 +232,7 @@ def export(
 ) -> None:
     """Write one client's experts as plain PEFT adapters, and its routers."""
     try:
-        _check_run(run_folder)
+        check_run(run_folder)
 
         from comigs.use.generate import export_experts
 
@@ -259,13 +240,6 @@ def export(
     except ComigsError as error:
         _fail(error, debug)
     typer.echo(f"wrote {to}")
-
-
-def _check_run(folder: Path) -> None:
-    """Refuse what is no run folder, before the libraries are loaded that its models need."""
-    from comigs.config.load import read_config
-
-    read_config(folder)
 
 
 def main() -> None:
