@@ -43,6 +43,7 @@ ORDER = (  # of the rooms, lowest first: a file imports from its own room and fr
     ("comigs_server",),
     ("comigs.talk",),
     ("comigs.use",),
+    ("comigs.serve",),
     ("comigs.deploy",),
     ("comigs.app",),
     ("comigs.cli",),

@@ -14,6 +14,7 @@ from comigs.cli.base import fail as _fail
 from comigs.cli.data import app as data
 from comigs.cli.deploy import app as deploy
 from comigs.cli.evaluate import evaluate
+from comigs.cli.serve import serve
 from comigs.cli.settings import settings_command
 from comigs.cli.sweep import sweep_command
 from comigs.cli.talk import chat_command, generate
@@ -40,6 +41,7 @@ app.command("eval")(evaluate)
 app.command("sweep")(sweep_command)
 app.command("generate")(generate)
 app.command("chat")(chat_command)
+app.command("serve")(serve)
 
 
 @app.command()

@@ -30,9 +30,9 @@ class Layer(DynamicLayer):
         both = ((self.keys, key_states), (self.values, value_states))
         if not self._room or need > self._room[0].shape[-2]:
             self._room = tuple(_with_room(*each) for each in both)
-        for room, (_, new) in zip(self._room, both, strict=True):
-            room[..., have:need, :] = new
-        self.keys, self.values = (room[..., :need, :] for room in self._room)
+        for each, (_, new) in zip(self._room, both, strict=True):
+            each[..., have:need, :] = new
+        self.keys, self.values = (each[..., :need, :] for each in self._room)
         return self.keys, self.values
 
     def put(self, keys: Tensor, values: Tensor) -> None:
@@ -68,7 +68,7 @@ def _wide(tensor: Tensor, width: int) -> Tensor:
 def _with_room(old: Tensor, new: Tensor) -> Tensor:
     have = old.shape[-2] if old.numel() else 0
     *front, length, size = new.shape
-    room = new.new_empty(*front, have + length + ROOM, size)
+    room: Tensor = new.new_empty(*front, have + length + ROOM, size)
     if have:
         room[..., :have, :] = old
     return room

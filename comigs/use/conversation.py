@@ -38,19 +38,20 @@ class Conversation:
         sampling = self._ask_for(self.stage.sampling)
         if self.stage.context:
             sampling = replace(sampling, tokens=min(sampling.tokens, self.stage.context // 2))
+        forgotten = 0
         while True:
             try:
-                prompt = self.stage.prompt(0, asked, sampling)
+                prompt = self.stage.prompt(0, asked[forgotten:], sampling)
                 break
             except BadInput as error:
-                if error.key != "prompt" or len(asked) < 3:
+                if error.key != "prompt" or len(asked) - forgotten < 3:
                     raise
-                asked = asked[2:]
-                self.forgotten += 2
+                forgotten += 2
+        self.forgotten += forgotten
         answer = ""
         try:
             for _, piece in write(self.stage.batch(), [prompt]):
                 answer += piece
                 yield piece
         finally:
-            self.chat = (*asked, Turn(ANSWERS, answer.strip()))
+            self.chat = (*asked[forgotten:], Turn(ANSWERS, answer.strip()))

@@ -35,7 +35,7 @@ def open_stages(
     Args:
         clients: their numbers; None for all.
         device: where it computes: auto, cpu, cuda, cuda:1 or mps.
-        beside: have the base, and the generalist of the first client of each stage, speak too.
+        beside: have the base speak, too, and of the first mixture its generalist.
 
     Raises:
         BadInput: there is no such client, or the run is not finished.

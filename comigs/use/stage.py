@@ -74,7 +74,7 @@ def stages_of(opened: Sequence[tuple[Client, PeftModel]], beside: bool = False) 
 
     Args:
         opened: clients with their models.
-        beside: have the base, and the generalist of the first client of each stage, speak too.
+        beside: have the base speak, too, and of the first mixture its generalist.
     """
     groups: dict[object, list[tuple[Client, PeftModel]]] = {}
     for client, model in opened:
@@ -88,14 +88,12 @@ def _stage(opened: Sequence[tuple[Client, PeftModel]], beside: bool) -> Stage:
     voices = [Voice(model) for _, model in opened]
     first, model = opened[0]
     if beside:
-        blocks = expert_blocks(model)
+        mixed = [each for _, each in opened if _is_mixture(each)]
         extra = [(BASE, Voice(model, bare=True))]
-        if len(blocks[0].names) > 1 and SHARED in blocks[0].names:
-            extra.append((GENERALIST, Voice(model, SHARED)))
-        for name, voice in extra:
-            names.append(name)
-            voices.append(voice)
-            chats.append(chats[0])
+        extra += [(GENERALIST, Voice(each, SHARED)) for each in mixed[:1]]
+        names += [name for name, _ in extra]
+        voices += [voice for _, voice in extra]
+        chats += [chats[0] for _ in extra]
     together = Voices(voices)
     own = together.model.generation_config
     sampling = Sampling(
@@ -105,6 +103,12 @@ def _stage(opened: Sequence[tuple[Client, PeftModel]], beside: bool) -> Stage:
     limit = getattr(together.model.config, "max_position_embeddings", None)
     tokenizer = load_tokenizer(first.config.model.name)
     return Stage(tokenizer, together, tuple(names), tuple(chats), limit, sampling)
+
+
+def _is_mixture(model: PeftModel) -> bool:
+    """Whether a shared expert is one of several."""
+    blocks = expert_blocks(model)
+    return bool(blocks) and len(blocks[0].names) > 1 and SHARED in blocks[0].names
 
 
 def _chats(client: Client) -> bool:
