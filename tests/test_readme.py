@@ -18,7 +18,17 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-NAMES = ("tutorial", "data", "simulate", "settings", "privacy", "methods", "results", "costs")
+NAMES = (
+    "tutorial",
+    "data",
+    "simulate",
+    "settings",
+    "privacy",
+    "methods",
+    "results",
+    "costs",
+    "talk",
+)
 PAGES = [ROOT / "docs" / f"{name}.md" for name in NAMES]
 TEXT = "\n".join([README, *(page.read_text() for page in PAGES)])
 SMALL = {

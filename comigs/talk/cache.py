@@ -21,7 +21,7 @@ class Layer(DynamicLayer):
     values: Tensor
     _room: tuple[Tensor, ...] = ()
 
-    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> Any:
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> Any:
         """Put a column or more behind those that are there. Returns all keys and all values."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
@@ -29,10 +29,10 @@ class Layer(DynamicLayer):
         need = have + key_states.shape[-2]
         both = ((self.keys, key_states), (self.values, value_states))
         if not self._room or need > self._room[0].shape[-2]:
-            self._room = tuple(_with_room(*each) for each in both)
-        for each, (_, new) in zip(self._room, both, strict=True):
-            each[..., have:need, :] = new
-        self.keys, self.values = (each[..., :need, :] for each in self._room)
+            self._room = tuple(_with_room(old, new) for old, new in both)
+        for place, (_, new) in zip(self._room, both, strict=True):
+            place[..., have:need, :] = new
+        self.keys, self.values = (place[..., :need, :] for place in self._room)
         return self.keys, self.values
 
     def put(self, keys: Tensor, values: Tensor) -> None:
