@@ -46,13 +46,19 @@ def ends_of(settings: Any, tokenizer: PreTrainedTokenizerBase, chat: bool) -> fr
     Args:
         settings: the model's generation settings.
         chat: whether an answer is written, which ends where the template ends it, too.
+
+    Raises:
+        BadInput: the template refuses a question and its answer.
     """
     own = settings.eos_token_id
     ends = {own} if isinstance(own, int) else set(own or ())
     if chat:
         if tokenizer.eos_token_id is not None:
             ends.add(tokenizer.eos_token_id)
-        behind = tokenizer(behind_answers(tokenizer), add_special_tokens=False)["input_ids"]
+        try:
+            behind = tokenizer(behind_answers(tokenizer), add_special_tokens=False)["input_ids"]
+        except Unfit as error:
+            raise BadInput(f"chats cannot be answered: {error}") from None
         if behind and behind[0] in tokenizer.all_special_ids:
             ends.add(behind[0])
     return frozenset(ends)
