@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 from comigs.mixture.algebra import product
 from comigs.mixture.experts import ExpertMLP
 from comigs.mixture.models import bare_copy
+from comigs.talk.frozen import fast
 from comigs.talk.gates import Gates, Rule
 from comigs.talk.seats import Seats
 from comigs.talk.weights import Stack, empty, low_rank, padded
@@ -63,6 +64,7 @@ class Voices(nn.Module):
                 part = kind(voices, [tree.get_submodule(path) for tree in trees])
                 self.model.set_submodule(path, part)
                 self._parts.append(part)
+        self.model.set_output_embeddings(fast(self.model.get_output_embeddings()))
 
     def seat(self, rows: Sequence[int]) -> None:
         """Tell the voice of each of the T rows of the passes that follow."""
@@ -83,8 +85,8 @@ class _Mixed(nn.Module):
         ups: list[list[Any]] = [[b.get_submodule(name) for name in family.up] for b in blocks]
         downs: list[Any] = [block.get_submodule(family.down) for block in blocks]
         names = [_speaking(*each) for each in zip(voices, blocks, strict=True)]
-        self.ups = nn.ModuleList(up.get_base_layer() for up in ups[0])
-        self.down = downs[0].get_base_layer()
+        self.ups = nn.ModuleList(fast(up.get_base_layer()) for up in ups[0])
+        self.down = fast(downs[0].get_base_layer())
         self._hidden = first.hidden
         up = [
             [[_pair(layer, name) for name in some] for layer in layers]
@@ -96,7 +98,7 @@ class _Mixed(nn.Module):
         self._up_a = Stack([padded([padded([a for a, _ in each]) for each in own]) for own in up])
         self._up_b = Stack([padded([padded([b for _, b in each]) for each in own]) for own in up])
         self._down_a = Stack([padded([a for a, _ in own]) for own in down])
-        self._down_b = Stack([padded([b for _, b in own]) for own in down])
+        self._down_b = Stack([padded([b for _, b in own]).transpose(0, 1) for own in down])
         self._gates = Gates([_rule(*each) for each in zip(voices, blocks, strict=True)])
 
     def forward(self, x: Tensor) -> Tensor:
@@ -130,8 +132,7 @@ class _Mixed(nn.Module):
             gates = self._gates.of(present, x)
             h = h * gates.to(dtype).mT.unsqueeze(-1)
         low = product(h.flatten(0, 1), down_a.flatten(0, 1).mT).view(m, count, t, -1)
-        wide_b = down_b.transpose(1, 2).flatten(2)  # m x d x (E r)
-        added = low.transpose(1, 2).reshape(m, t, -1) @ wide_b.mT
+        added = low.transpose(1, 2).reshape(m, t, -1) @ down_b.flatten(2).mT
         ones = None if gates is None else self._gates.one_of_many(present, gates)
         if gates is not None and ones is not None and self.down.bias is not None:
             added = added + self.down.bias * ((gates.sum(-1, keepdim=True) - 1) * ones).to(dtype)
@@ -145,7 +146,7 @@ class _Added(nn.Module):
 
     def __init__(self, voices: Sequence[Voice], layers: Sequence[LoraLayer]) -> None:
         super().__init__()
-        self.base_layer = layers[0].get_base_layer()
+        self.base_layer = fast(layers[0].get_base_layer())
         pairs = []
         for voice, layer in zip(voices, layers, strict=True):
             active = [name for name in layer.active_adapters if name in layer.lora_A]
