@@ -1,5 +1,7 @@
 """Products with the frozen weights for few rows, in the orientation that a CPU is fast at."""
 
+from typing import Any
+
 from torch import Tensor, nn
 
 FEW = range(4, 65)  # rows; below and above, the usual way is faster
@@ -24,7 +26,7 @@ class Lying(nn.Module):
         return y if self.bias is None else y.add_(self.bias)
 
 
-def fast(linear: nn.Module) -> nn.Module:
+def fast(linear: Any) -> Any:
     """The linear for few rows, where it is a plain one on a CPU; any other as it is."""
     plain = type(linear) is nn.Linear and linear.weight.device.type == "cpu"
     return Lying(linear) if plain and linear.weight.is_floating_point() else linear

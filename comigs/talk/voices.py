@@ -86,7 +86,7 @@ class _Mixed(nn.Module):
         downs: list[Any] = [block.get_submodule(family.down) for block in blocks]
         names = [_speaking(*each) for each in zip(voices, blocks, strict=True)]
         self.ups = nn.ModuleList(fast(up.get_base_layer()) for up in ups[0])
-        self.down = fast(downs[0].get_base_layer())
+        self.down: Any = fast(downs[0].get_base_layer())
         self._hidden = first.hidden
         up = [
             [[_pair(layer, name) for name in some] for layer in layers]
@@ -103,40 +103,47 @@ class _Mixed(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map hidden states T x L x d to T x L x d."""
-        group, length = self.seats.group, x.shape[1]
-        frozen = [group(up(x)) for up in self.ups]
-        parts = zip(group(x).split(CHUNK, 1), *(u.split(CHUNK, 1) for u in frozen), strict=True)
-        both = [self._mix(own, ups) for own, *ups in parts]
-        total, added = (
-            both[0] if len(both) == 1 else [torch.cat(p, 1) for p in zip(*both, strict=True)]
-        )
-        y: Tensor = self.down(self.seats.ungroup(total, length))
-        return y + self.seats.ungroup(added, length)
+        group, ungroup, length = self.seats.group, self.seats.ungroup, x.shape[1]
+        own, frozen = group(x), [group(up(x)) for up in self.ups]
+        if own.shape[1] <= CHUNK:
+            total, low, short = self._mix(own, frozen)
+        else:
+            parts = zip(own.split(CHUNK, 1), *(u.split(CHUNK, 1) for u in frozen), strict=True)
+            each = [self._mix(some, ups) for some, *ups in parts]
+            total, low, short = (torch.cat(some, 1) for some in zip(*each, strict=True))
+        y: Tensor = self.down(ungroup(total, length))
+        b = self._down_b.of(self.seats.present, y.dtype).flatten(2)
+        added = torch.baddbmm(group(y), low, b.mT)
+        if short.shape[-1] and self.down.bias is not None:
+            added = added + self.down.bias * short
+        return ungroup(added, length)
 
-    def _mix(self, x: Tensor, frozen: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Return sum_e g_e h_e (m x t x F), and what is added behind the down-projection."""
+    def _mix(self, x: Tensor, frozen: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Return sum_e g_e h_e (m x t x F), all A2_e (g_e h_e) (m x t x E r), and sum_e g_e - 1.
+
+        The last is m x t x 1, or m x t x 0 where all gates sum up to 1.
+        """
         present, dtype, (m, t, _) = self.seats.present, frozen[0].dtype, x.shape
-        up_a, up_b, down_a, down_b = (
-            stack.of(present, dtype)
-            for stack in (self._up_a, self._up_b, self._down_a, self._down_b)
+        up_a, up_b, down_a = (
+            stack.of(present, dtype) for stack in (self._up_a, self._up_b, self._down_a)
         )
         count, rank = up_a.shape[2:4]
         lows = (x @ up_a.flatten(1, 3).mT).view(m, t, -1, count, rank).permute(2, 0, 3, 1, 4)
         z = []
         for low, b, u in zip(lows, up_b.unbind(1), frozen, strict=True):
-            wide = u if count == 1 else u.unsqueeze(1).expand(-1, count, -1, -1).flatten(0, 1)
+            wide = u if m == 1 or count == 1 else u.repeat_interleave(count, 0)
             z.append(torch.baddbmm(wide, low.reshape(m * count, t, rank), b.flatten(0, 1).mT))
-        h = self._hidden(z).view(m, count, t, -1)
-        gates = None
-        if self._gates.experts > 1:
-            gates = self._gates.of(present, x)
-            h = h * gates.to(dtype).mT.unsqueeze(-1)
-        low = product(h.flatten(0, 1), down_a.flatten(0, 1).mT).view(m, count, t, -1)
-        added = low.transpose(1, 2).reshape(m, t, -1) @ down_b.flatten(2).mT
+        h = self._hidden(z)
+        gates = None if count == 1 else self._gates.of(present, x)
+        if gates is not None:
+            h = h * gates.to(dtype).mT.reshape(m * count, t, 1)
+        low = product(h, down_a.flatten(0, 1).mT).view(m, count, t, -1)
+        low = low.transpose(1, 2).reshape(m, t, -1)
+        total = h if count == 1 else h.view(m, count, t, -1).sum(1)
         ones = None if gates is None else self._gates.one_of_many(present, gates)
-        if gates is not None and ones is not None and self.down.bias is not None:
-            added = added + self.down.bias * ((gates.sum(-1, keepdim=True) - 1) * ones).to(dtype)
-        return h.sum(1), added
+        if gates is None or ones is None:
+            return total, low, low[..., :0]
+        return total, low, ((gates.sum(-1, keepdim=True) - 1) * ones).to(dtype)
 
 
 class _Added(nn.Module):
@@ -158,10 +165,11 @@ class _Added(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map T x L x in to T x L x out."""
         y: Tensor = self.base_layer(x)
-        present = self.seats.present
-        low = self.seats.group(x).float() @ self._a.of(present, torch.float32).mT
-        added = self.seats.ungroup(low @ self._b.of(present, torch.float32).mT, x.shape[1])
-        return (y + added).to(y.dtype)
+        group, present = self.seats.group, self.seats.present
+        low = group(x).float() @ self._a.of(present, torch.float32).mT
+        b = self._b.of(present, torch.float32)
+        added = torch.baddbmm(group(y).float(), low, b.mT)
+        return self.seats.ungroup(added, x.shape[1]).to(y.dtype)
 
 
 def _speaking(voice: Voice, block: ExpertMLP) -> list[str | None]:
