@@ -39,7 +39,7 @@ def serve(
     """Serve clients' models over HTTP as OpenAI's interface does, all in one batch.
 
     Each client is a model under its own name; base and generalist are two more. Requests of all of
-    them share the passes through the base. Ctrl-C ends it. Needs: pip install 'comigs[serve]'.
+    them share the passes through the base. Ctrl-C ends it. Needs the extra `serve`.
 
     \b
     comigs serve runs/my-run --clients 0,2 --port 8000
