@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 NAMES = (
     *("tutorial", "data", "simulate", "settings", "privacy", "methods", "results", "costs"),
-    "export",
+    *("export", "talk"),
 )
 PAGES = [ROOT / "docs" / f"{name}.md" for name in NAMES]
 TEXT = "\n".join([README, *(page.read_text() for page in PAGES)])

@@ -1,6 +1,7 @@
 """What the commands have in common."""
 
 import errno
+from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import click
@@ -31,6 +32,13 @@ def fail(error: ComigsError, debug: bool) -> NoReturn:
     line = str(error).encode("utf-8", "backslashreplace").decode()
     typer.echo(f"comigs: {line}", err=True)
     raise typer.Exit(error.exit_code)
+
+
+def check_run(folder: Path) -> None:
+    """Refuse what is no run folder, before the libraries are loaded that its models need."""
+    from comigs.config.load import read_config
+
+    read_config(folder)
 
 
 class Commands(TyperGroup):

@@ -17,11 +17,12 @@ from comigs.cli.evaluate import evaluate
 from comigs.cli.export import export
 from comigs.cli.join import join_command
 from comigs.cli.look import report, watch
+from comigs.cli.serve import serve
 from comigs.cli.settings import settings_command
 from comigs.cli.sweep import sweep_command
+from comigs.cli.talk import chat_command, generate
 from comigs.errors import BadInput, ComigsError
 from comigs.heap import keep_freed_memory
-from comigs.schema.bounds import WORD
 from comigs.store.strict import to_json
 from comigs.store.whole import check_place, write_whole
 
@@ -45,6 +46,9 @@ app.command("report")(report)
 app.command("watch")(watch)
 app.command("sweep")(sweep_command)
 app.command("join")(join_command)
+app.command("generate")(generate)
+app.command("chat")(chat_command)
+app.command("serve")(serve)
 
 
 @app.command()
@@ -208,34 +212,6 @@ def methods() -> None:
     for method in all_methods().values():
         table.add_row(method.name, method.summary, method.paper)
     Console().print(table)
-
-
-@app.command()
-def generate(
-    run_folder: Annotated[Path, typer.Argument(metavar="RUN_DIR", callback=expanded)],
-    prompt: Annotated[str, typer.Argument(help="Text to continue.")],
-    client: Annotated[int, typer.Option(help="Whose model, from 0.")] = 0,
-    tokens: Annotated[int, typer.Option(min=1, help="Tokens to write.")] = 60,
-    seed: Annotated[int, typer.Option(min=0, max=WORD, help="Seed of the sampling.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
-    debug: Debug = False,
-) -> None:
-    """Continue a prompt with one client's own mixture of experts."""
-    try:
-        _check_run(run_folder)
-
-        from comigs.use.generate import generate_text
-
-        typer.echo(generate_text(run_folder, client, prompt, tokens, seed, device))
-    except ComigsError as error:
-        _fail(error, debug)
-
-
-def _check_run(folder: Path) -> None:
-    """Refuse what is no run folder, before the libraries are loaded that its models need."""
-    from comigs.config.load import read_config
-
-    read_config(folder)
 
 
 def main() -> None:

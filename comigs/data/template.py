@@ -21,6 +21,7 @@ from comigs.data.chats import ANSWERS, Chat, Turn, Unfit
 from comigs.data.encoding import opening
 from comigs.errors import BadInput, flat
 
+NEXT = "\n"  # parts the turns of the plain template
 _TELLS = re.compile(r"\{%-?\s*generation\s*-?%\}")  # a template that says itself what is generated
 
 
@@ -48,7 +49,7 @@ def plain_text(chat: Chat, end: str = "") -> Rendered:
     learnt: list[bool] = []
     for turn in chat:
         answer = turn.role == ANSWERS
-        line = "\n" if parts else ""
+        line = NEXT if parts else ""
         parts += [f"{line}{turn.role.capitalize()}:", f" {turn.content}{end if answer else ''}"]
         learnt += [False, answer]
     ends = list(accumulate(map(len, parts)))
@@ -99,9 +100,29 @@ def prompt_for(tokenizer: PreTrainedTokenizerBase, question: str) -> tuple[str, 
         Unfit: the template refuses it.
     """
     asked = (Turn("user", question),)
+    return chat_prompt(tokenizer, asked), "" if tokenizer.chat_template else " "
+
+
+def chat_prompt(tokenizer: PreTrainedTokenizerBase, chat: Chat) -> str:
+    """What stands before the next answer in a chat.
+
+    Raises:
+        Unfit: the template refuses it.
+    """
     if tokenizer.chat_template:
-        return _apply(tokenizer, asked, 0, tokenize=False, add_generation_prompt=True), ""
-    return f"{plain_text(asked).text}\n{ANSWERS.capitalize()}:", " "
+        prompt: str = _apply(tokenizer, chat, 0, tokenize=False, add_generation_prompt=True)
+        return prompt
+    said = plain_text(chat, tokenizer.eos_token or "").text
+    return f"{said}{said and NEXT}{ANSWERS.capitalize()}:"
+
+
+def behind_answers(tokenizer: PreTrainedTokenizerBase) -> str:
+    """What the tokenizer's chat template puts behind an answer; "" where it has none."""
+    if not tokenizer.chat_template:
+        return ""
+    mark = "comigs"
+    chat = (Turn("user", "a"), Turn(ANSWERS, mark))
+    return str(_apply(tokenizer, chat, 0, tokenize=False).rpartition(mark)[2])
 
 
 def _told(tokenizer: PreTrainedTokenizerBase, chat: Chat, place: int) -> Encoded:

@@ -57,7 +57,8 @@ class ExpertMLP(Gates):
         """One of the MLP's linears: a PEFT LoRA layer."""
         return self.get_submodule(name)
 
-    def _hidden(self, up: Sequence[Tensor]) -> Tensor:
+    def hidden(self, up: Sequence[Tensor]) -> Tensor:
+        """Map the pre-activations of the up-projections, each ... x F, to the hidden layer."""
         gate, *value = up[0].chunk(2, dim=-1) if self.family.fused else up
         return self._act(gate) * value[0] if value else self._act(gate)
 
@@ -76,7 +77,7 @@ class ExpertMLP(Gates):
         down = self._linear(self.family.down)
         frozen = [up.get_base_layer()(x) for up in ups]
         if down.disable_adapters:
-            y = down.get_base_layer()(self._hidden(frozen))
+            y = down.get_base_layer()(self.hidden(frozen))
         else:
             y = self._mixture(x, frozen, ups, down)
         if self.family.dropout:
@@ -90,7 +91,7 @@ class ExpertMLP(Gates):
         lows = _low_rank(x, ups, names)
         drop = down.lora_dropout[names[0]]
         total, low = mix(
-            self._hidden,
+            self.hidden,
             frozen,
             [
                 Expert(

@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import GPT2Config
 
-from experiments.benchmarks import fuse, ondevice, overhead, router, step
+from experiments.benchmarks import fuse, ondevice, overhead, router, serve, step
 
 PARTS = ("train", "valid", "test")
 SMALL = ["batch_size=1", "data.seq_len=16", *(f"data.{part}_tokens=400" for part in PARTS)]
@@ -60,6 +60,16 @@ def test_fuse(call, monkeypatch):
     assert all(row["peak_bytes"][way] > 0 for row in body["rows"] for way in fuse.WAYS)
     assert body["rows"][1]["peak_bytes"]["own base"] > body["rows"][1]["peak_bytes"]["serial"]
     assert "serial | fused | own base" in shown
+
+
+def test_serve(call, monkeypatch):
+    small = GPT2Config(vocab_size=2048, n_embd=16, n_layer=2, n_head=2, n_positions=64)
+    monkeypatch.setattr(serve, "SHAPES", {"small": small})
+    body, shown = call(serve, "--quick")
+    (row,) = body["rows"]
+    assert list(row["tokens_per_second"])[:2] == ["one by one", "together"]
+    assert row["together/one by one"] > 0 and row["one client/plain PEFT"] > 0
+    assert "one client/plain PEFT" in shown
 
 
 @pytest.mark.slow

@@ -1,0 +1,33 @@
+"""Clients of unequal shape over one random base, for tests."""
+
+import torch
+
+import comigs
+from comigs.mixture.adapters import adapter_parameters
+from comigs.mixture.models import bare_copy
+from tests.backbone.test_families import base_of
+
+SHAPES = (  # specialists, top k, rank, routed
+    (1, 2, 4, True),
+    (0, 1, 2, True),
+    (3, 2, 3, True),
+    (2, 1, 4, True),
+    (2, 2, 4, False),
+)
+
+
+def clients_of(family, shapes=SHAPES):
+    """The base, and a client of each shape with random adapters over it."""
+    base = base_of(family)
+    models = []
+    for number, (specialists, top_k, rank, routed) in enumerate(shapes):
+        experts = comigs.ExpertsConfig(
+            specialists=specialists, top_k=top_k, rank=rank, routed=routed
+        )
+        model = comigs.add_experts(bare_copy(base), experts)
+        rng = torch.Generator().manual_seed(number)
+        with torch.no_grad():
+            for parameter in adapter_parameters(model).values():
+                parameter.copy_(torch.randn(parameter.shape, generator=rng) * 0.1)
+        models.append(model)
+    return base, models
