@@ -49,6 +49,8 @@ ORDER = (  # of the rooms, lowest first: a file imports from its own room and fr
     ("comigs.deploy",),
     ("comigs.app",),
     ("comigs.app.suites",),
+    ("comigs.cli.base",),
+    ("comigs.cli.results",),
     ("comigs.cli",),
     ("comigs", "comigs.__main__"),
 )

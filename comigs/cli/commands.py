@@ -13,14 +13,14 @@ from comigs.cli.base import Commands, Debug, expanded, split
 from comigs.cli.base import fail as _fail
 from comigs.cli.data import app as data
 from comigs.cli.deploy import app as deploy
-from comigs.cli.evaluate import evaluate
-from comigs.cli.export import export
-from comigs.cli.join import join_command
-from comigs.cli.look import report, watch
-from comigs.cli.serve import serve
+from comigs.cli.results.evaluate import evaluate
+from comigs.cli.results.export import export
+from comigs.cli.results.join import join_command
+from comigs.cli.results.look import report, watch
+from comigs.cli.results.serve import serve
+from comigs.cli.results.talk import chat_command, generate
 from comigs.cli.settings import settings_command
 from comigs.cli.sweep import sweep_command
-from comigs.cli.talk import chat_command, generate
 from comigs.errors import BadInput, ComigsError
 from comigs.heap import keep_freed_memory
 from comigs.store.strict import to_json

@@ -13,7 +13,7 @@ import openai
 import pytest
 import uvicorn
 
-from comigs.cli.serve import _listen
+from comigs.cli.results.serve import _listen
 from comigs.data.chats import Turn
 from comigs.serve.http import Limits, make_app
 from comigs.serve.models import Models
