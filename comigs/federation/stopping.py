@@ -5,6 +5,7 @@ in a round, each client counts with its newest value. Means of different clients
 when a client is heard for the first time, the best begins anew.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -61,9 +62,13 @@ def watch(
         return watched
     newest = dict(sorted({**watched.newest, **told}.items()))
     value = measure(stop, newest)
-    if set(told) <= set(watched.newest) and watched.value is not None and value >= watched.value:
+    if set(told) <= set(watched.newest) and not _better(value, watched.value):
         return Watched(newest, watched.best, watched.value, watched.waited + 1, watched.states)
     return Watched(newest, number, value, 0, dict(states))
+
+
+def _better(value: float, best: float | None) -> bool:
+    return best is None or value < best or (math.isnan(best) and not math.isnan(value))
 
 
 def measure(stop: StopConfig, newest: Mapping[int, float]) -> float:

@@ -128,3 +128,8 @@ def test_how_often_is_evaluated_decides_the_numbers_of_a_run_that_may_stop_and_o
     one, two = load_config(None, stop), load_config(None, stop + every)
     assert changed_keys(one, two) == ["log.eval_every"]
     assert len({config_hash(one), config_hash(two), config_hash(load_config(None))}) == 3
+
+
+def test_what_is_no_number_is_never_the_best():
+    seen = watched_all(TWO, {0: math.nan}, {0: 9.0}, {0: math.nan})
+    assert (seen.best, seen.value, seen.waited) == (2, 9.0, 1)
