@@ -50,6 +50,10 @@ def prepare(
     min_examples: Annotated[
         int | None, typer.Option(help="Leave out clients that have fewer.")
     ] = None,
+    held_out: Annotated[
+        int | None,
+        typer.Option(help="So many clients do not train: all others are tested on their examples."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of all that is drawn.")] = 0,
     split: Annotated[
         str | None, typer.Option(help="Which split of a data set that has several; default train.")
@@ -95,6 +99,7 @@ def prepare(
             alpha=alpha,
             per_client=per_client,
             min_examples=min_examples,
+            held_out=held_out,
             seed=seed,
             split=split,
             subset=subset,

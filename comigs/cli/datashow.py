@@ -47,6 +47,9 @@ def show_prepared(done: "Prepared", labelled: bool) -> None:
     ):
         if count:
             console.print(f"{count:,} {what}")
+    if done.held_out:
+        names = ", ".join(done.held_out)
+        console.print(escape(f"held out, for the others to be tested on: {names}"))
 
 
 def _table(first: str, others: Sequence[str]) -> Table:

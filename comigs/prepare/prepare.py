@@ -13,7 +13,7 @@ from comigs.prepare.lines import Row, rows_of_csv, rows_of_json, rows_of_text
 from comigs.prepare.partitions import partition
 from comigs.prepare.settings import Settings
 from comigs.prepare.sources import Source, find_source
-from comigs.prepare.splitting import large_enough, split
+from comigs.prepare.splitting import large_enough, set_apart, split
 from comigs.prepare.tables import (
     quiet,
     rows_of_folder,
@@ -46,6 +46,7 @@ class Prepared:
         shape: what an example was recognised as.
         left_out: clients that were too small.
         unused: examples that the partition gives to nobody, or that were theirs.
+        held_out: clients whose examples the others validate and are tested on.
     """
 
     clients: tuple[Written, ...]
@@ -53,6 +54,7 @@ class Prepared:
     shape: str
     left_out: int
     unused: int
+    held_out: tuple[str, ...] = ()
 
 
 def prepare(source_name: str, out: Path, settings: Settings, watch: Watch) -> Prepared:
@@ -86,24 +88,27 @@ def _prepare(
         )
         watch("sharing out", 0, None)
         parts = partition(examples, settings)
-        kept = large_enough(parts, settings)
-        total = sum(len(part.rows) for part in kept)
+        large = large_enough(parts, settings)
+        kept, unseen = set_apart(large, settings)
+        used = sum(len(part.rows) for part in large)
+        clients = [split(part, settings.seed, unseen) for part in kept]
+        total = sum(sum(client.examples.values()) for client in clients)
         written: list[Written] = []
         before = 0
 
         def tell(count: int) -> None:
             watch("writing", before + count, total)
 
-        for part in kept:
-            written.append(write_client(split(part, settings.seed), made, examples, tell))
-            before += len(part.rows)
-    used = sum(sum(client.examples.values()) for client in written)
+        for client in clients:
+            written.append(write_client(client, made, examples, tell))
+            before += sum(client.examples.values())
     done = Prepared(
         tuple(written),
         examples.counts,
         examples.shape,
-        len(parts) - len(kept),
+        len(parts) - len(large),
         examples.counts.kept - used,
+        unseen.names if unseen else (),
     )
     sums = []
     for number, file in enumerate(source.files):
@@ -155,6 +160,7 @@ def _manifest(
         "rows": asdict(done.counts),
         "clients_left_out": done.left_out,
         "examples_unused": done.unused,
+        "clients_held_out": done.held_out,
         "clients": [asdict(client) for client in done.clients],
         "versions": {"comigs": __version__, "python": platform.python_version(), **versions},
     }

@@ -25,6 +25,8 @@ class Settings:
         alpha: concentration of the Dirichlet distribution.
         per_client: labels (pathological) or shards (shards) of each client; None is 2.
         min_examples: clients with fewer are left out; None refuses those that cannot be split.
+        held_out: clients that are drawn not to train: their examples are what all others validate
+            and are tested on.
         seed: of all that is drawn.
         split: of a data set that has several; None is train.
         subset: of a data set that has several.
@@ -39,6 +41,7 @@ class Settings:
     alpha: float | None = None
     per_client: int | None = None
     min_examples: int | None = None
+    held_out: int | None = None
     seed: int = 0
     split: str | None = None
     subset: str | None = None
@@ -79,6 +82,7 @@ class Settings:
             ("--clients", self.clients, 1),
             ("--per-client", self.per_client, 1),
             ("--min-examples", self.min_examples, FEWEST),
+            ("--held-out", self.held_out, 1),
             ("--seed", self.seed, 0),
         ):
             if value is not None and value < least:

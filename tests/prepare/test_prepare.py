@@ -135,3 +135,22 @@ def test_texts_keep_their_letters_and_empty_lines(tmp_path, out):
     prepared(jsonl(tmp_path / "a.jsonl", rows), out, clients=1)
     written = [(out / "client_0" / f"{split}.txt").read_text("utf-8") for split in SPLITS]
     assert sorted(written) == [f"{row['text']}\n" for row in rows]
+
+
+def test_with_clients_held_out_all_others_are_tested_on_their_examples(source, tmp_path):
+    done = prepared(source, tmp_path / "out", clients=4, held_out=1, seed=3)
+    names = client_names(str(tmp_path / "out"))
+    [unseen] = done.held_out
+    assert {*names, unseen} == {f"client_{i}" for i in range(4)} and unseen not in names
+    held = {split: texts(tmp_path / "out", names[0], split) for split in ("valid", "test")}
+    for name in names:
+        assert len(texts(tmp_path / "out", name, "train")) == 15
+        assert {s: texts(tmp_path / "out", name, s) for s in held} == held
+    trained = [t for name in names for t in texts(tmp_path / "out", name, "train")]
+    assert sorted(trained + held["valid"] + held["test"]) == sorted(f"text {i}" for i in range(60))
+    assert len(held["valid"]) == 7 and done.unused == 0
+
+
+def test_somebody_must_be_left_to_train(source, out):
+    with pytest.raises(BadInput, match="--held-out is 2; there are 2 clients"):
+        prepared(source, out, by="user", held_out=2)
