@@ -21,7 +21,7 @@ def open_client(folder: Path, number: int) -> tuple[Client, PeftModel]:
     Raises:
         BadInput: there is no such client, or the run is not finished.
     """
-    [opened] = _open(folder, [number])
+    [opened] = open_clients(folder, [number])
     return opened
 
 
@@ -39,10 +39,15 @@ def open_stages(
         BadInput: there is no such client, or the run is not finished.
     """
     use_device(resolve_device(device))
-    return stages_of(_open(folder, clients), beside)
+    return stages_of(open_clients(folder, clients), beside)
 
 
-def _open(folder: Path, clients: Sequence[int] | None) -> list[tuple[Client, PeftModel]]:
+def open_clients(folder: Path, clients: Sequence[int] | None) -> list[tuple[Client, PeftModel]]:
+    """Clients of a finished run, by number (None: all), and the models that they ended with.
+
+    Raises:
+        BadInput: there is no such client, or the run is not finished.
+    """
     run = resolve(read_config(folder))
     count = len(run.names)
     for number in clients or ():

@@ -1,4 +1,4 @@
-"""Tasks of lm-evaluation-harness on one client's mixture, beside what it was made of."""
+"""Tasks of lm-evaluation-harness on clients' mixtures, beside what they were made of."""
 
 import contextlib
 import logging
@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from comigs.errors import BadInput, one_line
 from comigs.federation.run import Client
 from comigs.hardware import resolve_device, use_device
 from comigs.mixture.experts import expert_blocks, using_expert
-from comigs.use.generate import open_client
+from comigs.use.generate import open_clients
 from comigs.use.questions import Ask, as_it_is, task_of
 
 SHARED = "generalist_0"
@@ -33,9 +33,11 @@ class Score:
     """One measure of one task; `stderr` is None where the harness has none.
 
     Attributes:
+        client: the name of the client that is asked, or whose base it is.
         model: mixture, generalist (the first, alone) or base.
     """
 
+    client: str
     model: str
     task: str
     metric: str
@@ -45,16 +47,17 @@ class Score:
 
 def evaluate_tasks(
     folder: Path,
-    client: int,
+    clients: Sequence[int] | None,
     tasks: Sequence[str],
     *,
     limit: int | None = None,
     batch_size: int = 8,
     device: str = "cpu",
 ) -> list[Score]:
-    """Score a client's mixture, its first generalist alone, and the bare base.
+    """Score each client's mixture, its first generalist alone, and the bare base.
 
     Args:
+        clients: their numbers; None for all.
         tasks: each a file of questions, a folder of them and of the harness's YAML files, or the
             name of a task that the harness knows.
         limit: questions of each task; None for all.
@@ -71,29 +74,39 @@ def evaluate_tasks(
             f"--tasks needs lm-evaluation-harness ({error}): pip install 'comigs[eval]'"
         ) from None
     use_device(resolve_device(device))
-    own, mixture = open_client(folder, client)
-    tokenizer = load_tokenizer(own.config.model.name)
-    wanted, manager = _tasks(tasks, _ask(own, tokenizer))
     found: list[Score] = []
-    for name, model, how in _models(own, mixture):
-        lm = HFLM(
-            pretrained=model,
-            backend="causal",
-            tokenizer=tokenizer,
-            batch_size=batch_size,
-            add_bos_token=opening(tokenizer) is not None,
-        )
-        if not sys.stderr.isatty():
-            _silence(lm)
-        with how, _offline_errors(tasks):
-            loaded = manager.load(wanted)
-            for task in loaded["tasks"].values():
-                if task.get_config("num_fewshot") is None:
-                    task.set_config(key="num_fewshot", value=0)
-            results = harness.evaluate(
-                lm, loaded, limit=limit, log_samples=False, bootstrap_iters=1000, verbosity="ERROR"
+    bases: dict[tuple[object, ...], list[Score]] = {}  # what bases answer, by what they are asked
+    for own, mixture in open_clients(folder, clients):
+        tokenizer = load_tokenizer(own.config.model.name)
+        wanted, manager = _tasks(tasks, _ask(own, tokenizer))
+        client = own.run.names[own.number]
+        for name, model, how in _models(own, mixture):
+            same = (own.dtype, own.compute, _in_chats(own))
+            if name == "base" and same in bases:
+                found += [replace(score, client=client) for score in bases[same]]
+                continue
+            lm = HFLM(
+                pretrained=model,
+                backend="causal",
+                tokenizer=tokenizer,
+                batch_size=batch_size,
+                add_bos_token=opening(tokenizer) is not None,
             )
-        found += _scores(name, results["results"])
+            if not sys.stderr.isatty():
+                _silence(lm)
+            with how, _offline_errors(tasks):
+                loaded = manager.load(wanted)
+                for task in loaded["tasks"].values():
+                    if task.get_config("num_fewshot") is None:
+                        task.set_config(key="num_fewshot", value=0)
+                results = harness.evaluate(
+                    lm, loaded, limit=limit, log_samples=False, bootstrap_iters=1000,
+                    verbosity="ERROR",
+                )  # fmt: skip
+            scores = list(_scores(client, name, results["results"]))
+            found += scores
+            if name == "base":
+                bases[same] = scores
     return found
 
 
@@ -145,9 +158,11 @@ def _tasks(names: Sequence[str], ask: Ask) -> tuple[list[Any], Any]:
 
 def _ask(own: Client, tokenizer: PreTrainedTokenizerBase) -> Ask:
     """A client that was trained on chats is asked in one, others with the bare question."""
-    config = own.config
-    chats = holds_chats(config.data.name, own.run.names[own.number], "train")
-    return partial(prompt_for, tokenizer) if chats else as_it_is
+    return partial(prompt_for, tokenizer) if _in_chats(own) else as_it_is
+
+
+def _in_chats(own: Client) -> bool:
+    return holds_chats(own.config.data.name, own.run.names[own.number], "train")
 
 
 def _models(own: Client, mixture: nn.Module) -> Iterator[tuple[str, nn.Module, Any]]:
@@ -158,7 +173,7 @@ def _models(own: Client, mixture: nn.Module) -> Iterator[tuple[str, nn.Module, A
     yield "base", load_base(own.config.model.name, own.dtype, own.compute), nullcontext()
 
 
-def _scores(model: str, results: dict[str, dict[str, Any]]) -> Iterator[Score]:
+def _scores(client: str, model: str, results: dict[str, dict[str, Any]]) -> Iterator[Score]:
     for task, measured in results.items():
         for key, value in measured.items():
             metric, _, kind = key.partition(",")
@@ -166,7 +181,7 @@ def _scores(model: str, results: dict[str, dict[str, Any]]) -> Iterator[Score]:
                 continue
             error = measured.get(f"{metric}_stderr,{kind}")
             stderr = float(error) if isinstance(error, int | float) else None
-            yield Score(model, task, metric, float(value), stderr)
+            yield Score(client, model, task, metric, float(value), stderr)
 
 
 @contextlib.contextmanager

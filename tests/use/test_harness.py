@@ -59,7 +59,7 @@ def chosen(model, tokenizer, question):
 
 
 def test_accuracies_are_those_of_the_models(finished, tasks):
-    scores = evaluate_tasks(finished, 1, [str(tasks)], batch_size=2)
+    scores = evaluate_tasks(finished, [1], [str(tasks)], batch_size=2)
     client, mixture = open_client(finished, 1)
     tokenizer = load_tokenizer(client.config.model.name)
     right = {
@@ -104,7 +104,7 @@ def test_a_client_of_chats_is_asked_in_a_chat(tmp_path, monkeypatch):
 
     monkeypatch.setattr(HFLM, "generate_until", answer)
     (tmp_path / "q.jsonl").write_text(json.dumps({"question": "Is it?", "answer": "Yes."}))
-    scores = evaluate_tasks(run, 1, [str(tmp_path / "q.jsonl")])
+    scores = evaluate_tasks(run, [1], [str(tmp_path / "q.jsonl")])
     assert set(seen) == {"User: Is it?\nAssistant:"}
     assert {score.value for score in scores} == {1.0}
 
@@ -113,9 +113,9 @@ def test_two_files_of_one_name_and_a_bare_yaml_file_are_refused(finished, tasks)
     (tasks / "more").mkdir()
     (tasks / "more" / "own.jsonl").write_text((tasks / "own.jsonl").read_text())
     with pytest.raises(BadInput, match=r"two of --tasks are files of questions called own"):
-        evaluate_tasks(finished, 0, [str(tasks), str(tasks / "more")])
+        evaluate_tasks(finished, [0], [str(tasks), str(tasks / "more")])
     with pytest.raises(BadInput, match=r"task\.yaml: give the folder it is in"):
-        evaluate_tasks(finished, 0, [str(tasks / "task.yaml")])
+        evaluate_tasks(finished, [0], [str(tasks / "task.yaml")])
 
 
 @pytest.mark.parametrize(
@@ -125,4 +125,4 @@ def test_two_files_of_one_name_and_a_bare_yaml_file_are_refused(finished, tasks)
 def test_what_is_no_task_is_told(task, why, finished, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(BadInput, match=why):
-        evaluate_tasks(finished, 0, [str(tmp_path / task)])
+        evaluate_tasks(finished, [0], [str(tmp_path / task)])

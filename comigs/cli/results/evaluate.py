@@ -1,4 +1,4 @@
-"""`comigs eval`: tasks on one client's model, beside what it was made of."""
+"""`comigs eval`: tasks on clients' models, beside what they were made of."""
 
 import json
 import os
@@ -31,7 +31,10 @@ def evaluate(
             "or a task's name (lm-eval ls tasks). May be given several times."
         ),
     ],
-    client: Annotated[int, typer.Option(help="Whose model, from 0.")] = 0,
+    client: Annotated[
+        list[int] | None,
+        typer.Option(help="Whose model, from 0; may be given several times. Default: all."),
+    ] = None,
     limit: Annotated[
         int | None, typer.Option(min=1, help="Questions of each task; all by default.")
     ] = None,
@@ -42,7 +45,7 @@ def evaluate(
     ] = None,
     debug: Debug = False,
 ) -> None:
-    """Score one client's model on tasks, beside its generalist alone and the base.
+    """Score clients' models on tasks, beside their generalist alone and the base.
 
     Questions are JSON lines: {"question": ..., "choices": [...], "answer": ...} is multiple choice;
     without choices the model answers in a line of its own, which is scored by exact match and F1.
@@ -65,7 +68,7 @@ def evaluate(
         from comigs.use.harness import evaluate_tasks
 
         scores = evaluate_tasks(
-            run_folder, client, tasks, limit=limit, batch_size=batch_size, device=device
+            run_folder, client or None, tasks, limit=limit, batch_size=batch_size, device=device
         )
         show_scores(scores)
         if out:
@@ -75,24 +78,26 @@ def evaluate(
 
 
 def show_scores(scores: "Sequence[Score]") -> None:
-    """Print a row for each task and measure, with a column for each model."""
+    """Print a row for each task, measure and client, with a column for each model."""
     console = Console(highlight=False)
     models = list(dict.fromkeys(score.model for score in scores))
-    rows = dict.fromkeys((score.task, score.metric) for score in scores)
-    cells = {(score.task, score.metric, score.model): score for score in scores}
+    rows = dict.fromkeys((score.task, score.metric, score.client) for score in scores)
+    cells = {(score.task, score.metric, score.client, score.model): score for score in scores}
 
     def build(shown: Sequence[str]) -> Table:
         table = Table(box=None, pad_edge=False)
         table.add_column("task", overflow="ellipsis", no_wrap=True)
         for name in shown:
-            table.add_column(name, justify="left" if name == "measure" else "right", no_wrap=True)
-        for task, metric in rows:
-            texts = {model: _shown(cells.get((task, metric, model))) for model in models}
-            texts["measure"] = escape(metric)
+            named = name in ("measure", "client")
+            table.add_column(name, justify="left" if named else "right", no_wrap=True)
+        for row in rows:
+            task, metric, client = row
+            texts = {model: _shown(cells.get((*row, model))) for model in models}
+            texts |= {"measure": escape(metric), "client": escape(client)}
             table.add_row(escape(task), *(texts[name] for name in shown))
         return table
 
-    columns = ["measure", *models]
+    columns = ["measure", "client", *models]
     console.print(fitting(build, columns, ("base", "generalist"), console))
     console.print("± standard error; mixture: the client's own model as its run ended")
 
