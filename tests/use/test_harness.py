@@ -59,7 +59,12 @@ def chosen(model, tokenizer, question):
 
 
 def test_accuracies_are_those_of_the_models(finished, tasks):
-    scores = evaluate_tasks(finished, [1], [str(tasks)], batch_size=2)
+    every = evaluate_tasks(finished, None, [str(tasks)], batch_size=2)
+    assert list(dict.fromkeys(s.client for s in every)) == ["ana", "bo", "cy"]
+    assert (
+        len({s.value for s in every if (s.model, s.task, s.metric) == ("base", "own", "acc")}) == 1
+    )
+    scores = [s for s in every if s.client == "bo"]
     client, mixture = open_client(finished, 1)
     tokenizer = load_tokenizer(client.config.model.name)
     right = {
