@@ -25,33 +25,25 @@ from comigs.errors import BadInput, ComigsError
 from comigs.heap import keep_freed_memory
 from comigs.store.strict import to_json
 from comigs.store.whole import check_place, write_whole
+from comigs.version import __version__
 
 app = typer.Typer(
     name="comigs",
     cls=Commands,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Federated fine-tuning of language models on unequal devices with mixtures of LoRA "
     "experts.\n\nStart with: comigs run   (offline, under three minutes on two cores)",
 )
 
-app.add_typer(data, name="data")
-app.add_typer(deploy, name="deploy")
-app.command("settings")(settings_command)
-app.command("eval")(evaluate)
-app.command("export")(export)
-app.command("report")(report)
-app.command("watch")(watch)
-app.command("sweep")(sweep_command)
-app.command("join")(join_command)
-app.command("generate")(generate)
-app.command("chat")(chat_command)
-app.command("serve")(serve)
+
+def show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
 
 
-@app.command()
 def run(
     settings: Annotated[
         list[str] | None,
@@ -105,7 +97,6 @@ def run(
     progress.table(result.table, result.folder)
 
 
-@app.command()
 def compare(
     suite: Annotated[str, typer.Argument(help="A suite (quickstart, table1, ...) or a YAML file.")],
     settings: Annotated[
@@ -141,7 +132,6 @@ def compare(
         _fail(error, debug)
 
 
-@app.command()
 def plan(
     settings: Annotated[
         list[str] | None,
@@ -177,7 +167,6 @@ def plan(
         _fail(error, debug)
 
 
-@app.command()
 def devices(
     source: Annotated[
         Path | None,
@@ -200,7 +189,6 @@ def devices(
         _fail(error, debug)
 
 
-@app.command()
 def methods() -> None:
     """List the methods with their papers."""
     from rich.console import Console
@@ -212,6 +200,43 @@ def methods() -> None:
     for method in all_methods().values():
         table.add_row(method.name, method.summary, method.paper)
     Console().print(table)
+
+
+PANELS = {
+    "Train": {"run": run, "compare": compare, "sweep": sweep_command, "join": join_command},
+    "What came out": {
+        "report": report,
+        "watch": watch,
+        "generate": generate,
+        "chat": chat_command,
+        "serve": serve,
+        "eval": evaluate,
+        "export": export,
+    },
+    "Before you start": {
+        "plan": plan,
+        "methods": methods,
+        "settings": settings_command,
+        "devices": devices,
+    },
+}
+for panel, members in PANELS.items():
+    for name, command in members.items():
+        app.command(name, rich_help_panel=panel)(command)
+app.add_typer(data, name="data", rich_help_panel="Before you start")
+app.add_typer(deploy, name="deploy", rich_help_panel="On real devices")
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Show the version and exit.", callback=show_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    pass
 
 
 def main() -> None:

@@ -292,3 +292,7 @@ def test_bad_use_of_a_run_is_one_line(finished, tmp_path):
 def test_a_run_without_a_finished_round_has_nothing_to_use_yet(tree, tmp_path):
     (tmp_path / "config.yaml").write_text(json.dumps(tree))
     assert "is not finished yet" in refused("generate", tmp_path, "mira")
+
+
+def test_version_is_that_of_the_package():
+    assert CliRunner().invoke(app, ["--version"]).output.strip() == comigs.__version__
