@@ -29,7 +29,7 @@ class RoundChosen:
     @property
     def stopped(self) -> bool:
         """Whether the run ended because nothing got better."""
-        return self.waited >= self.patience
+        return self.best is not None and self.waited >= self.patience
 
     @property
     def told(self) -> str:
