@@ -69,7 +69,12 @@ def _prepared(name: str, settings: Settings) -> Path:
         digest = _digest(source, settings)
         folder = home / f"{stem}-{digest}"
         with open(f"{folder}.lock", "w") as file:
-            lock(file.fileno())
+            try:
+                lock(file.fileno(), wait=False)
+            except BlockingIOError:
+                tell = logging.getLogger("comigs").warning
+                tell("another process prepares %s; waiting for it", name)
+                lock(file.fileno())
             if not _whole(folder):
                 for left in (folder, *home.glob(f".{folder.name}.*.tmp")):  # by a kill
                     shutil.rmtree(left, ignore_errors=True)

@@ -29,13 +29,15 @@ class RoundChosen:
     @property
     def stopped(self) -> bool:
         """Whether the run ended because nothing got better."""
-        return self.best is not None and self.waited >= self.patience
+        return self.waited >= self.patience
 
     @property
     def told(self) -> str:
         """The choice and its reason, in a sentence."""
         tested = f"the models of round {self.tested} are tested"
         measure = MEASURES.get(self.metric, self.metric)
+        if self.best is None:
+            return f"{tested}: there was no evaluation"
         if self.stopped:
             times = "evaluation" if self.waited == 1 else f"{self.waited} evaluations"
             return (
@@ -44,6 +46,4 @@ class RoundChosen:
             )
         if self.waited:
             return f"{tested}: their {measure} {self.best:,.2f} was the best"
-        if self.best is None:
-            return f"{tested}: there was no evaluation"
         return f"{tested}: the newest evaluation was the best"

@@ -70,6 +70,16 @@ def test_what_a_kill_has_left_is_gone_at_the_next_start(chats):
     assert not left.exists() and (folder / "manifest.json").is_file()
 
 
+def test_waiting_for_another_process_is_told(chats, monkeypatch, caplog):
+    def held(handle, wait=True):
+        if not wait:
+            raise BlockingIOError
+
+    monkeypatch.setattr("comigs.app.source.lock", held)
+    with_source(config_of(chats, by="user"))
+    assert caplog.messages[0] == f"another process prepares {chats}; waiting for it"
+
+
 def test_a_file_that_changes_while_it_is_read_is_not_kept_as_what_it_was(chats, monkeypatch):
     text = chats.read_bytes()
 
