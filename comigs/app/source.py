@@ -54,7 +54,8 @@ def _as_keys(text: str) -> str:
     spelt = re.sub(
         rf"--({names})\b", lambda found: f"data.prepare.{found[1].replace('-', '_')}", text
     )
-    return spelt if "data." in spelt else f"data.source: {spelt}"
+    named = spelt != text or spelt.startswith("data.")
+    return spelt if named else f"data.source: {spelt}"
 
 
 def _prepared(name: str, settings: Settings) -> Path:
@@ -62,15 +63,25 @@ def _prepared(name: str, settings: Settings) -> Path:
 
     source = find_source(name)
     try:
-        home = cache_folder() / "prepared"
+        home = cache_folder().absolute() / "prepared"
         home.mkdir(parents=True, exist_ok=True)
         stem = re.sub(r"[^\w-]+", "_", Path(name).stem)[:40]
-        folder = home / f"{stem}-{_digest(source, settings)}"
+        digest = _digest(source, settings)
+        folder = home / f"{stem}-{digest}"
         with open(f"{folder}.lock", "w") as file:
-            lock(file.fileno())
+            try:
+                lock(file.fileno(), wait=False)
+            except BlockingIOError:
+                tell = logging.getLogger("comigs").warning
+                tell("another process prepares %s; waiting for it", name)
+                lock(file.fileno())
             if not _whole(folder):
-                shutil.rmtree(folder, ignore_errors=True)
+                for left in (folder, *home.glob(f".{folder.name}.*.tmp")):  # by a kill
+                    shutil.rmtree(left, ignore_errors=True)
                 _make(name, folder, settings)
+                if _digest(find_source(name), settings) != digest:
+                    shutil.rmtree(folder)
+                    raise BadInput(f"{name} changed while it was read; begin again")
     except (OSError, RuntimeError) as error:  # no home, a full disk
         raise BadInput(
             f"data.source {name!r} cannot be prepared ({error}); prepare it with comigs data "
@@ -110,7 +121,7 @@ def _whole(folder: Path) -> bool:
             for client in manifest["clients"]
             for split, size in client["bytes"].items()
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
 
 

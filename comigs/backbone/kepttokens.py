@@ -53,7 +53,9 @@ def kept_tokens(
         path.parent.mkdir(parents=True, exist_ok=True)
         data = save({name: _narrow(tensor) for name, tensor in made.items()})
         write_whole(path, hashlib.sha256(data).digest() + data)
-    except (OSError, BadInput) as error:  # a full disk, a folder that is read-only
+    except OSError as error:  # a full disk, a folder that is read-only; the file is one of many
+        _tell_once(error.strerror or str(error))
+    except BadInput as error:
         _tell_once(str(error))
     return made
 

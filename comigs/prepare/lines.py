@@ -74,6 +74,8 @@ def _elements(source: Source, path: Path) -> Iterator[Row]:
                     raise BadInput(f"{where}: it is not JSON ({error.msg}); mend it") from None
                 text, size = text + more, 2 * size
                 continue
+            except ValueError as error:  # a number too long
+                raise BadInput(f"{name}, line {line}: it is not JSON ({error}); mend it") from None
             place = f"{name}, line {line}"
             if isinstance(values, dict):
                 yield Row(place, {"file": stem} | values)

@@ -3,6 +3,7 @@
 import io
 import math
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -133,7 +134,8 @@ def to_svg(figure: Figure, name: str, themed: bool = True) -> str:
     """
     text = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    with matplotlib.rc_context({"svg.hashsalt": name}):
+    with matplotlib.rc_context({"svg.hashsalt": name}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing")  # the browser has a font
         figure.savefig(text, format="svg", transparent=themed, metadata=nothing)
     if not themed:
         return text.getvalue()

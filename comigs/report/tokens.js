@@ -4,7 +4,7 @@
   const [who, layer, by] = ["token-client", "token-layer", "token-colour"].map((id) => document.getElementById(id));
   const text = document.getElementById("token-text"), detail = document.getElementById("token-detail");
   const note = document.getElementById("token-note"), legend = document.getElementById("token-legend");
-  let view, gates, spans, current;
+  let view, gates, spans, current, asked = false; // whether a colour was chosen
 
   function element(tag, words, parent) {
     const made = document.createElement(tag);
@@ -115,6 +115,7 @@
     const both = view.routed && shared().length > 0 && shared().length < view.experts.length;
     const single = view.routed ? view.experts.map((name, i) => [String(i), "share of " + name.replace("_", " ")]) : [];
     fill(by, (both ? [["kind", "generalists or specialists"]] : []).concat(single, [["gain", "gain against the base"]]));
+    if (!asked) by.selectedIndex = 0;
     layer.disabled = view.experts.length < 2;
     text.replaceChildren();
     let passage;
@@ -141,6 +142,6 @@
   fill(who, views.map((each, i) => [String(i), each.name]));
   who.addEventListener("change", open);
   layer.addEventListener("change", recolour);
-  by.addEventListener("change", recolour);
+  by.addEventListener("change", () => { asked = true; recolour(); });
   open();
 })();

@@ -36,6 +36,8 @@ class RoundChosen:
         """The choice and its reason, in a sentence."""
         tested = f"the models of round {self.tested} are tested"
         measure = MEASURES.get(self.metric, self.metric)
+        if self.best is None:
+            return f"{tested}: there was no evaluation"
         if self.stopped:
             times = "evaluation" if self.waited == 1 else f"{self.waited} evaluations"
             return (
@@ -44,6 +46,4 @@ class RoundChosen:
             )
         if self.waited:
             return f"{tested}: their {measure} {self.best:,.2f} was the best"
-        if self.best is None:
-            return f"{tested}: there was no evaluation"
         return f"{tested}: the newest evaluation was the best"

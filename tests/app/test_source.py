@@ -14,6 +14,7 @@ from comigs.config.settings import RunConfig
 from comigs.data.corpus import client_names, read_split
 from comigs.data.roster import roster
 from comigs.errors import BadInput
+from comigs.prepare.prepare import prepare
 from tests.fixtures import made_up_text
 from tests.prepare.made import jsonl
 
@@ -58,6 +59,40 @@ def test_it_is_made_once_until_the_file_or_a_setting_changes(chats, monkeypatch)
     jsonl(chats, [{"user": f"v{i % 2}", "text": f"text {i}"} for i in range(20)])
     changed = with_source(config_of(chats, by="user"))
     assert client_names(changed.data.name) == ("v0", "v1")
+
+
+def test_what_a_kill_has_left_is_gone_at_the_next_start(chats):
+    folder = Path(with_source(config_of(chats, by="user")).data.name)
+    (folder / "manifest.json").unlink()
+    left = folder.with_name(f".{folder.name}.abc.tmp")
+    left.mkdir()
+    with_source(config_of(chats, by="user"))
+    assert not left.exists() and (folder / "manifest.json").is_file()
+
+
+def test_waiting_for_another_process_is_told(chats, monkeypatch, caplog):
+    def held(handle, wait=True):
+        if not wait:
+            raise BlockingIOError
+
+    monkeypatch.setattr("comigs.app.source.lock", held)
+    with_source(config_of(chats, by="user"))
+    assert caplog.messages[0] == f"another process prepares {chats}; waiting for it"
+
+
+def test_a_file_that_changes_while_it_is_read_is_not_kept_as_what_it_was(chats, monkeypatch):
+    text = chats.read_bytes()
+
+    def make(name, folder, settings):
+        prepare(name, folder, settings, lambda *_: None)
+        chats.write_bytes(text + b'{"user": "u0", "text": "one more"}\n')
+
+    with monkeypatch.context() as patch:
+        patch.setattr("comigs.app.source._make", make)
+        with pytest.raises(BadInput, match=r"^data\.source: .* changed while it was read"):
+            with_source(config_of(chats, by="user"))
+    chats.write_bytes(text)
+    assert Path(with_source(config_of(chats, by="user")).data.name).is_dir()
 
 
 def test_all_runs_of_a_suite_have_the_same_text(chats, tmp_path):

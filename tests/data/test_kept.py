@@ -1,5 +1,7 @@
 """Tokens of long texts are kept from process to process, and are those that would be made."""
 
+import errno
+
 import pytest
 import torch
 
@@ -74,3 +76,13 @@ def test_what_decides_the_tokens_decides_the_place(cache):
     assert made("a text of some length", "text", 5, other) == [5, 2**40]
     assert made("short", "text", 6) == [6, 2**40] and made("short", "text", 7) == [7, 2**40]
     assert len(list(cache.iterdir())) == 4
+
+
+def test_a_place_where_nothing_can_be_written_is_told_once(cache, monkeypatch, caplog):
+    def full(path, data):
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr("comigs.backbone.kepttokens.write_whole", full)
+    for text in ("one text that is kept", "and another"):
+        kept_tokens(TOKENIZER, text, "text", lambda: {"tokens": torch.tensor([1])})
+    assert caplog.messages == ["tokens of long texts cannot be kept (No space left on device)"]

@@ -96,6 +96,10 @@ def test_a_perplexity_that_diverged_is_never_better():
             RoundChosen(20, 20, 20, "perplexity", 2, 0, None),
             "the models of round 20 are tested: there was no evaluation",
         ),
+        (  # of a file that somebody else wrote
+            RoundChosen(20, 20, 20, "perplexity", 0, 1, None),
+            "the models of round 20 are tested: there was no evaluation",
+        ),
     ],
 )
 def test_what_people_are_told(event, words):

@@ -51,6 +51,12 @@ def test_json_list_that_ends_too_early(tmp_path):
         list(rows_of_json(find_source(str(tmp_path / "a.json"))))
 
 
+def test_json_list_with_a_number_too_long(tmp_path):
+    (tmp_path / "a.json").write_text('[{"text": "eins"},\n{"text": ' + "1" * 5000 + "}]")
+    with pytest.raises(BadInput, match=r"^a\.json, line 2: it is not JSON \(Exceeds the limit"):
+        list(rows_of_json(find_source(str(tmp_path / "a.json"))))
+
+
 def test_csv(tmp_path):
     path = tmp_path / "a.csv"
     path.write_bytes(

@@ -157,11 +157,15 @@ def test_what_is_not_a_run_is_refused_in_one_line(tmp_path: Path) -> None:
 
 def test_a_damaged_config_is_refused_in_one_line(make: Make) -> None:
     folder = make()
-    for content in ("a: [", "- a list"):
+    for content in ("a: [", "- a list", "model: 3"):
         (folder / "config.yaml").write_text(content)
         with pytest.raises(BadInput, match=r"config\.yaml") as caught:
             write_report([folder])
         assert "\n" not in str(caught.value)
+    (folder / "config.yaml").write_text("")
+    (folder / "environment.json").write_text("[1]")
+    with pytest.raises(BadInput, match=r"environment\.json"):
+        write_report([folder])
 
 
 def test_several_runs_share_one_page_that_replaces_none_of_theirs(

@@ -13,6 +13,7 @@ from comigs.report.page import write_report
 from comigs.report.page.alone import trained_alone
 from comigs.report.page.dumbbell import draw_dumbbell
 from comigs.report.page.pictures import _moved, _received, pictures_of
+from comigs.report.page.routing import heat_maps
 from comigs.report.page.run import load_run
 from comigs.report.page.words import what_was_run
 from comigs.store.events import ClientTrained
@@ -87,6 +88,36 @@ def test_what_is_measured_of_routers_is_drawn_layer_by_layer(make):
         append(folder, client(number, 0, "de", metrics=told), whole(number))
     titles = [picture.title for picture in pictures_of(load_run(folder)) if picture]
     assert "Generalists' share of the gates" in titles and "Peak" in titles
+
+
+def test_experts_that_only_the_ninth_client_has_and_unknown_parts_are_no_pictures(make):
+    folder = make(names=())
+    for number, of in ((1, 9), (2, 9)):
+        for each in range(of):
+            loads = {f"routing/1/load/expert_{e}": 0.2 for e in range(3 if each == 8 else 2)}
+            told = loads | {"routing/1/unheard_of": 1.0}
+            append(folder, client(number, each, f"c{each}", metrics=told))
+    pictures = heat_maps(load_run(folder).of(ClientTrained))
+    assert [each.title for each in pictures] == ["Load of expert 0", "Load of expert 1"]
+
+
+def test_what_is_told_layer_by_layer_is_not_in_the_table(make):
+    folder = make(names=())
+    append(folder, final(0, "de", metrics={"routing/1/entropy": 0.25, "peak": 0.5}))
+    text = text_of(write_report([folder]))
+    assert "peak 0.5" in text and "routing/1" not in text
+
+
+def test_bytes_go_on_after_a_round_that_cannot_be_read(make):
+    run = load_run(make(names=("de",)))
+    run = replace(run, events=[round_done(1), round_done(3)])
+    moved = round_done(1).bytes_up
+    assert _moved([(3, 5.0)], run, ("bytes_up",), 1) == [(2 * moved, 5.0)]
+
+
+@pytest.mark.filterwarnings("error")
+def test_names_in_letters_that_no_font_here_has_are_drawn_in_peace(make):
+    assert "日本</text>" in text_of(write_report([make(names=("日本",))]))
 
 
 def test_the_csv_has_every_client_and_no_formulas(make):

@@ -76,3 +76,9 @@ def test_the_sentence_says_who_carried_and_when_nobody_chooses():
     one = traced(experts=["generalist_0"], gates=torch.ones(2, 2, 1), routed=False)
     assert "one expert" in told(one)
     assert "no router: each of its 2 experts" in told(traced(routed=False))
+
+
+def test_a_text_of_which_nothing_is_foretold_has_no_mean():
+    nothing = torch.tensor([float("nan")] * 2)
+    text = told(traced(loss=nothing, routed=False))
+    assert text.endswith("None of these 2 tokens of test text is measured.")

@@ -143,11 +143,10 @@ def _moved(
     points: Sequence[tuple[float, float]], run: Run, keys: Sequence[str], by: float
 ) -> Points:
     """The points, against the sum of what the rounds took; [] where they took nothing."""
-    taken = {0: 0.0}
+    taken, total = {0: 0.0}, 0.0
     for event in run.rounds:
-        taken[event.round] = taken.get(event.round - 1, 0.0) + sum(
-            getattr(event, key) or 0 for key in keys
-        )
-    if not any(taken.values()):
+        total += sum(getattr(event, key) or 0 for key in keys)
+        taken[event.round] = total
+    if not total:
         return []
     return [(taken[int(at)] / by, value) for at, value in points if int(at) in taken]

@@ -17,6 +17,7 @@ LONGEST = 20  # characters of a name
 PIXELS = 8  # of a cell's sides: what shows it blurs its edges at most
 GREY = (0.5, 0.5, 0.5, 0.3)
 WHEN = "On validation text, of the model that a round starts with; grey where nothing was measured."
+WHOLE = ("generalist_share", "entropy")  # of a layer, not of one expert
 Values = Mapping[tuple[int, int], float]  # by (rounds done, layer)
 
 
@@ -37,14 +38,18 @@ def heat_maps(trained: Sequence[ClientTrained]) -> list[Picture | None]:
     ):  # of two the generalists' share says all
         found = {what: values for what, values in found.items() if "/" not in what}
     pictures = []
-    for what, by_client in sorted(found.items(), key=lambda item: _order(item[0])):
-        shown = {names[c]: values for c, values in by_client.items() if c in names}
-        pictures.append(_draw(shown, *_told(what)))
+    for what in sorted(filter(_known, found), key=_order):
+        shown = {names[c]: values for c, values in found[what].items() if c in names}
+        pictures.append(_draw(shown, *_told(what)) if shown else None)
     return [each for each in pictures if each]
 
 
+def _known(what: str) -> bool:
+    return what in WHOLE or what.startswith("load/")
+
+
 def _order(what: str) -> tuple[int, str]:
-    return (("generalist_share", "entropy").index(what) if "/" not in what else 2, what)
+    return (WHOLE.index(what) if what in WHOLE else len(WHOLE), what)
 
 
 def _told(what: str) -> tuple[str, str]:

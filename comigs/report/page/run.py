@@ -135,8 +135,10 @@ def load_run(folder: Path) -> Run:
         environment = json.loads(_read(folder / "environment.json") or "{}")
     except (yaml.YAMLError, json.JSONDecodeError):
         raise BadInput(f"{folder}: config.yaml or environment.json is damaged") from None
-    if not isinstance(config, dict):
+    if not isinstance(config, dict) or not _sections(config, "model", "data", "engine"):
         raise BadInput(f"{folder}/config.yaml does not hold settings")
+    if not isinstance(environment, dict) or not _sections(environment, "packages"):
+        raise BadInput(f"{folder}/environment.json is not that of a run; remove it")
     return Run(
         folder.resolve().name,
         folder,
@@ -146,6 +148,10 @@ def load_run(folder: Path) -> Run:
         events_of(folder),
         damaged_lines(folder),
     )
+
+
+def _sections(tree: dict[str, Any], *names: str) -> bool:
+    return all(isinstance(tree.get(name) or {}, dict) for name in names)
 
 
 def _read(path: Path) -> str:

@@ -75,12 +75,14 @@ def _spread(count: int, most: int) -> list[int]:
 def told(trace: "Trace") -> str:
     """The whole of a view in a sentence or two."""
     both = (trace.loss - trace.base).isfinite()
-    loss, base = (float(each[both].mean()) for each in (trace.loss, trace.base))
-    better = float((trace.loss < trace.base)[both].float().mean())
-    text = (
-        f"These {len(trace.ids)} tokens of test text cost {loss:.2f} nats each, with the bare base "
-        f"{base:.2f}; {better:.0%} of them are foretold better than by the base."
-    )
+    text = f"None of these {len(trace.ids)} tokens of test text is measured."
+    if both.any():
+        loss, base = (float(each[both].mean()) for each in (trace.loss, trace.base))
+        better = float((trace.loss < trace.base)[both].float().mean())
+        text = (
+            f"These {len(trace.ids)} tokens of test text cost {loss:.2f} nats each, with the bare "
+            f"base {base:.2f}; {better:.0%} of them are foretold better than by the base."
+        )
     if len(trace.experts) < 2:
         return f"This model has one expert, so that nothing chooses between experts. {text}"
     if not trace.routed:
