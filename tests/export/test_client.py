@@ -128,7 +128,7 @@ def test_a_mixture_is_not_merged(finished, tmp_path):
     said = refused(finished, to, "--client", 2, "--as", "merged")
     assert "a mixture of 4: --as transformers has all of it, --generalist-only" in said
     two = SimpleNamespace(peft_config=dict.fromkeys(["generalist_0", "generalist_1"]))
-    with pytest.raises(comigs.BadInput, match="transformers has all of it$"):
+    with pytest.raises(comigs.BadInput, match=r"transformers has all of it$"):
         _one_expert(two, False)  # there is no such thing as the shared expert
     exported(finished, to, "--client", 0, "--as", "merged")  # who has one expert
 
