@@ -249,7 +249,11 @@ def _introduce(stage: "Stage", console: Console) -> None:
 def _lines(console: Console) -> Iterator[str]:
     """What the user says, until the end of the input."""
     if not sys.stdin.isatty():
-        yield from (line.strip() for line in sys.stdin)
+        for line in sys.stdin.buffer:
+            try:
+                yield line.decode().strip()
+            except UnicodeDecodeError:
+                raise BadInput(f"the input is not UTF-8: {line[:60]!r}") from None
         return
     import readline  # noqa: F401  lines can be edited, and come again
 
@@ -271,7 +275,7 @@ def _obey(
     if command == "/reset":
         talk.reset()
         console.print("forgotten", style="dim")
-    elif command == "/client" and rest.strip().isdecimal():
+    elif command == "/client" and rest.strip().isdecimal() and len(rest) < 10:
         try:
             talk.stage = stage_of(int(rest))
         except BadInput as error:
