@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from comigs.cli.base import Debug, check_run, expanded, fail
+from comigs.cli.base import Debug, check_run, decoded, expanded, fail
 from comigs.errors import BadInput, ComigsError
 from comigs.schema.bounds import WORD
 from comigs.store.plain import MIB, read_plain
@@ -249,11 +249,7 @@ def _introduce(stage: "Stage", console: Console) -> None:
 def _lines(console: Console) -> Iterator[str]:
     """What the user says, until the end of the input."""
     if not sys.stdin.isatty():
-        for line in sys.stdin.buffer:
-            try:
-                yield line.decode().strip()
-            except UnicodeDecodeError:
-                raise BadInput(f"the input is not UTF-8: {line[:60]!r}") from None
+        yield from (decoded(line).strip() for line in sys.stdin.buffer)
         return
     import readline  # noqa: F401  lines can be edited, and come again
 
