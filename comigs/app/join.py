@@ -4,6 +4,8 @@ Two runs of the newcomer alone, equal but for their start: the run's generalists
 start that every run has.
 """
 
+import hashlib
+import json
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -20,6 +22,7 @@ from comigs.data.names import EXAMPLES, SUFFIXES
 from comigs.data.roster import roster
 from comigs.errors import BadInput
 from comigs.store.metrics import final_rows
+from comigs.store.whole import write_whole
 
 if TYPE_CHECKING:
     from comigs.track.tracker import Tracker
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     Following = Callable[[str], AbstractContextManager[Sequence[Tracker]]]
 
 JOINED, ALONE = "joined", "alone"
+NOTE = "join.json"  # what was asked for
 PATIENCE = 3  # evaluations on validation text, after the best, that end a run
 KEPT = ("experts", "router", "train", "rounds", "local_steps", "batch_size", "seed")
 
@@ -70,12 +74,17 @@ def join(
         following: given joined or alone, the trackers of that run.
 
     Raises:
-        BadInput: the run, the text or a setting is unusable.
+        BadInput: the run, the text or a setting is unusable; `out` is of a call with others.
     """
-    texts = _texts(data, out)
-    trees = settings_of(source, texts, specialists, device)
+    if not data.is_dir() and not _is_text(data):
+        raise BadInput(f"--data is {data}; give a .txt or .jsonl file, or a folder with some")
+    texts = data if data.is_dir() else out / "data"
+    trees = settings_of(source, texts.resolve(), specialists, device)
+    _take(out, data, {"settings": trees[JOINED], "overrides": list(overrides)})
     for tree in trees.values():
         config = load_config(tree, overrides)
+        if config.start != tree.get("start"):
+            raise BadInput("start is the run that is joined; give another RUN_DIR", "start")
         _check_one(config)
         if config.rounds > PATIENCE:
             tree["stop"] = {"patience": PATIENCE}
@@ -129,16 +138,32 @@ def _of_data(config: RunConfig) -> dict[str, Any]:
     return {key: own(getattr(config.data, key), 0) for key in keys}
 
 
-def _texts(data: Path, out: Path) -> Path:
-    """The newcomer's folder; one file is copied to where the runs are."""
-    if data.is_dir():
-        return data.resolve()
-    if not data.is_file() or not data.name.lower().endswith(SUFFIXES + EXAMPLES):
-        raise BadInput(f"--data is {data}; give a .txt or .jsonl file, or a folder with some")
-    folder = out / "data"
-    folder.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(data, folder / data.name)
-    return folder.resolve()
+def _is_text(data: Path) -> bool:
+    return data.is_file() and data.name.lower().endswith(SUFFIXES + EXAMPLES)
+
+
+def _take(out: Path, data: Path, asked: dict[str, Any]) -> None:
+    """Note what is asked for, and copy a file of text to where the runs are, before they begin.
+
+    Raises:
+        BadInput: they have begun with something else, or other files are where the copy would be.
+    """
+    if data.is_file():
+        asked |= {"text": data.name, "sha256": hashlib.sha256(data.read_bytes()).hexdigest()}
+    note, text = out / NOTE, json.dumps(asked, indent=1) + "\n"
+    if any((out / name).exists() for name in (JOINED, ALONE)):
+        if not note.is_file() or note.read_text("utf-8") != text:
+            raise BadInput(f"{out} was begun with other text or settings; give another --out")
+        return
+    if data.is_file():
+        folder = out / "data"
+        folder.mkdir(parents=True, exist_ok=True)
+        if others := [path.name for path in folder.iterdir() if path.name != data.name]:
+            raise BadInput(f"{folder} holds {min(others)} already; give another --out")
+        if data.resolve() != (folder / data.name).resolve():
+            shutil.copyfile(data, folder / data.name)
+    out.mkdir(parents=True, exist_ok=True)
+    write_whole(note, text)
 
 
 def _done(

@@ -41,6 +41,18 @@ def check_run(folder: Path) -> None:
     read_config(folder)
 
 
+def decoded(line: bytes) -> str:
+    """A line of the standard input as text.
+
+    Raises:
+        BadInput: it is none.
+    """
+    try:
+        return line.decode()
+    except UnicodeDecodeError:
+        raise BadInput(f"the input is not UTF-8: {line[:60]!r}") from None
+
+
 class Commands(TyperGroup):
     """Commands whose arguments are text, and whose paths give one line when they cannot be used."""
 

@@ -73,7 +73,8 @@ def _write_experts(model: Any, place: Path, generalist_only: bool) -> list[str]:
 def _one_expert(model: Any, generalist_only: bool) -> str:
     names = _generalists(model) if generalist_only else list(model.peft_config)
     if len(names) > 1:
-        hint = "" if generalist_only else ", --generalist-only merges the shared expert alone"
+        one_shared = sum(name.startswith("generalist_") for name in names) == 1
+        hint = ", --generalist-only merges the shared expert alone" if one_shared else ""
         raise BadInput(
             f"--as merged is of one expert, and this is a mixture of {len(names)}: "
             f"--as transformers has all of it{hint}"

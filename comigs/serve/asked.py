@@ -1,7 +1,7 @@
 """What a request may hold. What would change an answer and is not done here is refused."""
 
 import secrets
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -19,8 +19,13 @@ class StreamOptions(BaseModel):
 
 
 class Asked(BaseModel):
-    """What both ways to ask have in common; OpenAI's names and defaults, with two of ours."""
+    """What both ways to ask have in common; OpenAI's names and defaults, with two of ours.
 
+    Attributes:
+        usual: tokens where nothing is asked for, if there is room; None for all that there is.
+    """
+
+    usual: ClassVar[int | None] = None
     model_config = ConfigDict(extra="forbid")
     model: str
     max_tokens: int | None = Field(default=None, ge=1)
@@ -56,7 +61,7 @@ class Asked(BaseModel):
 
     @property
     def wanted(self) -> int | None:
-        """Tokens that are asked for at most."""
+        """Tokens that are asked for at most; None where nothing is said of them."""
         return self.max_tokens
 
     def texts(self) -> list[str | Chat]:
@@ -67,14 +72,11 @@ class Asked(BaseModel):
 class Completion(Asked):
     """Of /v1/completions."""
 
+    usual: ClassVar[int | None] = 16
     prompt: str | list[str]
     echo: Never = None
     best_of: Literal[1] | None = None
     suffix: None = None
-
-    @property
-    def wanted(self) -> int | None:
-        return 16 if self.max_tokens is None else self.max_tokens
 
     def texts(self) -> list[str | Chat]:
         return [self.prompt] if isinstance(self.prompt, str) else list(self.prompt)

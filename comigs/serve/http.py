@@ -11,6 +11,7 @@ from typing import Any
 from fastapi import Depends, FastAPI, Request
 from fastapi.middleware.trustedhost import TrustedHostMiddleware
 from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.requests import ClientDisconnect
 
 from comigs.errors import BadInput, ComigsError
 from comigs.serve import asked, replies
@@ -102,7 +103,7 @@ def make_app(
 
 def _knows(request: Request, key: str) -> bool:
     kind, _, given = request.headers.get("authorization", "").partition(" ")
-    return kind.lower() == "bearer" and hmac.compare_digest(given.encode(), key.encode())
+    return kind.lower() == "bearer" and hmac.compare_digest(given.encode("latin-1"), key.encode())
 
 
 def _about(name: str) -> dict[str, Any]:
@@ -163,7 +164,8 @@ class Desk:
 
     async def _read(self, http: Request, kind: type[asked.Asked]) -> asked.Asked:
         limits, body = self._limits, bytearray()
-        if http.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
+        kind_of_body = http.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind_of_body != "application/json":
             raise _invalid("the body must be application/json")
         try:
             async with asyncio.timeout(limits.seconds):
@@ -173,6 +175,8 @@ class Desk:
                         raise _invalid(f"the body has more than {limits.body} bytes")
         except TimeoutError:
             raise _invalid(f"the body took longer than {limits.seconds:g} seconds") from None
+        except ClientDisconnect:
+            raise _invalid("the body did not come whole") from None
         try:
             return asked.parse(kind, bytes(body))
         except BadInput as error:
@@ -186,7 +190,7 @@ class Desk:
             texts = what.texts()
             if not 1 <= len(texts) <= self._limits.prompts:
                 raise _invalid(f"give 1 to {self._limits.prompts} prompts", "prompt")
-            sampling = what.sampling(what.wanted or most)
+            sampling = what.sampling(what.wanted or min(what.usual or most, most))
             return [self._models.prompt(what.model, t, sampling, not what.wanted) for t in texts]
         except BadInput as error:
             raise _invalid(str(error), error.key) from None
@@ -207,13 +211,16 @@ class Desk:
         """
         status = "499"  # nobody listens any more
         try:
+            looked = time.monotonic()
             while not all(choice.ending for choice in choices):
+                if time.monotonic() - looked > BEAT:
+                    if await http.is_disconnected():
+                        return
+                    looked = time.monotonic()
                 try:
                     async with asyncio.timeout(BEAT):
                         index, said = await heard.get()
                 except TimeoutError:
-                    if await http.is_disconnected():
-                        return
                     continue
                 choices[index].take(said)
                 if said.ending == "timeout":

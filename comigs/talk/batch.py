@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
+from comigs.errors import ComigsError
 from comigs.talk.cache import append, empty_cache, keep
 from comigs.talk.sampling import Sampling, chooser
 from comigs.talk.voices import Voices
 from comigs.talk.writing import Writer
 
-Reason = Literal["stop", "length"]
+Reason = Literal["stop", "length", "error"]
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Row:
 
     Attributes:
         ids: its tokens, and those written.
-        reason: why it has ended; None while it goes on.
+        reason: why it has ended, error if its logits are not numbers; None while it goes on.
     """
 
     def __init__(
@@ -61,6 +62,9 @@ class Row:
     def take(self, logits: Tensor) -> str:
         """Choose the next token by its logits (V). Returns the text that is sure now."""
         token = self._choose(self.ids, logits)
+        if token is None:
+            self.reason = "error"
+            return self._writer.end()
         self.ids.append(token)
         if token in self.prompt.ends:
             self.reason = "stop"
@@ -152,7 +156,11 @@ class Batch:
 
 
 def write(batch: Batch, prompts: Sequence[Prompt], at_once: int = 16) -> Iterator[tuple[int, str]]:
-    """Continue all prompts, at most `at_once` in a pass. Yields (number of the prompt, text)."""
+    """Continue all prompts, at most `at_once` in a pass. Yields (number of the prompt, text).
+
+    Raises:
+        ComigsError: a model's logits are not numbers.
+    """
     waiting = list(enumerate(prompts))[::-1]
     numbers: dict[int, int] = {}
     while waiting or batch.rows:
@@ -163,4 +171,7 @@ def write(batch: Batch, prompts: Sequence[Prompt], at_once: int = 16) -> Iterato
             first = batch.join([prompt for _, prompt in new])
             numbers |= {id(row): number for (row, _), (number, _) in zip(first, new, strict=True)}
             said += first
-        yield from ((numbers[id(row)], text) for row, text in said)
+        for row, text in said:
+            if row.reason == "error":
+                raise ComigsError("the model's logits are not numbers: its training diverged")
+            yield numbers[id(row)], text

@@ -12,7 +12,7 @@ from comigs.errors import ComigsError, one_line
 from comigs.talk.batch import Batch, Prompt, Reason, Row
 
 log = logging.getLogger("comigs")
-Ending = Reason | Literal["timeout", "error"]
+Ending = Reason | Literal["timeout"]
 
 
 class Full(ComigsError):

@@ -1,5 +1,6 @@
 """How the next token is chosen: greedily, or drawn from what temperature, top-k and top-p leave."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 
@@ -21,11 +22,11 @@ LIMITS = {
     "temperature": (0, 10),
     "top_p": (0, 1),
     "top_k": (0, WORD),
-    "repetition_penalty": (0, 10),
+    "repetition_penalty": (0.01, 10),
     "seed": (0, WORD),
     "tokens": (1, WORD),
 }
-POSITIVE = ("top_p", "repetition_penalty")
+COLDEST = 1e-6  # a temperature below it divides logits to what is no number
 
 
 @dataclass(frozen=True)
@@ -56,21 +57,30 @@ class Sampling:
             if field.name in LIMITS:
                 value = getattr(self, field.name)
                 least, most = LIMITS[field.name]
-                if not least <= value <= most or (field.name in POSITIVE and not value):
-                    bound = "above 0" if field.name in POSITIVE else f"at least {least}"
+                positive = field.name == "top_p"
+                if not least <= value <= most or (positive and not value):
+                    bound = "above 0" if positive else f"at least {least}"
                     raise BadInput(
                         f"{field.name} is {value}; it must be {bound} and at most {most}",
                         field.name,
                     )
+        if 0 < self.temperature < COLDEST:
+            raise BadInput(
+                f"temperature is {self.temperature}; it must be 0 or at least {COLDEST}",
+                "temperature",
+            )
         if not all(self.stop):
             raise BadInput("stop is an empty text", "stop")
 
 
-Choose = Callable[[list[int], Tensor], int]
+Choose = Callable[[list[int], Tensor], int | None]
 
 
 def chooser(sampling: Sampling, device: torch.device) -> Choose:
-    """What maps the tokens so far and the logits behind them (V) to the next token."""
+    """What maps the tokens so far and the logits behind them (V) to the next token.
+
+    It gives None where the logits are not numbers, as those of a model whose training diverged.
+    """
     steps: list[LogitsProcessor] = []
     if sampling.repetition_penalty != 1:
         steps.append(RepetitionPenaltyLogitsProcessor(sampling.repetition_penalty))
@@ -83,12 +93,14 @@ def chooser(sampling: Sampling, device: torch.device) -> Choose:
             steps.append(TopPLogitsWarper(sampling.top_p))
     draws = torch.Generator(device).manual_seed(derive(sampling.seed, "generate"))
 
-    def choose(ids: list[int], logits: Tensor) -> int:
+    def choose(ids: list[int], logits: Tensor) -> int | None:
         scores = logits[None].float()
         if steps:
             before = torch.tensor([ids], device=device)
             for step in steps:
                 scores = step(before, scores)
+        if not math.isfinite(scores.max()):
+            return None
         if not sampling.temperature:
             return int(scores.argmax())
         return int(torch.multinomial(scores.softmax(-1), 1, generator=draws))

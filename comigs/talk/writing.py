@@ -47,7 +47,7 @@ class Writer:
         """The rest of the text."""
         rest = self._found(self._decode()) + self._held
         self._held = ""
-        return "" if self.stopped else rest
+        return rest
 
     def _found(self, text: str) -> str:
         new, self._known = text[len(self._known) :], text

@@ -77,6 +77,24 @@ def test_a_newcomer_joins_with_one_expert_of_its_own(finished, tmp_path):
     assert len({row.base, row.generalist, row.alone, row.joined}) == 4
     again = join(finished, tmp_path / "dee.txt", tmp_path / "out", ["rounds=1", "local_steps=1"])
     assert again == row
+    with pytest.raises(BadInput, match="begun with other text or settings; give another --out"):
+        join(finished, tmp_path / "dee.txt", tmp_path / "out", ["rounds=2", "local_steps=1"])
+    (tmp_path / "dee.txt").write_text("other text\n" * 200)
+    with pytest.raises(BadInput, match="begun with other text or settings; give another --out"):
+        join(finished, tmp_path / "dee.txt", tmp_path / "out", ["rounds=1", "local_steps=1"])
+
+
+def test_who_joins_no_run_leaves_nothing_behind(finished, tmp_path):
+    (tmp_path / "dee.txt").write_text("zelt ando\n" * 200)
+    with pytest.raises(BadInput, match=r"holds no config\.yaml"):
+        join(tmp_path / "no-run", tmp_path / "dee.txt", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "mine.txt").write_text("mine")
+    with pytest.raises(BadInput, match=r"holds mine\.txt already; give another --out"):
+        join(finished, tmp_path / "dee.txt", tmp_path)
+    with pytest.raises(BadInput, match="start is the run that is joined"):
+        join(finished, tmp_path / "dee.txt", tmp_path / "out", ["start=elsewhere"])
 
 
 def test_newcomers_join_one_at_a_time(finished, federation, tmp_path):

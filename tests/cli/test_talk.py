@@ -114,10 +114,15 @@ def test_bad_use_is_one_line(finished, tmp_path):
     assert "top_p is 0.0; it must be above 0" in refused("generate", finished, "a", "--top-p", 0)
     assert "stop is an empty text" in refused("generate", finished, "a", "--stop", "")
     assert "not a run folder" in refused("chat", tmp_path)
+    piped = CliRunner().invoke(app, ["chat", str(finished), "--device", "cpu"], input=b"\xff\n")
+    assert (piped.exit_code, piped.stderr) == (2, "comigs: the input is not UTF-8: b'\\xff\\n'\n")
 
 
 def test_what_cannot_be_served_is_one_line(finished, monkeypatch):
-    assert "--clients is 'a'; give numbers" in refused("serve", finished, "--clients", "a")
+    for wrong in ("a", "9" * 5000):
+        assert f"--clients is '{wrong}'; give numbers" in refused(
+            "serve", finished, "--clients", wrong
+        )
     line = refused("serve", finished, "--host", "0.0.0.0")
     assert "can be reached by others: give a secret with --key or COMIGS_SERVE_KEY" in line
     monkeypatch.setenv("COMIGS_SERVE_KEY", "")

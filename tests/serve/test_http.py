@@ -1,5 +1,6 @@
 """The public openai client against a server in this process: what it gets is what clients write."""
 
+import asyncio
 import json
 import threading
 import time
@@ -15,6 +16,7 @@ import uvicorn
 
 from comigs.cli.results.serve import _listen
 from comigs.data.chats import Turn
+from comigs.serve import http
 from comigs.serve.http import Limits, make_app
 from comigs.serve.models import Models
 from comigs.talk.batch import write
@@ -147,6 +149,7 @@ def test_several_prompts_are_several_choices(client, finished):
         ({"prompt": "a" * 5000}, None, "the body has more than 4000 bytes"),
         ({"logprobs": 1}, "logprobs", "logprobs"),
         ({"frequency_penalty": 0.5}, "frequency_penalty", "less than or equal to 0"),
+        ({"temperature": 1e-40}, "temperature", "it must be 0 or at least 1e-06"),
         ({"temperature": 3}, "temperature", "less than or equal to 2"),
         ({"stop": [""]}, "stop", "stop is an empty text"),
         ({"extra_body": {"tols": []}}, "tols", "it is not known here"),
@@ -204,6 +207,9 @@ def test_a_page_of_elsewhere_gets_nothing(served):
 
 
 def test_with_a_key_only_who_knows_it_is_answered(models):
+    with serving(models, key="schlüssel") as (address, _):
+        raw = "schlüssel".encode().decode("latin-1")  # as a header carries it
+        assert fetch(f"{address}/v1/models", Authorization=f"Bearer {raw}")[0] == 200
     with serving(models, key="secret") as (address, _):
         assert "ana" in [model.id for model in caller(address, "secret").models.list()]
         for wrong in ("secre", "secrets", "ä"):
@@ -212,3 +218,31 @@ def test_with_a_key_only_who_knows_it_is_answered(models):
             caller(address, "other").completions.create(model="ana", prompt="mira")
         assert fetch(f"{address}/metrics")[0] == 401
         assert fetch(f"{address}/health")[0] == 200
+
+
+def test_what_is_not_said_of_tokens_fits_the_bounds(models):
+    with serving(models, limits=Limits(tokens=5)) as (address, _):
+        reply = caller(address).completions.create(model="ana", prompt="mira", temperature=0)
+        assert reply.usage.completion_tokens <= 5
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["in its body", "before the answer"])
+def test_who_breaks_off_is_let_go_without_a_trace(models, monkeypatch, whole):
+    monkeypatch.setattr(http, "BEAT", 0.02)
+    engine = Engine(models.batches())
+    app = make_app(models, engine, limits=Limits(tokens=60))
+    body = json.dumps({"model": "ana", "prompt": "m", "max_tokens": 60}).encode()
+    part = {"type": "http.request", "body": body, "more_body": not whole}
+    coming, sent = [part, *[{"type": "http.disconnect"}] * 5], []
+
+    async def receive():
+        return coming.pop(0)
+
+    async def send(message):
+        sent.append(message)
+
+    headers = [(b"host", b"localhost"), (b"content-type", b"application/json; charset=utf-8")]
+    scope = {"type": "http", "method": "POST", "path": "/v1/completions", "headers": headers}
+    asyncio.run(app(scope | {"query_string": b"", "root_path": ""}, receive, send))
+    engine.close()
+    assert engine.tokens < 60

@@ -4,9 +4,12 @@ import queue
 import threading
 
 import pytest
+import torch
 
 from comigs.backbone.base import load_tokenizer
-from comigs.talk.batch import Batch, Prompt
+from comigs.errors import ComigsError
+from comigs.mixture.adapters import adapter_parameters
+from comigs.talk.batch import Batch, Prompt, write
 from comigs.talk.engine import Engine, Full, Request
 from comigs.talk.sampling import Sampling
 from comigs.talk.voices import Voice, Voices
@@ -109,6 +112,22 @@ def test_a_step_that_fails_ends_its_rows_and_not_the_engine(started, batch, capl
     engine.submit([two[0]])
     batch.gate.release(10)
     assert ending(two[1]) == "length"
+
+
+def test_a_model_that_diverged_fails_alone():
+    _, models = clients_of("gpt2")
+    with torch.no_grad():
+        for parameter in adapter_parameters(models[1]).values():
+            parameter.fill_(torch.nan)
+    voices = Voices([*map(Voice, models)])
+    tokenizer = load_tokenizer("comigs-tiny")
+    engine = Engine([Batch(voices, tokenizer)])
+    asked = [request(0), request(1), request(2)]
+    engine.submit([each for each, _ in asked])
+    assert [ending(heard) for _, heard in asked] == ["length", "error", "length"]
+    engine.close()
+    with pytest.raises(ComigsError, match="its training diverged"):
+        list(write(Batch(voices, tokenizer), [request(1)[0].prompt]))
 
 
 def test_what_is_under_way_ends_when_it_is_closed(started, batch):

@@ -48,3 +48,12 @@ def test_nothing_of_a_text_that_ends_it_is_said(tokenizer, stop, want):
 def test_space_at_the_start_of_an_answer_is_left_out(tokenizer):
     said, _ = pieces(tokenizer, " \n 4 or 5", strip=True)
     assert "".join(said) == "4 or 5"
+
+
+def test_what_stands_before_a_stop_is_said_at_the_end_too():
+    class Half:
+        def decode(self, ids, **_):
+            return "la le STOP\ufffd" if ids else ""
+
+    writer = Writer(Half(), (), ["STOP"])
+    assert (writer.add(1), writer.end(), writer.stopped) == ("", "la le ", True)

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from comigs.cli.base import Debug, check_run, expanded, fail
+from comigs.cli.base import Debug, check_run, decoded, expanded, fail
 from comigs.errors import BadInput, ComigsError
 from comigs.schema.bounds import WORD
 from comigs.store.plain import MIB, read_plain
@@ -249,7 +249,7 @@ def _introduce(stage: "Stage", console: Console) -> None:
 def _lines(console: Console) -> Iterator[str]:
     """What the user says, until the end of the input."""
     if not sys.stdin.isatty():
-        yield from (line.strip() for line in sys.stdin)
+        yield from (decoded(line).strip() for line in sys.stdin.buffer)
         return
     import readline  # noqa: F401  lines can be edited, and come again
 
@@ -271,7 +271,7 @@ def _obey(
     if command == "/reset":
         talk.reset()
         console.print("forgotten", style="dim")
-    elif command == "/client" and rest.strip().isdecimal():
+    elif command == "/client" and rest.strip().isdecimal() and len(rest) < 10:
         try:
             talk.stage = stage_of(int(rest))
         except BadInput as error:
