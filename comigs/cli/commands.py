@@ -4,6 +4,7 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -202,7 +203,7 @@ def methods() -> None:
     Console().print(table)
 
 
-PANELS = {
+PANELS: dict[str, dict[str, Callable[..., None]]] = {
     "Train": {"run": run, "compare": compare, "sweep": sweep_command, "join": join_command},
     "What came out": {
         "report": report,
