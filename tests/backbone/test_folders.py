@@ -65,9 +65,12 @@ def beside(*names):
     ],
 )
 def test_names_and_additions_that_say_what_they_are_change_nothing(tmp_path, model, change):
-    save(model, tmp_path)
-    rewrite(tmp_path, change)
-    assert torch.equal(logits(loaded(tmp_path)), logits(model))
+    for name in ("plain", "changed"):
+        save(model, tmp_path / name)
+    rewrite(tmp_path / "changed", change)
+    found = logits(loaded(tmp_path / "changed"))
+    assert torch.equal(found, logits(loaded(tmp_path / "plain")))
+    torch.testing.assert_close(found, logits(model), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -137,8 +137,12 @@ def test_ctrl_c_ends_the_server_and_its_engine(finished, monkeypatch):
         assert "comigs-engine" in [thread.name for thread in threading.enumerate()]
         raise KeyboardInterrupt
 
+    closed = []
+    handler = logging.Handler()
+    monkeypatch.setattr(handler, "close", lambda: closed.append(handler))
     monkeypatch.setattr(uvicorn.Server, "run", run)
     result = call("serve", finished, "--clients", "2,0", "--port", 0)
+    assert not closed, "handlers of others stay open"
     assert result.exit_code == 0, result.output
     assert "serving cy, ana, base, generalist" in result.stdout
     assert "comigs-engine" not in [thread.name for thread in threading.enumerate()]

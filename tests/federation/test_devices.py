@@ -54,7 +54,10 @@ def _yaml(config):
 @pytest.mark.parametrize(
     "setting, words",
     [
-        ("devices.define.x={memry: 1}", "unknown key devices.define.x.memry; did you mean memory?"),
+        (
+            "devices.define.x={memry: 1}",
+            "unknown key devices.define.x.memry; did you mean devices.define.x.memory?",
+        ),
         ("devices.define.x={like: phone-hi}", "did you mean phone-high?"),
         ("devices.define.x={memory: 1e9}", "devices.define.x lacks flops"),
         ("devices.define.x={like: board, up: 0}", "devices.define.x.up is 0.0"),

@@ -33,9 +33,10 @@ def serving(models, **how):
     """Yield an address and the engine behind it."""
     engine = Engine(models.batches())
     app = make_app(models, engine, **how)
-    server = uvicorn.Server(
-        uvicorn.Config(app, log_level="error", ws="none", timeout_graceful_shutdown=1)
+    config = uvicorn.Config(
+        app, log_config=None, log_level="error", ws="none", timeout_graceful_shutdown=1
     )
+    server = uvicorn.Server(config)
     with _listen("127.0.0.1", 0) as listener:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()

@@ -62,10 +62,12 @@ def report(
 
 def _looks(runs: list[Path], tokens: int, device: str) -> "Looks":
     from comigs.report.page.run import load_run
-    from comigs.use.looks import look_at
 
     for folder in runs:
         load_run(folder)  # what is no run is refused before the models are opened
+
+    from comigs.use.looks import look_at
+
     return look_at(runs, tokens, device)
 
 

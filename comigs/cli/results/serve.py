@@ -68,7 +68,12 @@ def serve(
             engine = Engine(models.batches(), rows, queue, seconds)
             app = make_app(models, engine, key, Limits(tokens=max_tokens))
             config = uvicorn.Config(
-                app, log_level="warning", access_log=False, ws="none", timeout_graceful_shutdown=3
+                app,
+                log_config=None,  # its own would close the handlers of everybody else
+                log_level="warning",
+                access_log=False,
+                ws="none",
+                timeout_graceful_shutdown=3,
             )
             place = f"[{host}]" if ":" in host else host
             typer.echo(f"serving {', '.join(models.names)}")
