@@ -32,6 +32,7 @@ class Family:
         parallel: whether its MLPs read what attention reads, whatever the config says.
         every_expert: whether every native expert computes every token.
         packs: whether Transformers keeps examples apart where positions begin again in a row.
+        together: whether several models may write in one pass (`comigs.talk.voices`).
     """
 
     up: tuple[str, ...]
@@ -46,6 +47,7 @@ class Family:
     parallel: bool = False
     every_expert: bool = False
     packs: bool = True
+    together: bool = True
 
 
 class Layer(NamedTuple):
@@ -69,7 +71,7 @@ _QKV = tuple(f"self_attn.{name}_proj" for name in "qkv")
 _QKVO = (*_QKV, "self_attn.o_proj")
 _LLAMA = Family(up=("gate_proj", "up_proj"), down="down_proj", act="act_fn", attention=_QKVO)
 _COHERE = replace(_LLAMA, parallel=True)
-_SHARED = replace(_LLAMA, shared="mlp.shared_expert")
+_SHARED = replace(_LLAMA, shared="mlp.shared_expert", together=False)
 _DELTA_NET = tuple(f"linear_attn.{name}" for name in ("in_proj_qkv", "in_proj_z", "out_proj"))
 _BLOOM = Family(
     up=("dense_h_to_4h",),
@@ -79,7 +81,7 @@ _BLOOM = Family(
     packs=False,
 )
 # Native mixtures of experts without a dense MLP: ours is on the output of the attention.
-_ATTENTION = Family(up=(), down="", act="", attention=_QKV, mlp="self_attn.o_proj")
+_ATTENTION = Family(up=(), down="", act="", attention=_QKV, mlp="self_attn.o_proj", together=False)
 
 FAMILIES: dict[str, Family] = {
     "gpt2": Family(
@@ -94,7 +96,7 @@ FAMILIES: dict[str, Family] = {
     "mistral": _LLAMA,
     "qwen2": _LLAMA,  # also Qwen2.5
     "qwen3": _LLAMA,
-    "qwen3_5_text": replace(_LLAMA, attention=(*_QKVO, *_DELTA_NET), packs=False),
+    "qwen3_5_text": replace(_LLAMA, attention=(*_QKVO, *_DELTA_NET), packs=False, together=False),
     "gemma": _LLAMA,
     "gemma2": _LLAMA,
     "gemma3_text": _LLAMA,
@@ -113,7 +115,7 @@ FAMILIES: dict[str, Family] = {
         attention=("attention.query_key_value", "attention.dense"),
     ),
     "falcon": _BLOOM,
-    "bloom": replace(_BLOOM, act="gelu_impl"),
+    "bloom": replace(_BLOOM, act="gelu_impl", together=False),
     "phi3": Family(
         up=("gate_up_proj",),
         down="down_proj",
@@ -127,6 +129,7 @@ FAMILIES: dict[str, Family] = {
         mlp="feed_forward",
         shared="feed_forward.shared_expert",
         every_expert=True,
+        together=False,
     ),
     "qwen2_moe": _SHARED,
     "qwen3_5_moe_text": replace(_SHARED, attention=(*_QKVO, *_DELTA_NET), packs=False),

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -11,10 +11,20 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from comigs.errors import ComigsError
 from comigs.talk.cache import append, empty_cache, keep
 from comigs.talk.sampling import Sampling, chooser
-from comigs.talk.voices import Voices
 from comigs.talk.writing import Writer
 
 Reason = Literal["stop", "length", "error"]
+
+
+class Speakers(Protocol):
+    """Models over one base: `comigs.talk.voices` or `comigs.talk.alone`."""
+
+    @property
+    def model(self) -> Any:
+        """What maps tokens to logits."""
+
+    def seat(self, rows: Sequence[int]) -> None:
+        """Tell the voice of each row of the passes that follow."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +53,14 @@ class Row:
     Attributes:
         ids: its tokens, and those written.
         reason: why it has ended, error if its logits are not numbers; None while it goes on.
+        cache: its own, where rows do not share passes (`comigs.talk.alone`).
     """
 
     def __init__(
         self, prompt: Prompt, tokenizer: PreTrainedTokenizerBase, device: torch.device
     ) -> None:
         self.prompt, self.ids = prompt, list(prompt.ids)
+        self.cache: Any = None
         self.reason: Reason | None = None
         self._choose = chooser(prompt.sampling, device)
         stop = (*prompt.sampling.stop, *prompt.stop)
@@ -85,7 +97,7 @@ class Batch:
         rows: those that are being written, voice by voice.
     """
 
-    def __init__(self, voices: Voices, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(self, voices: Speakers, tokenizer: PreTrainedTokenizerBase) -> None:
         self.rows: list[Row] = []
         self._voices, self._tokenizer = voices, tokenizer
         self._device = voices.model.device

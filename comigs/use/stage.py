@@ -12,6 +12,7 @@ from comigs.data.corpus import holds_chats
 from comigs.errors import BadInput
 from comigs.federation.run import Client
 from comigs.mixture.experts import expert_blocks
+from comigs.talk.alone import Alone, batch_of, speakers
 from comigs.talk.asking import chat_ids, ends_of, stops_of, text_ids
 from comigs.talk.batch import Batch, Prompt
 from comigs.talk.sampling import Sampling
@@ -33,7 +34,7 @@ class Stage:
     """
 
     tokenizer: PreTrainedTokenizerBase
-    voices: Voices
+    voices: Voices | Alone
     names: tuple[str, ...]
     chats: tuple[bool, ...]
     context: int | None
@@ -41,7 +42,7 @@ class Stage:
 
     def batch(self) -> Batch:
         """A batch without rows yet."""
-        return Batch(self.voices, self.tokenizer)
+        return batch_of(self.voices, self.tokenizer)
 
     def prompt(self, voice: int, asked: str | Chat, sampling: Sampling) -> Prompt:
         """A text to continue, or a chat to answer in.
@@ -94,7 +95,7 @@ def _stage(opened: Sequence[tuple[Client, PeftModel]], beside: bool) -> Stage:
         names += [name for name, _ in extra]
         voices += [voice for _, voice in extra]
         chats += [chats[0] for _ in extra]
-    together = Voices(voices)
+    together = speakers(voices)
     own = together.model.generation_config
     sampling = Sampling(
         top_k=50 if own.top_k is None else own.top_k,

@@ -48,7 +48,9 @@ def assert_alone(row, model):
         assert int(want.argmax()) == row.ids[len(row.prompt.ids) + i]
 
 
-@pytest.mark.parametrize("family", ["gpt2", "llama", "gemma2", "gpt_neox"])
+@pytest.mark.parametrize(
+    "family", ["gpt2", "llama", "gemma2", "gemma3n_text", "gemma4_text", "gpt_neox", "falcon"]
+)
 def test_rows_that_join_in_mid_generation_are_written_as_alone(family, tokenizer):
     _, models = clients_of(family)
     batch = Logits(Voices([*map(Voice, models)]), tokenizer)

@@ -6,8 +6,7 @@ import torch
 import comigs
 from comigs.mixture.deltas import load_deltas
 from comigs.talk.voices import Voice, Voices
-from tests.backbone.test_families import CONFIGS
-from tests.talk.voices_of import clients_of
+from tests.talk.voices_of import TOGETHER, clients_of
 
 
 @torch.inference_mode()
@@ -17,7 +16,7 @@ def logits_in_one_pass(voices, rows, ids):
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("family", CONFIGS)
+@pytest.mark.parametrize("family", TOGETHER)
 def test_every_row_gets_its_own_models_logits(family):
     base, models = clients_of(family)
     n = len(models)

@@ -1,11 +1,16 @@
 """Clients of unequal shape over one random base, for tests."""
 
+import copy
+
 import torch
+import transformers as tf
 
 import comigs
+from comigs.backbone.families import FAMILIES
 from comigs.mixture.adapters import adapter_parameters
 from comigs.mixture.models import bare_copy
-from tests.backbone.test_families import base_of
+from tests.backbone.test_families import CONFIGS
+from tests.mixture.test_more_families import MORE
 
 SHAPES = (  # specialists, top k, rank, routed
     (1, 2, 4, True),
@@ -14,6 +19,15 @@ SHAPES = (  # specialists, top k, rank, routed
     (2, 1, 4, True),
     (2, 2, 4, False),
 )
+
+TOGETHER = [name for name, family in FAMILIES.items() if family.together]
+APART = [name for name, family in FAMILIES.items() if not family.together]
+
+
+def base_of(family):
+    torch.manual_seed(0)
+    config = copy.deepcopy((CONFIGS | MORE)[family])
+    return tf.AutoModelForCausalLM.from_config(config).eval()
 
 
 def clients_of(family, shapes=SHAPES):
