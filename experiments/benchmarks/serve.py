@@ -60,11 +60,10 @@ def plain_peft(base: nn.Module) -> nn.Module:
     """One LoRA adapter on the same linears as an expert of ours with attention."""
     model = bare_copy(base)
     family = family_of(base.config.model_type)
-    names = [f"{family.mlp}.{name}" for name in (*family.up, family.down)]
     paths = [
-        f"{path}.{name}"
-        for path, _ in decoder_layers(model, family)
-        for name in (*names, *family.attention)
+        f"{layer.path}.{name}"
+        for layer in decoder_layers(model, family)
+        for name in (*layer.mixed, *layer.attention)
     ]
     config = LoraConfig(r=RANK, target_modules=paths, fan_in_fan_out=family.conv1d)
     return get_peft_model(model, config).eval()
