@@ -13,7 +13,7 @@ from comigs.errors import BadInput, one_line
 from comigs.schema.byfile import members_of, part_of
 from comigs.store.events import Event
 
-HOUSE = ("tracker", "scalars", "progress", "follow")  # files here that are none
+HOUSE = ("tracker", "scalars", "progress", "steps", "follow")  # files here that are none
 
 
 class Tracker(Protocol):
