@@ -57,6 +57,8 @@ def draw_dumbbell(rows: Sequence[dict[str, Any]], alone: Mapping[str, float]) ->
         axes.set_yticks(range(len(drawn)), [row["name"][:LONGEST] for row in drawn])
         axes.set_ylim(-0.6, len(drawn) - 0.4)
         axes.margins(x=0.28)
+        low, high = axes.get_xlim()
+        axes.set_xlim(low, high + (high - low) / 8)  # room for what is at the edge
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
         svg = to_svg(figure, TITLE)
