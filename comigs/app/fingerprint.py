@@ -1,6 +1,5 @@
 """What a run was started with, beside its settings: the clients, their text, and the base model."""
 
-import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator
@@ -16,7 +15,7 @@ from comigs.data.corpus import BUNDLED, ROSTER, client_names, federation_folder
 from comigs.data.encoding import opening
 from comigs.data.names import SPLITS
 from comigs.errors import BadInput
-from comigs.store.plain import MIB, read_plain
+from comigs.store.plain import MIB, read_plain, sha256_of
 from comigs.store.whole import write_whole
 
 NAME = "origin.json"
@@ -62,7 +61,7 @@ def fingerprint(config: RunConfig) -> dict[str, Any]:
         return {}
     folder = federation_folder(config.data.name)
     names = client_names(config.data.name)
-    texts = {str(path.relative_to(folder)): _checksum(path) for path in _texts(folder, names)}
+    texts = {str(path.relative_to(folder)): sha256_of(path) for path in _texts(folder, names)}
     begins = opening(load_tokenizer(config.model.name))
     found = {"clients": list(names), "text": texts, "base": _base_of(config.model.name)}
     return found | ({} if begins is None else {OPENING: begins})
@@ -86,12 +85,7 @@ def _base_of(name: str) -> dict[str, str]:
     if not folder.is_dir():  # of a hub: its name is all that is known without the network
         return {}
     files = {path for pattern in WEIGHTS for path in folder.glob(pattern)}
-    return {path.name: _checksum(path) for path in sorted(files)}
-
-
-def _checksum(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return {path.name: sha256_of(path) for path in sorted(files)}
 
 
 def write_origin(config: RunConfig, folder: Path) -> None:

@@ -4,7 +4,6 @@ Two runs of the newcomer alone, equal but for their start: the run's generalists
 start that every run has.
 """
 
-import hashlib
 import json
 import shutil
 from collections.abc import Callable, Sequence
@@ -22,6 +21,7 @@ from comigs.data.names import EXAMPLES, SUFFIXES
 from comigs.data.roster import roster
 from comigs.errors import BadInput
 from comigs.store.metrics import final_rows
+from comigs.store.plain import sha256_of
 from comigs.store.whole import write_whole
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ def _take(out: Path, data: Path, asked: dict[str, Any]) -> None:
         BadInput: they have begun with something else, or other files are where the copy would be.
     """
     if data.is_file():
-        asked |= {"text": data.name, "sha256": hashlib.sha256(data.read_bytes()).hexdigest()}
+        asked |= {"text": data.name, "sha256": sha256_of(data)}
     note, text = out / NOTE, json.dumps(asked, indent=1) + "\n"
     if any((out / name).exists() for name in (JOINED, ALONE)):
         if not note.is_file() or note.read_text("utf-8") != text:
@@ -185,12 +185,14 @@ def _generalist(result: RunResult) -> float:
     from comigs.federation.clients import data_of
     from comigs.federation.run import resolve
     from comigs.mixture.adapters import load_adapter_tensors
-    from comigs.mixture.experts import using_expert
+    from comigs.mixture.experts import shared_expert, using_expert
     from comigs.use.final import final_model
 
     client = resolve(result.config).client(0)
     model = final_model(client, result.folder)
     load_adapter_tensors(model, tensors_of(client.run))
     [test] = data_of(client).tests.values()
-    with using_expert(model, "generalist_0"):
+    shared = shared_expert(model)
+    assert shared, "it has a specialist, too"
+    with using_expert(model, shared):
         return evaluate(model, test, client.config)

@@ -17,6 +17,7 @@ from comigs.prepare.settings import Settings
 from comigs.prepare.sources import Source, find_source
 from comigs.schema.build import Origin, build
 from comigs.store.lock import lock
+from comigs.store.plain import sha256_of
 from comigs.version import __version__
 
 LIBRARIES = ("datasets", "flwr-datasets", "numpy")  # what decides how it is shared out
@@ -107,8 +108,7 @@ def _digest(source: Source, settings: Settings) -> str:
 
 @lru_cache(maxsize=4096)
 def _checksum(path: Path, _size: int, _changed: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256_of(path)
 
 
 def _whole(folder: Path) -> bool:

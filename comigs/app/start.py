@@ -9,7 +9,7 @@ from comigs.config.load import read_config
 from comigs.costs.shapes import adapter_shapes
 from comigs.errors import BadInput
 from comigs.federation.run import Run, resolve
-from comigs.store.state import intact_rounds, read_state, saved_rounds, write_state
+from comigs.store.state import newest_state, saved_rounds, write_state
 
 SAME = ("rank", "alpha", "scaling")  # of the experts: what a shared tensor means depends on them
 
@@ -52,10 +52,10 @@ def tensors_of(run: Run) -> dict[str, Tensor]:
         if not aggregator.averages or not method.trains or method.pooled:
             raise _refusal(run, f"needs servers that average; that of {method.name!r} does not")
     _check_same(run, other)
-    rounds = intact_rounds(source / "server")
-    if not rounds or not rounds[-1]:
+    newest = newest_state(source / "server")
+    if newest is None or newest[0] == 0:
         raise _refusal(run, "has not saved a round yet")
-    tensors, _ = read_state(source / "server", rounds[-1])
+    tensors = newest[1]
     shapes = adapter_shapes(run.client(0))
     shared = sorted(tensors["shared"].items())
     mine = {n: t for n, t in shared if n in shapes and run.method.shares(n)}

@@ -19,6 +19,7 @@ from transformers import PreTrainedModel
 from transformers.utils import cached_file
 
 from comigs.store.lock import lock
+from comigs.store.plain import sha256_of
 
 CHECKSUMS = "checksums.json"
 CHECKED = 2  # higher whenever copies of before might hold what is refused now
@@ -116,12 +117,8 @@ def intact(folder: Path) -> bool:
 
 def _checksums(folder: Path) -> dict[str, str]:
     """SHA-256 of each file, by name."""
-    sums = {}
-    for path in sorted(folder.iterdir()):
-        if path.name != CHECKSUMS:
-            with open(path, "rb") as file:
-                sums[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
-    return sums
+    files = (path for path in sorted(folder.iterdir()) if path.name != CHECKSUMS)
+    return {path.name: sha256_of(path) for path in files}
 
 
 def _weights(source: str) -> list[Path]:

@@ -173,15 +173,15 @@ def identity(config: RunConfig) -> dict[str, Any]:
     unread: tuple[str, ...] = _NOT_IDENTITY
     if config.router.grad == "alternating":
         unread += _OF_FIRST_ORDER
-    flat = _flat(to_dict(config))
+    values = flat(to_dict(config))
     if config.device in ("auto", "cpu"):
-        del flat["device"]
+        del values["device"]
     if config.engine.fuse == "auto":
-        flat["engine.fuse"] = 1
+        values["engine.fuse"] = 1
     if config.model.native:
-        del flat["model.compute"]
+        del values["model.compute"]
     decides = _IDENTITY if config.stop.patience is None else (*_IDENTITY, _WHEN_IT_STOPS)
-    return {k: v for k, v in flat.items() if k in decides or not k.startswith(unread)}
+    return {k: v for k, v in values.items() if k in decides or not k.startswith(unread)}
 
 
 def config_hash(config: RunConfig) -> str:
@@ -201,13 +201,14 @@ def changed_keys(before: RunConfig, after: RunConfig) -> list[str]:
     return [key for key in one | two if key not in one or key not in two or one[key] != two[key]]
 
 
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The values of a tree by dotted key."""
+    found: dict[str, Any] = {}
     for key, value in tree.items():
-        flat |= (
-            _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+        found |= (
+            flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
         )
-    return flat
+    return found
 
 
 def presets() -> Path:

@@ -10,7 +10,7 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from comigs.data.tokens import consecutive_windows
 from comigs.data.windows import Batch, read_marks, real
 from comigs.evaluation.perplexity import batch_loss
-from comigs.mixture.experts import expert_blocks, using_expert
+from comigs.mixture.experts import expert_blocks, shared_expert, using_expert
 from comigs.mixture.gates import Gates
 
 CUT = "\N{REPLACEMENT CHARACTER}"  # what a tokenizer makes of a part of a character
@@ -70,8 +70,8 @@ def trace(model: nn.Module, base: nn.Module, windows: Tensor) -> Trace:
     loss = _foretold(model, batch)[kept]
     gates = torch.stack([_gates(block, batch.ids.numel()) for block in blocks])[:, kept]
     alone = None
-    if len(names) > 1 and names[0].startswith("generalist_"):
-        with using_expert(model, names[0]):
+    if shared := shared_expert(model):
+        with using_expert(model, shared):
             alone = _foretold(model, batch)[kept]
     ends = kept.view(batch.ids.shape).sum(1).cumsum(0).tolist()
     return Trace(

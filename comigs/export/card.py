@@ -45,7 +45,7 @@ def write_cards(
 
     Args:
         folder: of the run.
-        form: see `comigs.export.client.FORMS`.
+        form: see `comigs.export.forms.FORMS`.
         experts: that are in `place`, of LoRA rank `rank`.
     """
     facts = _facts(folder, client) | {"experts": experts, "rank": rank}

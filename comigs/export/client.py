@@ -10,14 +10,12 @@ from typing import Any
 from comigs.backbone.base import load_tokenizer
 from comigs.errors import BadInput
 from comigs.export.card import write_cards
+from comigs.export.forms import check_form
 from comigs.export.standalone import write_standalone
 from comigs.export.weights import stored_type, write_settings, write_weights
 from comigs.mixture.adapters import save_experts
-from comigs.schema.build import suggest
 from comigs.store.whole import shown_to_all
 from comigs.use.generate import open_client
-
-FORMS = ("peft", "transformers", "merged")
 
 
 def export_client(
@@ -33,10 +31,7 @@ def export_client(
     Raises:
         BadInput: when `to` exists, or the client's model cannot be had in this form.
     """
-    if form not in FORMS:
-        raise BadInput(f"--as is {form!r}; it is one of {', '.join(FORMS)}{suggest(form, FORMS)}")
-    if form == "transformers" and generalist_only:
-        raise BadInput("--generalist-only goes with --as peft or --as merged")
+    check_form(form, generalist_only)
     if to.exists() or to.is_symlink():
         raise BadInput(f"{to} exists already; give a new folder")
     own, model = open_client(folder, client)

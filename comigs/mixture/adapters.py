@@ -19,6 +19,7 @@ from comigs.config.experts import ExpertsConfig
 from comigs.errors import BadInput
 from comigs.mixture.deltas import delta_tensors, is_delta, load_deltas
 from comigs.mixture.experts import add_experts, expert_blocks
+from comigs.mixture.gates import own_routers
 from comigs.mixture.peftmodel import ROUTERS, SETTINGS
 from comigs.seeds import generator
 
@@ -35,16 +36,11 @@ def adapter_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
 
     Routers that the base has itself are none of them.
     """
-    routers = {
-        id(parameter)
-        for block in expert_blocks(model)
-        if block.router is not None
-        for parameter in block.router.parameters()
-    }
+    routers = own_routers(model)
     return {
         name.removeprefix(_PREFIX): parameter
         for name, parameter in model.named_parameters()
-        if ".lora_" in name or id(parameter) in routers
+        if ".lora_" in name or name in routers
     }
 
 

@@ -220,6 +220,12 @@ def balance_loss(
     return torch.stack(losses).mean(0) if losses else torch.zeros(())
 
 
+def shared_expert(model: nn.Module) -> str | None:
+    """The first generalist of a mixture; None without one, or where it is the only expert."""
+    names = blocks[0].names if (blocks := expert_blocks(model)) else []
+    return names[0] if len(names) > 1 and names[0].startswith("generalist_") else None
+
+
 @contextmanager
 def using_expert(model: nn.Module, name: str) -> Iterator[None]:
     """Within the context, every block uses the expert `name` alone, with weight 1."""

@@ -75,6 +75,16 @@ class Gates(nn.Module):
         return self.names, gates
 
 
+def own_routers(model: nn.Module) -> set[str]:
+    """Names in `model` of the routers' parameters; those that the base has itself are none."""
+    return {
+        f"{path}.router.{name}"
+        for path, gates in model.named_modules()
+        if isinstance(gates, Gates) and gates.router is not None
+        for name, _ in gates.router.named_parameters()
+    }
+
+
 def _in_blocks(gate: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
     """Fill up to a multiple of BLOCK tokens with token 0 at gate 0, which changes no sum.
 

@@ -1,7 +1,6 @@
 """PEFT's model around a mixture: what PEFT does to adapters one by one is no good to a mixture."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -16,6 +15,7 @@ from transformers.pytorch_utils import Conv1D
 from comigs.backbone.stored import unpack
 from comigs.errors import BadInput
 from comigs.mixture.deltas import deltas_of, refuse_corrections
+from comigs.mixture.gates import own_routers
 from comigs.store.whole import shown_to_all
 
 ROUTERS, SETTINGS = "router.safetensors", "experts.json"
@@ -36,14 +36,6 @@ class MixtureModel(PeftModelForCausalLM):
     """
 
     comigs_settings: dict[str, Any]
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._native = self._routers(self.state_dict())  # which the base has itself
-
-    @staticmethod
-    def _routers(state: Mapping[str, Tensor]) -> set[str]:
-        return {name for name in state if ".router." in name}
 
     def merge_and_unload(
         self,
@@ -106,7 +98,7 @@ class MixtureModel(PeftModelForCausalLM):
             prefix = "base_model.model."
             routers = {
                 name.removeprefix(prefix): state[name].detach().cpu().contiguous()
-                for name in sorted(self._routers(state) - self._native)
+                for name in sorted(own_routers(self))
             }
             save_file(routers, folder / ROUTERS)
             text = json.dumps(self.comigs_settings, indent=2)

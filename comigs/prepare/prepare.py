@@ -3,6 +3,7 @@
 import importlib.metadata
 import platform
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,10 +26,10 @@ from comigs.prepare.writing import (
     Written,
     check_out,
     move_into_place,
-    sha256_of,
     workshop,
     write_client,
 )
+from comigs.store.plain import sha256_of
 from comigs.store.strict import to_json
 from comigs.store.whole import write_whole
 from comigs.version import __version__
@@ -76,7 +77,7 @@ def prepare(source_name: str, out: Path, settings: Settings, watch: Watch) -> Pr
 def _prepare(
     source: Source, out: Path, settings: Settings, watch: Watch, cache: Path, made: Path
 ) -> Prepared:
-    with Texts(cache / "texts") as texts:
+    with closing(Texts(cache / "texts")) as texts:
         size = source.size
         watch("reading", 0, size)
         examples = collect(

@@ -111,9 +111,3 @@ def _labels(client: Client, examples: Examples) -> dict[str, int]:
     rows = np.concatenate(list(client.splits.values()))
     mix = np.bincount(examples.label[rows], minlength=len(examples.labels))
     return {name: int(count) for name, count in zip(examples.labels, mix, strict=True) if count}
-
-
-def sha256_of(path: Path) -> str:
-    """The digest of a file, read piece by piece."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -49,9 +49,7 @@ def final_rows(folder: Path) -> list[dict[str, Any]]:
 
 def chosen_round(folder: Path) -> RoundChosen | None:
     """Which round of a run with `stop` was tested; None before, and for any other run."""
-    path, word = folder / METRICS, RoundChosen.kind.encode()
-    lines = read_plain(path, folder, MOST).split(b"\n") if path.exists() else []
-    events = (from_line(line) for line in reversed(lines) if word in line)
+    events = reversed(events_of(folder))
     return next((event for event in events if isinstance(event, RoundChosen)), None)
 
 

@@ -163,6 +163,14 @@ def intact_rounds(root: Path) -> list[int]:
     return good
 
 
+def newest_state(root: Path) -> tuple[int, dict[str, dict[str, Tensor]], dict[str, Any]] | None:
+    """The newest round under `root` whose checksums fit, with its tensors and meta, if any."""
+    for number in reversed(saved_rounds(root)):
+        with contextlib.suppress(DamagedState):
+            return (number, *read_state(root, number))
+    return None
+
+
 def clean(root: Path, newest: int, also: int | None = None) -> None:
     """Delete old rounds but `also`, those after `newest` (it was redone), and leftover writes."""
     rounds = saved_rounds(root)

@@ -7,16 +7,13 @@ import torch.nn.functional as F
 from peft.tuners.lora import LoraLayer
 from torch import Tensor
 
-from comigs.mixture.deltas import deltas_of
+from comigs.mixture.attention import lora_a, lora_b
 
 
 def low_rank(layer: LoraLayer, name: str) -> tuple[Tensor, Tensor]:
     """A (r x in, scaled) and B (out x r) of one expert on a linear, with its frozen correction."""
-    a = layer.lora_A[name].weight.detach() * layer.scaling[name]
-    b = layer.lora_B[name].weight.detach()
-    if (delta := deltas_of(layer).get(name)) is None:
-        return a, b
-    return torch.cat([a, delta[0].to(a)]), torch.cat([b, delta[1].to(b)], 1)
+    a = lora_a(layer, name, torch.float32, layer.scaling[name])
+    return a.detach(), lora_b(layer, name, torch.float32).detach()
 
 
 def empty(layer: LoraLayer) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ from comigs.errors import BadInput
 from comigs.federation.clients import own_model_of
 from comigs.federation.run import Client
 from comigs.mixture.adapters import init_adapters, load_adapter_tensors
-from comigs.store.state import intact_rounds, read_state, saved_rounds, state_root
+from comigs.store.state import newest_state, read_state, saved_rounds, state_root
 
 
 @dataclass(frozen=True)
@@ -40,14 +40,12 @@ def standing(client: Client, folder: Path) -> Standing:
         return Standing(root / "final", rounds[-1], True)
     if client.run.config.engine.name == "flower":
         raise BadInput(f"{folder}: its clients' models are on their devices")
-    server = folder / "server"
-    whole = intact_rounds(server)
-    if not whole:
+    newest = newest_state(folder / "server")
+    if newest is None:
         raise BadInput(
             f"{folder} is not finished yet, and has no whole round; comigs run --resume {folder}"
         )
-    _, meta = read_state(server, whole[-1])
-    number = meta["client_rounds"].get(str(client.number))
+    number = newest[2]["client_rounds"].get(str(client.number))
     if number is None:
         raise BadInput(
             f"{folder} is not finished yet, and client {client.number} has not trained in it; "

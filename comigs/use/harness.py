@@ -21,11 +21,9 @@ from comigs.data.template import prompt_for
 from comigs.errors import BadInput, one_line
 from comigs.federation.run import Client
 from comigs.hardware import resolve_device, use_device
-from comigs.mixture.experts import expert_blocks, using_expert
+from comigs.mixture.experts import shared_expert, using_expert
 from comigs.use.generate import open_clients
 from comigs.use.questions import Ask, as_it_is, task_of
-
-SHARED = "generalist_0"
 
 
 @dataclass(frozen=True)
@@ -167,9 +165,8 @@ def _in_chats(own: Client) -> bool:
 
 def _models(own: Client, mixture: nn.Module) -> Iterator[tuple[str, nn.Module, Any]]:
     yield "mixture", mixture, nullcontext()
-    blocks = expert_blocks(mixture)
-    if blocks and len(blocks[0].names) > 1 and SHARED in blocks[0].names:
-        yield "generalist", mixture, using_expert(mixture, SHARED)
+    if shared := shared_expert(mixture):
+        yield "generalist", mixture, using_expert(mixture, shared)
     yield "base", load_base(own.config.model.name, own.dtype, own.compute), nullcontext()
 
 

@@ -11,14 +11,13 @@ from comigs.data.chats import Chat
 from comigs.data.corpus import holds_chats
 from comigs.errors import BadInput
 from comigs.federation.run import Client
-from comigs.mixture.experts import expert_blocks
+from comigs.mixture.experts import shared_expert
 from comigs.talk.alone import Alone, batch_of, speakers
 from comigs.talk.asking import chat_ids, ends_of, stops_of, text_ids
 from comigs.talk.batch import Batch, Prompt
 from comigs.talk.sampling import Sampling
 from comigs.talk.voices import Voice, Voices
 
-SHARED = "generalist_0"
 BASE, GENERALIST = "base", "generalist"
 
 
@@ -89,9 +88,9 @@ def _stage(opened: Sequence[tuple[Client, PeftModel]], beside: bool) -> Stage:
     voices = [Voice(model) for _, model in opened]
     first, model = opened[0]
     if beside:
-        mixed = [each for _, each in opened if _is_mixture(each)]
+        shared = [(each, name) for _, each in opened if (name := shared_expert(each))]
         extra = [(BASE, Voice(model, bare=True))]
-        extra += [(GENERALIST, Voice(each, SHARED)) for each in mixed[:1]]
+        extra += [(GENERALIST, Voice(each, name)) for each, name in shared[:1]]
         names += [name for name, _ in extra]
         voices += [voice for _, voice in extra]
         chats += [chats[0] for _ in extra]
@@ -104,12 +103,6 @@ def _stage(opened: Sequence[tuple[Client, PeftModel]], beside: bool) -> Stage:
     limit = getattr(together.model.config, "max_position_embeddings", None)
     tokenizer = load_tokenizer(first.config.model.name)
     return Stage(tokenizer, together, tuple(names), tuple(chats), limit, sampling)
-
-
-def _is_mixture(model: PeftModel) -> bool:
-    """Whether a shared expert is one of several."""
-    blocks = expert_blocks(model)
-    return bool(blocks) and len(blocks[0].names) > 1 and SHARED in blocks[0].names
 
 
 def _chats(client: Client) -> bool:

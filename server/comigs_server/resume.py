@@ -12,7 +12,7 @@ from comigs.config.settings import RunConfig
 from comigs.errors import BadInput, ComigsError
 from comigs.federation.stopping import Watched
 from comigs.store.events import Damaged
-from comigs.store.state import DamagedState, clean, read_state, saved_rounds
+from comigs.store.state import DamagedState, clean, newest_state, read_state, saved_rounds
 from comigs_server.combine.accountant import EVERYBODY, Draw
 from comigs_server.fleet.registry import Registry
 from comigs_server.journal import Journal
@@ -128,13 +128,9 @@ def resume_point(config: RunConfig, root: Path, clients: Registry, journal: Jour
 
 def nodes_of_the_run(root: Path) -> dict[int, int]:
     """By client id, the node that was first to be it, as far as the newest good checkpoint says."""
-    for number in reversed(saved_rounds(root)):
-        try:
-            nodes = read_state(root, number)[1].get("nodes", {})
-            return {int(client): node for client, node in nodes.items()}
-        except DamagedState:
-            continue
-    return {}
+    newest = newest_state(root)
+    nodes = newest[2].get("nodes", {}) if newest else {}
+    return {int(client): node for client, node in nodes.items()}
 
 
 def load_progress(config: RunConfig, root: Path, number: int) -> Progress:

@@ -1,6 +1,7 @@
 """Every kind of partition, with what it must give, worked out by hand; names of clients; splits."""
 
 from collections import Counter
+from contextlib import closing
 from itertools import pairwise
 
 import numpy as np
@@ -24,7 +25,7 @@ def shared(tmp_path):
         chosen = Settings(**settings)
         chosen.check()
         found = (Row(f"row {i}", row) for i, row in enumerate(rows))
-        with Texts(tmp_path / "texts") as kept:
+        with closing(Texts(tmp_path / "texts")) as kept:
             examples = collect(found, chosen, kept, tmp_path, lambda: None)
             parts = partition(examples, chosen)
             texts = {part.name: [_text(examples, row) for row in part.rows] for part in parts}

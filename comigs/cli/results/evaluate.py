@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from comigs.cli.base import Debug, expanded, fail
+from comigs.cli.base import Debug, check_run, expanded, fail
 from comigs.errors import ComigsError
 from comigs.report.narrow import fitting
 from comigs.store.whole import check_place, write_whole
@@ -56,9 +56,7 @@ def evaluate(
     comigs eval runs/my-run --client 2 --tasks arc_easy --limit 200
     """
     try:
-        from comigs.config.load import read_config
-
-        read_config(run_folder)
+        check_run(run_folder)
         if out:
             check_place(out)
 

@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
-from comigs.cli.base import Debug, expanded, fail
+from comigs.cli.base import Debug, check_run, expanded, fail
 from comigs.errors import BadInput, ComigsError
+from comigs.export.forms import check_form
 
 
 def export(
@@ -35,10 +36,9 @@ def export(
     --as transformers    the whole mixture with its base; loads without comigs
     --as merged          dense weights, of one expert
     """
-    from comigs.config.load import read_config
-
     try:
-        read_config(run_folder)
+        check_run(run_folder)
+        check_form(form, generalist_only)
 
         from comigs.export.client import export_client
         from comigs.export.hub import check_push, push_folder

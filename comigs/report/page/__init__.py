@@ -9,7 +9,7 @@ from typing import Any
 
 from jinja2 import ChainableUndefined, Environment, PackageLoader, Template
 
-from comigs.config.load import IDENTITY_FILE, read_config
+from comigs.config.load import IDENTITY_FILE, flat, read_config
 from comigs.errors import BadInput
 from comigs.report.page.alone import Versus, trained_alone, versus
 from comigs.report.page.dumbbell import draw_dumbbell
@@ -121,18 +121,9 @@ def _template() -> Template:
 
 def _differences(runs: list[Run]) -> dict[str, list[Any]]:
     """Dotted settings that are not the same in all runs that have any, with each run's value."""
-    flat = [_flat(run.config) for run in runs]
+    each = [flat(run.config) for run in runs]
     found: dict[str, list[Any]] = {}
-    for key in dict.fromkeys(key for one in flat for key in one):
-        if len({repr(one.get(key)) for one in flat if one}) > 1:
-            found[key] = [one.get(key) for one in flat]
+    for key in dict.fromkeys(key for one in each for key in one):
+        if len({repr(one.get(key)) for one in each if one}) > 1:
+            found[key] = [one.get(key) for one in each]
     return found
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        flat |= (
-            _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-        )
-    return flat
