@@ -53,7 +53,7 @@ def steps(parameters, optimizer, count):
         optimizer.step()
 
 
-@pytest.mark.parametrize("name", list(members_of(optimizers)))
+@pytest.mark.parametrize("name", list(members_of(optimizers, optimizers.HOUSE)))
 def test_saved_moments_continue_bit_for_bit(name):
     config = TrainConfig(optimizer=name)
     start = pair()
@@ -77,7 +77,7 @@ def test_saved_moments_continue_bit_for_bit(name):
         assert moments[f"step/{A}"].item() == 2  # restoring copies: what was saved does not move
 
 
-@pytest.mark.parametrize("name", list(members_of(optimizers)))
+@pytest.mark.parametrize("name", list(members_of(optimizers, optimizers.HOUSE)))
 def test_the_bytes_of_the_state_are_those_that_are_promised(name):
     parameters = {n: nn.Parameter(t) for n, t in pair().items()}
     optimizer = make_optimizer(parameters, TrainConfig(optimizer=name), {})
@@ -116,7 +116,7 @@ def test_an_unknown_name_is_refused_before_anything_starts(setting, hint, tree, 
 def test_first_order_needs_an_optimiser_that_tells_its_step_sizes(tree, tmp_path, monkeypatch):
     (tmp_path / "blind.py").write_text(
         "from comigs.training.optimizers import LocalOptimizer, sgd\n"
-        "OPTIMIZER = LocalOptimizer(sgd.make, sgd.state_bytes)\n"
+        "OPTIMIZER = LocalOptimizer(sgd.make, sgd.floats)\n"
     )
     monkeypatch.setattr(optimizers, "__path__", [*optimizers.__path__, str(tmp_path)])
     settings = ["train.optimizer=blind", "router.grad=first_order"]
@@ -124,7 +124,7 @@ def test_first_order_needs_an_optimiser_that_tells_its_step_sizes(tree, tmp_path
         comigs.run(tree, settings, out=tmp_path / "run")
 
 
-@pytest.mark.parametrize("schedule", list(members_of(schedules)))
+@pytest.mark.parametrize("schedule", list(members_of(schedules, schedules.HOUSE)))
 def test_schedules_start_at_the_peak_and_end_where_they_should(schedule):
     rates = [learning_rate(find_schedule(schedule), 1.0, step, 200) for step in range(200)]
     assert rates[0] == 1.0

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from comigs.config.train import TrainConfig
 from comigs.schema.byfile import find_in
 
+HOUSE = ("directions", "stepping")  # files here that are none
 Named = Iterable[tuple[str, nn.Parameter]]
 Rates = Callable[[torch.optim.Optimizer], list[Tensor | float]]
 
@@ -42,7 +43,9 @@ def find_optimizer(name: str) -> LocalOptimizer:
     Raises:
         BadInput: there is none of that name.
     """
-    made: LocalOptimizer = find_in(sys.modules[__name__], "train.optimizer", name, "OPTIMIZER")
+    made: LocalOptimizer = find_in(
+        sys.modules[__name__], "train.optimizer", name, "OPTIMIZER", HOUSE
+    )
     return made
 
 

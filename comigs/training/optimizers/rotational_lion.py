@@ -4,9 +4,9 @@ import math
 from collections.abc import Sequence
 
 from comigs.config.train import TrainConfig
-from comigs.training.directions import lion
 from comigs.training.optimizers import LocalOptimizer, Named, floats
-from comigs.training.stepping import Along, rotational, turning_bytes
+from comigs.training.optimizers.directions import lion
+from comigs.training.optimizers.stepping import Along, rotational, turning_bytes
 
 
 def angle(lr: float, decay: float, betas: Sequence[float]) -> float:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from comigs.schema.byfile import find_in
 
 FLOOR = 0.1
+HOUSE = ("cooldown",)  # files here that are none
 
 Schedule = Callable[[float], float]
 
@@ -19,7 +20,7 @@ def find_schedule(name: str) -> Schedule:
     Raises:
         BadInput: there is none of that name.
     """
-    schedule: Schedule = find_in(sys.modules[__name__], "train.schedule", name, "SCHEDULE")
+    schedule: Schedule = find_in(sys.modules[__name__], "train.schedule", name, "SCHEDULE", HOUSE)
     return schedule
 
 

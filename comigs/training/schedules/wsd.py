@@ -2,7 +2,7 @@
 
 import math
 
-from comigs.training.cooldown import cooled
+from comigs.training.schedules.cooldown import cooled
 
 
 def wsd(progress: float) -> float:

@@ -1,6 +1,6 @@
 """The peak, and over the last fifth a cooldown to 0 along a line."""
 
-from comigs.training.cooldown import cooled
+from comigs.training.schedules.cooldown import cooled
 
 
 def wsd_linear(progress: float) -> float:

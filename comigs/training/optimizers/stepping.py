@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from comigs.config.train import TrainConfig
 from comigs.errors import BadInput
-from comigs.training.directions import Direction
 from comigs.training.optimizers import Named
+from comigs.training.optimizers.directions import Direction
 
 Angle = Callable[[float, float, Sequence[float]], float]
 """From learning rate, decay and `train.betas` to the angle of a step in equilibrium."""
