@@ -30,6 +30,7 @@ ORDER = (  # of the rooms, lowest first: a file imports from its own room and fr
     ("comigs.aggregation",),
     ("comigs.methods",),
     ("comigs.federation",),
+    ("comigs.training.optimizers", "comigs.training.schedules"),
     ("comigs.training",),
     ("comigs.local",),
     ("comigs.costs",),

@@ -16,9 +16,11 @@ class TrainConfig:
     weight_decay: float = 0.01
     """Decoupled weight decay of experts and routers."""
     betas: list[float] = field(default_factory=lambda: [0.9, 0.95])
-    """Decay of AdamW's two moments; the first is also the momentum of sgd."""
+    """Decay of AdamW's two moments; the first is also the momentum of sgd and muon."""
     schedule: str = "cosine"
     """Course of the learning rate over the run: a file of comigs/training/schedules."""
+    warmup: float = 0.0
+    """Share of all local steps over which the learning rate rises to its schedule, along a line."""
     clip: float | None = None
     """Norm that the gradient is cut to; null: never."""
     loss: Literal["full", "chunked"] = "full"
@@ -33,6 +35,7 @@ class TrainConfig:
         at_least("train.weight_decay", self.weight_decay, 0)
         ok = len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas)
         require(ok, "train.betas", self.betas, "two numbers in [0, 1)")
+        require(0 <= self.warmup < 1, "train.warmup", self.warmup, "a share of the steps in [0, 1)")
         positive("train.clip", self.clip)
         if self.compile and self.checkpointing:
             raise BadInput("train.compile must be false with train.checkpointing", "train.compile")

@@ -144,7 +144,7 @@ def _trace(step: _Step, layers: int) -> tuple[int, ...]:
         _bytes(held) - _bytes(named.values()),
         _bytes(named.values()) * models,
         _bytes(learnt.values()),
-        sum(kept(parameter.numel()) for parameter in learnt.values()) * trained,
+        sum(kept(name, parameter.shape) for name, parameter in learnt.items()) * trained,
         live.peak - made,
         evaluation.peak,
     )

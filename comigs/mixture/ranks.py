@@ -46,5 +46,6 @@ def cut(
         if had > rank:
             ratio = lora_scale(experts, had) / lora_scale(experts, rank) if experts else 1.0
             kept[a] = tensors[a][:rank].clone()
-            kept[b] = tensors[b][:, :rank] * ratio
+            if b in tensors:  # some moments are A's alone
+                kept[b] = tensors[b][:, :rank] * ratio
     return kept

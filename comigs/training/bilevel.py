@@ -74,7 +74,7 @@ def train_group(
     everyone = joined(tuple(range(len(learners))))
     for i in range(steps):
         at = (round_number - 1) * steps + i
-        rate = learning_rate(schedule, config.train.lr, at, total)
+        rate = learning_rate(schedule, config.train.lr, at, total, config.train.warmup)
         phase = method.phases[at % len(method.phases)]
         parts = [learner.expert_part(phase, at) for learner in learners]
         with ExitStack() as levels:

@@ -1,7 +1,8 @@
 """Local optimisers, one file each, which defines `OPTIMIZER`; their state survives rounds."""
 
+import math
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +11,8 @@ from torch import Tensor, nn
 from comigs.config.train import TrainConfig
 from comigs.schema.byfile import find_in
 
+HOUSE = ("directions", "stepping")  # files here that are none
+Named = Iterable[tuple[str, nn.Parameter]]
 Rates = Callable[[torch.optim.Optimizer], list[Tensor | float]]
 
 
@@ -18,15 +21,20 @@ class LocalOptimizer:
     """How a client's tensors are stepped.
 
     Attributes:
-        make: builds it over some tensors.
-        state_bytes: what it keeps for a tensor of so many float32 elements, for predicted memory.
+        make: builds it over some tensors and their names; which is which may matter to it.
+        state_bytes: what it keeps for a float32 tensor of a name and shape, for predicted memory.
         rates: how far it moves every entry per unit of one batch's gradient, in the parameters'
             order; None where that cannot be said, and `router.grad: first_order` has no inner step.
     """
 
-    make: Callable[[Iterable[nn.Parameter], TrainConfig], torch.optim.Optimizer]
-    state_bytes: Callable[[int], int]
+    make: Callable[[Named, TrainConfig], torch.optim.Optimizer]
+    state_bytes: Callable[[str, Sequence[int]], int]
     rates: Rates | None = None
+
+
+def floats(name: str, shape: Sequence[int]) -> int:
+    """Bytes of one float32 number for each entry of a tensor."""
+    return 4 * math.prod(shape)
 
 
 def find_optimizer(name: str) -> LocalOptimizer:
@@ -35,7 +43,9 @@ def find_optimizer(name: str) -> LocalOptimizer:
     Raises:
         BadInput: there is none of that name.
     """
-    made: LocalOptimizer = find_in(sys.modules[__name__], "train.optimizer", name, "OPTIMIZER")
+    made: LocalOptimizer = find_in(
+        sys.modules[__name__], "train.optimizer", name, "OPTIMIZER", HOUSE
+    )
     return made
 
 
@@ -43,7 +53,7 @@ def make_optimizer(
     parameters: Mapping[str, nn.Parameter], config: TrainConfig, moments: Mapping[str, Tensor]
 ) -> torch.optim.Optimizer:
     """Build the optimiser over `parameters` and restore what `moments_of` returned earlier."""
-    optimizer = find_optimizer(config.optimizer).make(parameters.values(), config)
+    optimizer = find_optimizer(config.optimizer).make(parameters.items(), config)
     for name, parameter in parameters.items():
         saved = {
             key.split("/", 1)[0]: value.clone().to(parameter.device)

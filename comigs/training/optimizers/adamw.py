@@ -1,18 +1,18 @@
 """AdamW (arXiv 1711.05101)."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from comigs.config.train import TrainConfig
-from comigs.training.optimizers import LocalOptimizer
+from comigs.training.optimizers import LocalOptimizer, Named, floats
 
 
-def make(parameters: Iterable[nn.Parameter], config: TrainConfig) -> torch.optim.Optimizer:
+def make(named: Named, config: TrainConfig) -> torch.optim.Optimizer:
     return torch.optim.AdamW(
-        parameters,
+        named,
         lr=config.lr,
         betas=(config.betas[0], config.betas[1]),
         weight_decay=config.weight_decay,
@@ -20,9 +20,9 @@ def make(parameters: Iterable[nn.Parameter], config: TrainConfig) -> torch.optim
     )
 
 
-def state_bytes(elements: int) -> int:
+def state_bytes(name: str, shape: Sequence[int]) -> int:
     """Two moments, and a step counter."""
-    return 2 * 4 * elements + 4
+    return 2 * floats(name, shape) + 4
 
 
 def rates(optimizer: torch.optim.Optimizer) -> list[Tensor | float]:

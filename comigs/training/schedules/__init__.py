@@ -1,6 +1,6 @@
 """Learning-rate schedules, one file each, which defines `SCHEDULE`: progress in [0, 1] to a factor.
 
-Cosine and linear end at a tenth of the peak.
+Cosine and linear end at a tenth of the peak, REX and the cooldowns at 0.
 """
 
 import sys
@@ -9,6 +9,7 @@ from collections.abc import Callable
 from comigs.schema.byfile import find_in
 
 FLOOR = 0.1
+HOUSE = ("cooldown",)  # files here that are none
 
 Schedule = Callable[[float], float]
 
@@ -19,10 +20,17 @@ def find_schedule(name: str) -> Schedule:
     Raises:
         BadInput: there is none of that name.
     """
-    schedule: Schedule = find_in(sys.modules[__name__], "train.schedule", name, "SCHEDULE")
+    schedule: Schedule = find_in(sys.modules[__name__], "train.schedule", name, "SCHEDULE", HOUSE)
     return schedule
 
 
-def learning_rate(schedule: Schedule, peak: float, step: int, total: int) -> float:
-    """Learning rate of local step `step` (0-based) of `total` over all rounds."""
-    return peak * schedule(min(step / max(total - 1, 1), 1.0))
+def learning_rate(
+    schedule: Schedule, peak: float, step: int, total: int, warmup: float = 0.0
+) -> float:
+    """Learning rate of local step `step` (0-based) of `total` over all rounds.
+
+    Args:
+        warmup: share of all steps over which the rate rises to the schedule's, along a line.
+    """
+    rising = min((step + 1) / (warmup * total), 1.0) if warmup else 1.0
+    return rising * peak * schedule(min(step / max(total - 1, 1), 1.0))

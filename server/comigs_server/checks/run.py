@@ -3,6 +3,9 @@
 import sys
 from typing import cast
 
+import torch
+from torch import nn
+
 from comigs.backbone.base import load_base
 from comigs.config.experts import ExpertsConfig
 from comigs.config.server import ServerConfig
@@ -127,6 +130,7 @@ def _check_training(config: RunConfig) -> None:
     for name in config.log.metrics or ():
         find_metric(name)
     optimizer = find_optimizer(config.train.optimizer)
+    optimizer.make([("one", nn.Parameter(torch.ones(1, 1)))], config.train)
     if config.router.grad == "first_order" and optimizer.rates is None:
         raise BadInput(
             f"router.grad is 'first_order'; train.optimizer {config.train.optimizer!r} does not "
