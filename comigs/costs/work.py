@@ -72,7 +72,7 @@ def _token_flops(
     in_parts: bool,
     checkpoints: bool,
 ) -> TokenFlops:
-    base = skeleton(model)
+    base = skeleton(model, experts.native)
     if not method.trains:
         forward = Pass(base, (), None, 0, 0, None, seq_len).forward()
         return TokenFlops(0.0, 0.0, forward, forward)
