@@ -187,8 +187,8 @@ def on_native_experts(model_type: str) -> Family:
     if family.native is None:
         able = sorted(name for name, each in all_families().items() if each.native)
         raise BadInput(
-            f"experts.native is true; of {model_type} models no native experts can take LoRA, "
-            f"of these they can: {', '.join(able)}",
+            f"experts.native is true; {model_type} models have no native experts that take LoRA: "
+            f"set it to false (it is for {', '.join(able)})",
             "experts.native",
         )
     return replace(
@@ -236,12 +236,6 @@ def decoder_layers(model: nn.Module, family: Family) -> list[Layer]:
             ):
                 found.append(Layer(path, module, mlp, mixed, attention))
                 break
-    if family.mlp == family.native and len(found) < model.config.num_hidden_layers:
-        raise BadInput(
-            f"experts.native is true; only {len(found)} of {model.config.num_hidden_layers} layers "
-            "have native experts: set experts.native=false",
-            "experts.native",
-        )
     if not found:
         needed = ", ".join((*family.up, family.down)).strip(", ") or "a linear"
         raise BadInput(

@@ -1,12 +1,14 @@
 """Native experts as linears: Transformers stacks their weights, PEFT wants modules."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from comigs.backbone.families import Family
+from comigs.errors import BadInput
 
 
 class Order(NamedTuple):
@@ -37,9 +39,11 @@ class NativeLinear(nn.Linear):
 
     def __init__(self, weight: nn.Parameter) -> None:
         nn.Module.__init__(self)
-        self.weight, self.bias = weight, None
+        self.weight = weight
+        self.register_parameter("bias", None)
         _, self.out_features, self.in_features = weight.shape
 
+    @torch.compiler.disable  # it compiles products by group of bf16 alone
     def each(self, x: Tensor, order: Order) -> Tensor:
         """Map R x in to R x out, every row by the native expert that it goes to."""
         out: Tensor = _Grouped.apply(x, self.weight, order)
@@ -50,39 +54,48 @@ class _Grouped(torch.autograd.Function):
     """Products of rows with the weight of each one's native expert, which gets no gradient."""
 
     @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, *args: object) -> Tensor:
-        x, weight, order = args
-        ctx.weight, ctx.order = weight, order  # type: ignore[attr-defined]
-        return _product(x, weight.mT, order)  # type: ignore[arg-type,attr-defined]
+    def forward(ctx: Any, x: Tensor, weight: Tensor, order: Order) -> Tensor:
+        ctx.weight, ctx.order = weight, order
+        return _product(x, weight.mT, order)
 
     @staticmethod
-    def backward(ctx: object, *grads: Tensor) -> tuple[Tensor, None, None]:
-        return _product(grads[0], ctx.weight, ctx.order), None, None  # type: ignore[attr-defined]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        return _product(grad, ctx.weight, ctx.order), None, None
 
 
 def _product(x: Tensor, weight: Tensor, order: Order) -> Tensor:
     return F.grouped_mm(x[order.forth].to(weight.dtype), weight, offs=order.ends)[order.back]
 
 
-def unstack(model: nn.Module, family: Family) -> None:
+def unstack(model: PreTrainedModel, family: Family) -> None:
     """Make linears of the stacked weights of a model's native experts.
 
     `gate_up_proj` becomes the module `gate_up`, and so on: PEFT takes the old names for tensors.
 
     Args:
         family: as `on_native_experts` returns it.
+
+    Raises:
+        BadInput: some layers have none.
     """
-    for path, natives in list(model.named_modules()):
-        if path.endswith(f".{family.mlp}"):
-            for name in (*family.up, family.down):
-                weight = getattr(natives, f"{name}_proj")
-                delattr(natives, f"{name}_proj")
-                natives.add_module(name, NativeLinear(weight))
+    found = [each for path, each in model.named_modules() if path.endswith(f".{family.mlp}")]
+    layers = model.config.num_hidden_layers
+    if len(found) < layers:
+        raise BadInput(
+            f"experts.native is true; only {len(found)} of {layers} layers have native experts: "
+            "set it to false",
+            "experts.native",
+        )
+    for natives in found:
+        for name in (*family.up, family.down):
+            weight = getattr(natives, f"{name}_proj")
+            delattr(natives, f"{name}_proj")
+            natives.add_module(name, NativeLinear(weight))
 
 
 def stack(natives: nn.Module, linears: dict[str, NativeLinear]) -> nn.Module:
     """Undo `unstack` for the native experts of one layer, with the weights of `linears`."""
     for name, linear in linears.items():
         delattr(natives, name)
-        natives.register_parameter(f"{name}_proj", linear.weight)
+        natives.register_parameter(f"{name}_proj", nn.Parameter(linear.weight, False))
     return natives

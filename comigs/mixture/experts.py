@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from comigs.backbone.activation import prefer_fast_activation
 from comigs.backbone.families import Family, decoder_layers, family_of, on_native_experts
+from comigs.backbone.faster import prefer_fast_activation
 from comigs.backbone.natives import order_of, stack, unstack
 from comigs.config.experts import ExpertsConfig
 from comigs.errors import BadInput
@@ -142,20 +142,17 @@ class NativeMLPs(ExpertMLP):
         frozen = stacked.each(x.repeat_interleave(ways, 0), order)
         share = shares.to(frozen.dtype).reshape(*self.clients, -1, 1)
         frozen = frozen.view(*self.clients, -1, frozen.shape[-1])
+
+        def summed(hidden: Tensor) -> Tensor:
+            rows = down.get_base_layer().each((hidden * share).flatten(0, -2), order)
+            return rows.unflatten(0, (*self.clients, -1, ways)).sum(-2)
+
         if down.disable_adapters:
-            hidden, b, low = self.hidden([frozen]), None, None
-        else:
-            own = x.reshape(*self.clients, -1, x.shape[-1])
-            hidden, b, low = self._rows(own, frozen, up, down, ways)
-
-        def summed(rows: Tensor) -> Tensor:
-            return (rows * share).unflatten(-2, (-1, ways)).sum(-2)
-
-        rows = down.get_base_layer().each((hidden * share).flatten(0, -2), order)
-        y = rows.view(len(x), ways, -1).sum(1)
-        if b is None:
-            return y
-        return linear(summed(low), b, y.view(*self.clients, -1, y.shape[-1])).view(x.shape)
+            return summed(self.hidden([frozen]))
+        own = x.reshape(*self.clients, -1, x.shape[-1])
+        hidden, b, low = self._rows(own, frozen, up, down, ways)
+        low = (low * share).unflatten(-2, (-1, ways)).sum(-2)
+        return linear(low, b, summed(hidden)).view(x.shape)
 
     def _rows(self, x: Tensor, frozen: Tensor, up: Any, down: Any, ways: int) -> tuple[Tensor, ...]:
         """Of T K rows the hidden layer of the mixture; B2 of all experts; A2 of all, T K x E r."""

@@ -102,11 +102,7 @@ def main() -> None:
                 if limit := memory_limit():
                     case["limit_bytes"] = limit
                 found = measure(source, KINDS[kind], Path(temporary))
-                others = (
-                    row
-                    for row in rows
-                    if row.keys() - found.keys() != case.keys() or case.items() - row.items()
-                )
+                others = (r for r in rows if {k: r[k] for k in r if k not in found} != case)
                 rows = [*others, case | found]
                 save(args.out, rows=rows)
                 numbers = (f"{found[key] / 1e6:.0f}" for key in ("peak_bytes", "own_bytes"))

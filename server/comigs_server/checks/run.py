@@ -8,6 +8,7 @@ from comigs.config.experts import ExpertsConfig
 from comigs.config.server import ServerConfig
 from comigs.config.settings import RunConfig
 from comigs.config.strategies import find_strategy
+from comigs.costs.shapes import skeleton
 from comigs.data.enough import check_texts, tell_left_out, tell_skipped
 from comigs.data.roster import roster
 from comigs.data.tokens import check_length
@@ -50,6 +51,7 @@ def check(run: Run) -> None:
     tell_skipped(config)
     for model in dict.fromkeys(client.config.model for client in run.clients()):
         load_base(model.name, cast(str, model.dtype), cast(str, model.compute))
+        skeleton(model.name, config.experts.native)
     clients = range(len(run.names))
     tell_left_out(config, range(count)[:READ_AT_START])
     if len(clients) <= READ_AT_START or config.data.mixes:
