@@ -155,7 +155,7 @@ class NativeMLPs(ExpertMLP):
         return linear(low, b, summed(hidden)).view(x.shape)
 
     def _rows(self, x: Tensor, frozen: Tensor, up: Any, down: Any, ways: int) -> tuple[Tensor, ...]:
-        """Of T K rows the hidden layer of the mixture; B2 of all experts; A2 of all, T K x E r."""
+        """Return sum_e g_e h_e (T K x F), every B2 side by side, every A2 g_e h_e (T K x E r)."""
         dtype = frozen.dtype
         names, parts = self.parts(x, dtype)
         drop = down.lora_dropout[names[0]]

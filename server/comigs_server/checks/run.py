@@ -51,7 +51,8 @@ def check(run: Run) -> None:
     tell_skipped(config)
     for model in dict.fromkeys(client.config.model for client in run.clients()):
         load_base(model.name, cast(str, model.dtype), cast(str, model.compute))
-        skeleton(model.name, config.experts.native)
+        if config.experts.native:
+            skeleton(model.name, True)
     clients = range(len(run.names))
     tell_left_out(config, range(count)[:READ_AT_START])
     if len(clients) <= READ_AT_START or config.data.mixes:
