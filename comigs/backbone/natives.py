@@ -27,7 +27,7 @@ class Order(NamedTuple):
 
 def order_of(native: Tensor, count: int) -> Order:
     """The order of rows whose native experts, of `count`, are `native`."""
-    forth = native.argsort()
+    forth = native.argsort(stable=True)
     ends = torch.searchsorted(
         native[forth].contiguous(), torch.arange(count, device=native.device), right=True
     )
