@@ -24,6 +24,9 @@ class BadInput(ComigsError):
 class TooShort(BadInput):
     """A client's text has no sequence, or no example, for one of its splits."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(f"{message}; data.skip_small=true leaves such clients out")
+
 
 class Stopped(ComigsError):
     """A tracker ended the run; what is done is saved."""

@@ -9,10 +9,9 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrained
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar
 
-from comigs.backbone.activation import prefer_fast_activation
-from comigs.backbone.attention import prefer_fast_attention
 from comigs.backbone.cache import shared_source
 from comigs.backbone.families import decoder_layers, family_of, text_model
+from comigs.backbone.faster import prefer_fast_activation, prefer_fast_attention
 from comigs.backbone.names import model_source
 from comigs.backbone.quantised import load_quantised
 from comigs.backbone.stored import PER_BYTE, settle, store

@@ -28,6 +28,8 @@ class Family:
         mlp: path of the MLP in the layer.
         shared: its path in layers whose MLP is a native mixture of experts with a dense MLP
             beside it, which takes ours.
+        native: path of the native experts in a layer that has no dense MLP: each of them takes
+            ours with `experts.native`.
         dropout: attribute of the MLP applied to its output, if it has one.
         parallel: whether its MLPs read what attention reads, whatever the config says.
         every_expert: whether every native expert computes every token.
@@ -43,6 +45,7 @@ class Family:
     conv1d: bool = False
     mlp: str = "mlp"
     shared: str | None = None
+    native: str | None = None
     dropout: str | None = None
     parallel: bool = False
     every_expert: bool = False
@@ -80,8 +83,9 @@ _BLOOM = Family(
     attention=("self_attention.query_key_value", "self_attention.dense"),
     packs=False,
 )
-# Native mixtures of experts without a dense MLP: ours is on the output of the attention.
+# Of native mixtures of experts without a dense MLP ours is on the output of the attention.
 _ATTENTION = Family(up=(), down="", act="", attention=_QKV, mlp="self_attn.o_proj", together=False)
+_NATIVE = replace(_ATTENTION, native="mlp.experts")
 
 FAMILIES: dict[str, Family] = {
     "gpt2": Family(
@@ -141,10 +145,10 @@ FAMILIES: dict[str, Family] = {
         fused=True,
         mlp="shared_mlp",
     ),
-    "mixtral": _ATTENTION,
-    "olmoe": _ATTENTION,
-    "qwen3_moe": _ATTENTION,
-    "granitemoe": _ATTENTION,
+    "mixtral": _NATIVE,
+    "olmoe": _NATIVE,
+    "qwen3_moe": _NATIVE,
+    "granitemoe": replace(_NATIVE, native="block_sparse_moe.experts"),
     # PEFT takes no LoRA on out_proj, past which kernels compute: ours is on what comes in.
     "mamba2": replace(_ATTENTION, attention=(), mlp="mixer.in_proj", packs=False),
 }
@@ -171,6 +175,31 @@ def family_of(model_type: str) -> Family:
             "(comigs/backbone/families.py)"
         )
     return known[model_type]
+
+
+def on_native_experts(model_type: str) -> Family:
+    """The entry for `model_type` whose mixture is on every native expert (`experts.native`).
+
+    Raises:
+        BadInput: the family has none, or a dense MLP beside them.
+    """
+    family = family_of(model_type)
+    if family.native is None:
+        able = sorted(name for name, each in all_families().items() if each.native)
+        raise BadInput(
+            f"experts.native is true; {model_type} models have no native experts that take LoRA: "
+            f"set it to false (it is for {', '.join(able)})",
+            "experts.native",
+        )
+    return replace(
+        family,
+        up=("gate_up",),
+        down="down",
+        act="act_fn",
+        attention=_QKVO,
+        fused=True,
+        mlp=family.native,
+    )
 
 
 def all_families() -> dict[str, Family]:

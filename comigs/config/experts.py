@@ -28,6 +28,8 @@ class ExpertsConfig:
     """Whether there is a router; without one every expert has weight 1/E."""
     router: str = "linear"
     """Kind of router: a file of comigs/mixture/routers."""
+    native: bool = False
+    """In models with native experts and no dense MLP: on every one of those (see docs/extend)."""
 
     def __post_init__(self) -> None:
         at_least("experts.generalists", self.generalists, 0)

@@ -46,7 +46,7 @@ def calibrate(client: Client) -> Speed:
     with threads(own.threads or torch.get_num_threads()):
         model = model_of(client)
         batch = own.batch_size * own.data.seq_len
-        vocabulary = skeleton(own.model.name).vocabulary
+        vocabulary = skeleton(own.model.name, own.experts.native).vocabulary
         stream = torch.randint(vocabulary, (batch + 1,), generator=generator("calibration"))
 
         def train(every: int) -> None:

@@ -97,7 +97,7 @@ def _choices(client: Client) -> Iterator[ClientConfig]:
     if wanted.router.grad == "first_order":
         micros = [batch]
     quantises = find_spec("bitsandbytes") and not wanted.train.compile
-    quantises = quantises and not skeleton(wanted.model.name).stacked
+    quantises = quantises and not skeleton(wanted.model.name, experts.native).stacked
     here = [d for d in DTYPES if d not in PER_BYTE or quantises]
     dtypes = [client.dtype, *here[DTYPES.index(client.dtype) + 1 :]]
     for rank in _ranks(client):

@@ -114,11 +114,12 @@ class Pass:
             return _product(layer.down) + low + self._route(layer)
         low_in, low_out, slot_up, slot_down = self._low_rank(layer)
         frozen = sum(_product(up) for up in layer.up) + _product(layer.down)
-        return frozen + low_in + low_out + slot_up + slot_down + self._route(layer)
+        return layer.ways * frozen + low_in + low_out + slot_up + slot_down + self._route(layer)
 
     def _low_rank(self, layer: Layer) -> tuple[float, float, float, float]:
         """The low-rank products: A1 x and B2 of all experts, B1 and A2 of the chosen ones."""
-        everyone, chosen = 2 * self.rank * len(self.experts), 2 * self.rank * self.slots
+        everyone = 2 * self.rank * len(self.experts)
+        chosen = 2 * self.rank * self.slots * layer.ways
         return (
             everyone * sum(up.inputs for up in layer.up),
             everyone * layer.down.outputs,
@@ -159,12 +160,13 @@ class Pass:
             cost += any_of(held, "B", layer.down) * low_out + any_of(held, "A", *layer.up) * low_in
         if inside or down_a:
             again = slot_up if self.recomputes else 0.0
-            cost += _product(layer.down) + low_out + again + slot_down
+            cost += layer.ways * _product(layer.down) + low_out + again + slot_down
             cost += (flows or any_of(held, "A", *layer.up)) * slot_up
             cost += share_of(held, "B", *layer.up) * slot_up
             cost += share_of(held, "A", layer.down) * slot_down
         if flows:
-            cost += sum(_product(up) for up in layer.up) + low_in + self._route(layer)
+            ups = sum(_product(up) for up in layer.up)
+            cost += layer.ways * ups + low_in + self._route(layer)
         return cost, after or inside or down_a or down_b
 
     def _linear_back(

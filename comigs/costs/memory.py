@@ -99,7 +99,7 @@ def _predict(step: _Step) -> Memory:
 
     Where they do not, the whole model is traced.
     """
-    layers, period = depth(step.model), skeleton(step.model.name).period
+    layers, period = depth(step.model), skeleton(step.model.name, step.experts.native).period
     more = min(layers, max(_DEPTH, 2 * period))
     few = more - min(period, more - 1)
     some, most = (_trace(step, n) for n in (few, more))

@@ -18,8 +18,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 from transformers import AutoModelForCausalLM
 
-from comigs.backbone.attention import prefer_fast_attention
 from comigs.backbone.base import load_settings
+from comigs.backbone.faster import prefer_fast_attention
 from comigs.backbone.stored import PER_BYTE, settle, store
 from comigs.config.experts import ExpertsConfig
 from comigs.config.model import NATIVE, ModelConfig

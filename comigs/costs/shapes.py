@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
 from comigs.backbone.base import load_settings
-from comigs.backbone.families import Family, decoder_layers, family_of
+from comigs.backbone.families import Family, decoder_layers, family_of, on_native_experts
 from comigs.backbone.families import Layer as Place
+from comigs.backbone.natives import unstack
 from comigs.backbone.stored import stacks_experts
 from comigs.config.experts import ExpertsConfig
 from comigs.errors import BadInput, one_line
@@ -41,6 +42,7 @@ class Layer:
         heads: width of all heads of softmax attention; 0 without it.
         mixer: what mixes tokens otherwise, on torch's `meta` device, or None.
         rest: FLOPs of the products of one token with all other weights, native experts among them.
+        ways: native experts that a token goes through, where the mixture is on each; or 1.
     """
 
     router: str
@@ -51,6 +53,7 @@ class Layer:
     heads: int
     mixer: nn.Module | None
     rest: float
+    ways: int = 1
 
     @property
     def width(self) -> int:
@@ -95,14 +98,18 @@ def _shape(layer: Layer) -> tuple[object, ...]:
 
 
 @lru_cache(maxsize=8)
-def skeleton(model_name: str) -> Skeleton:
+def skeleton(model_name: str, native: bool = False) -> Skeleton:
     """Build the model on torch's `meta` device from its config file alone.
+
+    Args:
+        native: `experts.native`.
 
     Raises:
         BadInput: when there is no such model, or its family is unknown.
     """
     config = load_settings(model_name)
-    family = family_of(config.model_type)
+    kind = config.model_type
+    family = on_native_experts(kind) if native else family_of(kind)
     try:
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(copy.deepcopy(config)).requires_grad_(False)
@@ -112,6 +119,8 @@ def skeleton(model_name: str) -> Skeleton:
 
     head: nn.Module = model.get_output_embeddings()
     vocabulary, width = head.weight.shape  # type: ignore[misc]
+    if native:
+        unstack(model, family)
     places = decoder_layers(model, family)
     inside = {id(module) for place in places for module in place.module.modules()}
     outside = [m for m in model.modules() if id(m) not in inside and m is not head]
@@ -130,7 +139,9 @@ def skeleton(model_name: str) -> Skeleton:
 def _layer(place: Place, family: Family, config: Any) -> Layer:
     def linear(name: str) -> Linear:
         weight = cast(Tensor, place.module.get_submodule(name).weight)
-        inputs, outputs = weight.shape if family.conv1d else reversed(weight.shape)
+        outputs, inputs = weight.shape[-2:]
+        if family.conv1d:
+            inputs, outputs = outputs, inputs
         return Linear(f"{place.path}.{name}", inputs, outputs)
 
     *up, down = (linear(name) for name in place.mixed)
@@ -150,6 +161,7 @@ def _layer(place: Place, family: Family, config: Any) -> Layer:
         (out or down).inputs if softmax else 0,
         None if softmax else place.module.get_submodule(mixer),
         sum(_products(m, share) for m in place.module.modules() if m not in known),
+        config.num_experts_per_tok if place.mlp == family.native else 1,
     )
 
 
@@ -186,7 +198,7 @@ def shapes_of(
         shapes[f"{linear.name}.lora_A.{expert}.weight"] = (rank, linear.inputs)
         shapes[f"{linear.name}.lora_B.{expert}.weight"] = (linear.outputs, rank)
 
-    for layer in skeleton(model).layers:
+    for layer in skeleton(model, experts.native).layers:
         carriers = layer.attention if layer.out is None else (*layer.attention, layer.out)
         for linear in carriers if attention_lora else ():
             add(linear, names[0])

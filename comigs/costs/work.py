@@ -72,7 +72,7 @@ def _token_flops(
     in_parts: bool,
     checkpoints: bool,
 ) -> TokenFlops:
-    base = skeleton(model)
+    base = skeleton(model, experts.native)
     if not method.trains:
         forward = Pass(base, (), None, 0, 0, None, seq_len).forward()
         return TokenFlops(0.0, 0.0, forward, forward)
@@ -118,7 +118,7 @@ def _token_flops(
 def parameter_counts(client: Client) -> Parameters:
     """Exact numbers of parameters of one client's model in the method's layout."""
     sizes = {name: prod(shape) for name, shape in adapter_shapes(client).items()}
-    base = skeleton(client.config.model.name).parameters
+    base = skeleton(client.config.model.name, client.experts.native).parameters
     if not client.method.trains:
         return Parameters(base, 0, 0, 0)
     return Parameters(

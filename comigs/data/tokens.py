@@ -25,7 +25,7 @@ from comigs.data.examples import Counts, Source, examples_of
 from comigs.data.names import SPLITS
 from comigs.data.roster import roster
 from comigs.data.windows import packed, predicted
-from comigs.errors import BadInput
+from comigs.errors import BadInput, TooShort
 
 
 @dataclass(frozen=True)
@@ -150,9 +150,11 @@ def _cut(source: Source, name: str, limit: int | None, seq_len: int) -> Tensor:
     """A stream of at least one sequence, or rows of chats."""
     if holds_chats(source.data, name, source.split):
         return _rows(source._replace(client=name), limit, seq_len)
-    tokens = _encoded(source.data, name, source.split, source.model)[:limit]
+    whole = _encoded(source.data, name, source.split, source.model)
+    tokens = whole[:limit]
     if len(tokens) <= seq_len:
-        raise BadInput(
+        kind = TooShort if len(whole) <= seq_len else BadInput
+        raise kind(
             f"client {name!r} has {len(tokens)} tokens in its {source.split} split; one sequence "
             f"needs data.seq_len + 1 = {seq_len + 1}"
         )

@@ -35,6 +35,12 @@ def export_client(
     if to.exists() or to.is_symlink():
         raise BadInput(f"{to} exists already; give a new folder")
     own, model = open_client(folder, client)
+    alone = generalist_only or len(model.peft_config) == 1
+    if own.experts.native and not (form == "merged" and alone):
+        raise BadInput(
+            f"--as {form} cannot hold this mixture: with experts.native all native experts share a "
+            "LoRA, which no other library has; --as merged --generalist-only merges the shared one"
+        )
     for settings in model.peft_config.values():
         settings.base_model_name_or_path = own.config.model.name
     rank = model.comigs_settings["experts"]["rank"]

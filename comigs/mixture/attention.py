@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from peft.tuners.lora import Linear
-from torch import Tensor
+from torch import Tensor, nn
 
 from comigs.mixture.algebra import linear
 from comigs.mixture.deltas import deltas_of
@@ -92,3 +92,20 @@ def lora_b(layer: Any, name: str, dtype: torch.dtype, scale: float = 1) -> Tenso
     weight = weight * scale if scale != 1 else weight
     delta = deltas_of(layer).get(name)
     return weight if delta is None else torch.cat([weight, delta[1].to(dtype)], -1)
+
+
+def drops(drop: nn.Module) -> bool:
+    """Whether LoRA dropout is on."""
+    return isinstance(drop, nn.Dropout) and drop.training
+
+
+def low_rank(x: Tensor, ups: list[Any], names: list[str]) -> list[list[Tensor]]:
+    """Return s A x (T x r) per expert and linear of `ups`, all in one product."""
+    pairs = [(up, name) for name in names for up in ups]
+    weights = [lora_a(up, name, x.dtype, up.scaling[name]) for up, name in pairs]
+    if any(drops(up.lora_dropout[name]) for up, name in pairs):
+        dropped = [up.lora_dropout[name](x) for up, name in pairs]
+        flat = [linear(xi, w) for xi, w in zip(dropped, weights, strict=True)]
+    else:
+        flat = list(linear(x, torch.cat(weights, -2)).split([w.shape[-2] for w in weights], -1))
+    return [flat[i : i + len(ups)] for i in range(0, len(flat), len(ups))]

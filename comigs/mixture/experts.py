@@ -1,7 +1,7 @@
 """Replace each MLP of a causal LM by a mixture of LoRA experts over the frozen MLP.
 
 In families whose MLP has no dense linears (`Family.up` is empty) the mixture is on one linear of
-the attention instead (`comigs.mixture.attention`).
+the attention instead (`comigs.mixture.attention`), or, with `experts.native`, on native experts.
 
 The experts are ordinary PEFT adapters, one per expert: `generalist_0`, ..., `specialist_0`, ...
 The attention LoRA belongs to the first of them. Ref: CoMiGS, arXiv 2409.13931, section 3.
@@ -19,13 +19,14 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from comigs.backbone.activation import prefer_fast_activation
-from comigs.backbone.families import Family, decoder_layers, family_of
+from comigs.backbone.families import Family, decoder_layers, family_of, on_native_experts
+from comigs.backbone.faster import prefer_fast_activation
+from comigs.backbone.natives import order_of, stack, unstack
 from comigs.config.experts import ExpertsConfig
 from comigs.errors import BadInput
 from comigs.mixture import router
 from comigs.mixture.algebra import Expert, linear, mix
-from comigs.mixture.attention import AttentionLora, lora_a, lora_b
+from comigs.mixture.attention import AttentionLora, drops, lora_a, lora_b, low_rank
 from comigs.mixture.gates import Gates
 from comigs.mixture.peftmodel import MixtureModel
 
@@ -88,7 +89,7 @@ class ExpertMLP(Gates):
     def _mixture(self, x: Tensor, frozen: list[Tensor], ups: list[Any], down: Any) -> Tensor:
         dtype = frozen[0].dtype
         names, parts = self.parts(x, dtype)
-        lows = _low_rank(x, ups, names)
+        lows = low_rank(x, ups, names)
         drop = down.lora_dropout[names[0]]
         total, low = mix(
             self.hidden,
@@ -103,36 +104,88 @@ class ExpertMLP(Gates):
                 )
                 for i, (name, (gate, tokens)) in enumerate(zip(names, parts, strict=True))
             ],
-            drop if _drops(drop) else None,
+            drop if drops(drop) else None,
         )
         y = down.get_base_layer()(total)
         bias = down.get_base_layer().bias
         if bias is not None and self.routing is not None and self.top_k == 1:
             y = y + bias * (self.routing.gates - 1).to(dtype)
-        spread = [
-            part
-            if tokens is None
-            else part.new_zeros(len(x), part.shape[1]).index_add(0, tokens, part)
-            for (_, tokens), part in zip(parts, low, strict=True)
-        ]
+        spread = [_whole(part, at, len(x)) for (_, at), part in zip(parts, low, strict=True)]
         b = [lora_b(down, name, dtype, down.scaling[name]) for name in names]
         return linear(torch.cat(spread, -1), torch.cat(b, -1), y)
 
 
-def _drops(drop: nn.Module) -> bool:
-    return isinstance(drop, nn.Dropout) and drop.training
+class NativeMLPs(ExpertMLP):
+    """All native experts of a layer, whose linears carry one LoRA per expert, mixed per token.
+
+    Expert e is the whole native mixture, with s B_e A_e added to the weight of every native expert;
+    which of these a token goes through, and with what share, its native router says as before.
+    With K of them for each of T tokens, the products between A1 and B2 are of T K rows.
+    """
+
+    def unmixed(self) -> nn.Module:
+        """The native experts that these took the place of, with the weights that are here now."""
+        names = (*self.family.up, self.family.down)
+        return stack(self._mlp[0], {name: self._linear(name) for name in names})
+
+    def forward(self, x: Tensor, native: Tensor, shares: Tensor) -> Tensor:  # type: ignore[override]
+        """Map hidden states T x d to T x d.
+
+        Args:
+            native, shares: of each token, the native experts that it goes through, T x K.
+        """
+        self.routing = None
+        (name,), ways = self.family.up, native.shape[1]
+        up, down = self._linear(name), self._linear(self.family.down)
+        stacked = up.get_base_layer()
+        order = order_of(native.flatten(), len(stacked.weight))
+        frozen = stacked.each(x.repeat_interleave(ways, 0), order)
+        share = shares.to(frozen.dtype).reshape(*self.clients, -1, 1)
+        frozen = frozen.view(*self.clients, -1, frozen.shape[-1])
+
+        def summed(hidden: Tensor) -> Tensor:
+            rows = down.get_base_layer().each((hidden * share).flatten(0, -2), order)
+            return rows.unflatten(0, (*self.clients, -1, ways)).sum(-2)
+
+        if down.disable_adapters:
+            return summed(self.hidden([frozen]))
+        own = x.reshape(*self.clients, -1, x.shape[-1])
+        hidden, b, low = self._rows(own, frozen, up, down, ways)
+        low = (low * share).unflatten(-2, (-1, ways)).sum(-2)
+        return linear(low, b, summed(hidden)).view(x.shape)
+
+    def _rows(self, x: Tensor, frozen: Tensor, up: Any, down: Any, ways: int) -> tuple[Tensor, ...]:
+        """Return sum_e g_e h_e (T K x F), every B2 side by side, every A2 g_e h_e (T K x E r)."""
+        dtype = frozen.dtype
+        names, parts = self.parts(x, dtype)
+        drop = down.lora_dropout[names[0]]
+        experts, every = [], torch.arange(ways, device=x.device)
+        for name, (gate, tokens), (low,) in zip(
+            names, parts, low_rank(x, [up], names), strict=True
+        ):
+            low = low if tokens is None else low.index_select(0, tokens)
+            experts.append(
+                Expert(
+                    [low.repeat_interleave(ways, -2)],
+                    [lora_b(up, name, dtype)],
+                    lora_a(down, name, dtype),
+                    None if gate is None else gate.repeat_interleave(ways, -2),
+                    None if tokens is None else (tokens.unsqueeze(1) * ways + every).flatten(),
+                )
+            )
+        hidden, lows = mix(self.hidden, [frozen], experts, drop if drops(drop) else None)
+        whole = [
+            _whole(low, each.tokens, len(frozen)) for each, low in zip(experts, lows, strict=True)
+        ]
+        b = [lora_b(down, name, dtype, down.scaling[name]) for name in names]
+        return hidden, torch.cat(b, -1), torch.cat(whole, -1)
 
 
-def _low_rank(x: Tensor, ups: list[Any], names: list[str]) -> list[list[Tensor]]:
-    """Return s A x (T x r) per expert and up-projection, all in one product."""
-    pairs = [(up, name) for name in names for up in ups]
-    weights = [lora_a(up, name, x.dtype, up.scaling[name]) for up, name in pairs]
-    if any(_drops(up.lora_dropout[name]) for up, name in pairs):
-        drops = [up.lora_dropout[name](x) for up, name in pairs]
-        flat = [linear(xi, w) for xi, w in zip(drops, weights, strict=True)]
-    else:
-        flat = list(linear(x, torch.cat(weights, -2)).split([w.shape[-2] for w in weights], -1))
-    return [flat[i : i + len(ups)] for i in range(0, len(flat), len(ups))]
+def _whole(part: Tensor, tokens: Tensor | None, size: int) -> Tensor:
+    """Rows of some of `size` tokens among those of all, which are 0."""
+    if tokens is None:
+        return part
+    return part.new_zeros(size, part.shape[1]).index_add(0, tokens, part)
 
 
 def add_experts(
@@ -153,7 +206,10 @@ def add_experts(
     """
     if isinstance(config.specialists, list) or isinstance(config.rank, list):
         raise BadInput("add_experts needs the experts of one client: config.for_client(i)")
-    family = family_of(model.config.model_type)
+    kind = model.config.model_type
+    family = on_native_experts(kind) if config.native else family_of(kind)
+    if config.native:
+        unstack(model, family)
     layers = decoder_layers(model, family)
     prefer_fast_activation(layers, family)
     names = expert_names(config)
@@ -180,7 +236,8 @@ def add_experts(
     for layer in layers:
         mlp: Any = layer.module.get_submodule(layer.mlp)
         if family.up:
-            layer.module.set_submodule(layer.mlp, ExpertMLP(mlp, family, config))
+            block = NativeMLPs if config.native else ExpertMLP
+            layer.module.set_submodule(layer.mlp, block(mlp, family, config))
         else:
             mlp.gates = (Gates(names, config, mlp),)
             layer.module.get_submodule(layer.mlp.rpartition(".")[0]).gates = mlp.gates[0]

@@ -22,7 +22,7 @@ from rich.table import Table
 from torch import Tensor
 from transformers import AutoModelForCausalLM, GPT2Config, PretrainedConfig, PreTrainedModel
 
-from comigs.backbone.attention import prefer_fast_attention
+from comigs.backbone.faster import prefer_fast_attention
 from comigs.config.experts import ExpertsConfig, RouterConfig
 from comigs.config.model import DataConfig
 from comigs.config.settings import RunConfig

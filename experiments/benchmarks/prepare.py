@@ -1,11 +1,12 @@
 """Time and memory of `comigs data prepare` on a large file of chats.
 
-    python -m experiments.benchmarks.prepare [--quick] [--out FILE.json]
+    python -m experiments.benchmarks.prepare [--quick] [--size BYTES] [--kind KIND] [--out JSON]
 
 Chats of two turns of 60 random words each, 1 GB of them and a tenth of it, shared out by a natural
 id, evenly, and by labels; each in a process of its own. Seconds are of the processor. Memory is the
 peak resident set (VmHWM), with what is mapped from files, and the most of it that is the process's
-own (RssAnon, looked at ten times a second).
+own (RssAnon, looked at ten times a second). In a container with a memory limit the limit is kept,
+too. Rows that are in the file already stay, or are replaced where the same is measured again.
 """
 
 import argparse
@@ -73,21 +74,36 @@ def measure(source: Path, options: list[str], folder: Path) -> dict[str, float]:
     return {"seconds": seconds, "peak_bytes": peak, "own_bytes": own}
 
 
+def memory_limit() -> int | None:
+    """Bytes that the cgroup of this container may have, page cache included; None: no limit."""
+    for place in ("memory.max", "memory/memory.limit_in_bytes"):
+        with suppress(OSError, ValueError):
+            limit = int(Path("/sys/fs/cgroup", place).read_text())
+            return limit if limit < 2**60 else None
+    return None
+
+
 def main() -> None:
     prepare()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="one megabyte")
+    parser.add_argument("--size", type=int, action="append", help="bytes of a file")
+    parser.add_argument("--kind", choices=KINDS, action="append", help="how it is shared out")
     parser.add_argument("--out", type=Path, default=RESULTS / "prepare.json")
     args = parser.parse_args()
-    rows = []
+    rows = json.loads(args.out.read_text())["rows"] if args.out.exists() else []
     table = Table("file MB", "examples", "shared out", "s", "peak MB", "own MB", box=None)
     with tempfile.TemporaryDirectory() as temporary:
-        for size in SIZES["quick" if args.quick else "full"]:
+        for size in args.size or SIZES["quick" if args.quick else "full"]:
             source = Path(temporary) / "chats.jsonl"
             count = write_chats(source, size)
-            for kind, options in KINDS.items():
-                found = measure(source, options, Path(temporary))
-                rows.append({"file_bytes": size, "examples": count, "partition": kind} | found)
+            for kind in args.kind or KINDS:
+                case = {"file_bytes": size, "examples": count, "partition": kind}
+                if limit := memory_limit():
+                    case["limit_bytes"] = limit
+                found = measure(source, KINDS[kind], Path(temporary))
+                others = (r for r in rows if {k: r[k] for k in r if k not in found} != case)
+                rows = [*others, case | found]
                 save(args.out, rows=rows)
                 numbers = (f"{found[key] / 1e6:.0f}" for key in ("peak_bytes", "own_bytes"))
                 place = f"{size / 1e6:.0f}", f"{count:,}", kind

@@ -21,8 +21,8 @@ from rich.table import Table
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PretrainedConfig
 
-from comigs.backbone.attention import prefer_fast_attention
 from comigs.backbone.families import family_of
+from comigs.backbone.faster import prefer_fast_attention
 from comigs.config.experts import ExpertsConfig
 from comigs.mixture.adapters import adapter_parameters, is_router
 from comigs.mixture.experts import ExpertMLP, add_experts, expert_blocks

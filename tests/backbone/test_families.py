@@ -11,7 +11,7 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 import comigs
-from comigs.backbone.families import decoder_layers, family_of
+from comigs.backbone.families import decoder_layers, family_of, on_native_experts
 from comigs.mixture.adapters import adapter_parameters
 from comigs.mixture.experts import expert_blocks
 
@@ -54,13 +54,21 @@ def mixture_of(base, **experts):
     return model
 
 
+def layers_of(base, model):
+    """Layers of the bare base, with the places of the mixtures in `model`, and their family."""
+    kind = base.config.model_type
+    layers = decoder_layers(base, family_of(kind))
+    if not model.comigs_settings["experts"]["native"]:
+        return layers, family_of(kind)
+    family = on_native_experts(kind)
+    return [x._replace(mlp=family.mlp, attention=family.attention) for x in layers], family
+
+
 def mixtures(base, model):
     """Of each layer: Transformers' own MLP (or linear), ours, its gates, its linears."""
-    family = family_of(base.config.model_type)
-    for own, layer in zip(
-        decoder_layers(base, family), decoder_layers(model.get_base_model(), family), strict=True
-    ):
-        block = layer.module.get_submodule(layer.mlp)
+    layers, family = layers_of(base, model)
+    for own in layers:
+        block = model.get_base_model().get_submodule(f"{own.path}.{own.mlp}")
         gates = block if family.up else block.gates[0]
         yield own.module.get_submodule(own.mlp), block, gates, (*family.up, family.down)
 

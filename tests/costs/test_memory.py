@@ -36,6 +36,7 @@ SHAPES = {
     "gpt2": tf.GPT2Config(vocab_size=2048, n_embd=64, n_layer=4, n_head=4, n_positions=128),
     "layers": tf.LlamaConfig(**LLAMA | {"num_hidden_layers": 8, "intermediate_size": 384}),
     "logits": tf.LlamaConfig(**LLAMA | {"num_hidden_layers": 1, "vocab_size": 20_000}),
+    "natives": tf.OlmoeConfig(**LLAMA, num_experts=8, num_experts_per_tok=2),
 }
 
 
@@ -112,6 +113,8 @@ CASES = [
     ("logits", {}, {"train": CHUNKED}),
     ("logits", {}, {"train": BOTH, "micro_batch_size": 2}),
     ("llama", {}, {"method": "ditto"}),
+    ("natives", {"native": True}, {}),
+    ("natives", {"native": True, "specialists": 3, "top_k": 2}, {"micro_batch_size": 2}),
 ]
 
 

@@ -25,7 +25,8 @@ from tests.backbone.test_families import CONFIGS, base_of
 from tests.helpers import client_of
 
 _aten = torch.ops.aten
-ON_CPU = {  # the counter knows only the kernels of GPUs
+ON_CPU = {  # the counter knows only the kernels of GPUs, and no products by group
+    _aten._grouped_mm: lambda x, w, *_, out_shape=None, **__: 2 * x[0] * w[1] * w[2],
     _aten._scaled_dot_product_flash_attention_for_cpu: (
         lambda q, k, v, *_, out_shape=None, **__: sdpa_flop_count(q, k, v)
     ),

@@ -41,6 +41,7 @@ def test_one_short_text_of_many_is_named(folder, split):
     config = config_of(folder)
     with pytest.raises(BadInput, match=f"'69' has .* tokens in its {split} split") as at_start:
         check_texts(config, range(COUNT))
+    assert str(at_start.value).endswith("; data.skip_small=true leaves such clients out")
     with pytest.raises(BadInput) as in_round:
         client_data(config, roster(config).index("69"))
     assert str(at_start.value) == str(in_round.value)

@@ -54,7 +54,7 @@ def test_pooled_data_trains_on_all_and_tests_on_each():
 
 def test_a_split_shorter_than_one_sequence_is_refused():
     short = replace(CONFIG, data=replace(CONFIG.data, train_tokens=128))
-    with pytest.raises(BadInput, match=r"128 tokens in its train split.*seq_len \+ 1 = 129"):
+    with pytest.raises(BadInput, match=r"128 tokens in its train split.*seq_len \+ 1 = 129$"):
         client_data(short, 0)
     client_data(replace(CONFIG, data=replace(CONFIG.data, train_tokens=129)), 0)
 

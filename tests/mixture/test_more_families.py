@@ -14,7 +14,7 @@ from torch.func import functional_call
 import comigs
 from comigs.backbone import base as base_module
 from comigs.backbone import head
-from comigs.backbone.families import FAMILIES, decoder_layers, family_of
+from comigs.backbone.families import FAMILIES, family_of
 from comigs.backbone.stored import settle, store
 from comigs.config.experts import ExpertsConfig, RouterConfig
 from comigs.config.model import DataConfig, ModelConfig
@@ -25,11 +25,12 @@ from comigs.costs.work import token_flops
 from comigs.data.windows import packed
 from comigs.evaluation.perplexity import token_loss
 from comigs.mixture.adapters import adapter_parameters, adapter_tensors, init_adapters
+from comigs.mixture.experts import NativeMLPs
 from comigs.mixture.fused import join
 from comigs.mixture.models import new_model
 from comigs.training.bilevel import train_group
 from comigs.training.trainee import Learner, Trainee
-from tests.backbone.test_families import CONFIGS, SIZES, literal_gates, mixtures
+from tests.backbone.test_families import CONFIGS, SIZES, layers_of, literal_gates, mixtures
 from tests.costs.test_work import Counter
 from tests.data.test_windows import EXAMPLES, example
 from tests.helpers import client_of
@@ -95,6 +96,7 @@ MORE = {
     "granitemoe": tf.GraniteMoeConfig(**MOE, **SCALES),
     "mamba2": tf.Mamba2Config(**OLD, **STATES),
 }
+NATIVE = [family for family, entry in FAMILIES.items() if entry.native]
 SGD = TrainConfig(optimizer="sgd", lr=0.05, weight_decay=0.0, clip=None)
 ROUTER = RouterConfig(every=100, steps=1, balance=0.0)
 SHORT = {"rounds": 1, "local_steps": 1, "batch_size": 4}
@@ -119,34 +121,38 @@ class Literal(nn.Module):
         super().__init__()
         self.parts = plain, block, gates, linears
 
-    def forward(self, x, *residual):
+    def forward(self, x, *more):
         plain, block, gates, linears = self.parts
+        native = isinstance(block, NativeMLPs)  # more: how tokens go through; or what BLOOM adds
+        inputs = (x, *more) if native else (x, *map(torch.zeros_like, more))
+        own = dict(plain.named_parameters())
+        names = {
+            f"{each}_proj" if native else f"{each}.weight".removeprefix("."): each
+            for each in linears
+        }
         total = 0
         for name, share in zip(gates.names, literal_gates(gates, x).split(1, -1), strict=True):
             weights = {
-                f"{each}.weight".removeprefix("."): merged(
-                    plain.get_submodule(each), block.get_submodule(each), name
-                )
-                for each in linears
+                tensor: merged(own[tensor], block.get_submodule(each), name)
+                for tensor, each in names.items()
             }
-            inputs = (x, *(torch.zeros_like(each) for each in residual))
             total = total + share * functional_call(plain, weights, inputs)
-        return sum(residual, total)
+        return total if native else sum(more, total)
 
 
-def merged(linear, lora, name):
-    return linear.weight + lora.scaling[name] * lora.lora_B[name].weight @ lora.lora_A[name].weight
+def merged(weight, lora, name):
+    return weight + lora.scaling[name] * lora.lora_B[name].weight @ lora.lora_A[name].weight
 
 
 def literal_logits(base, model, ids):
     """Logits of the whole model written out, by the adapters of `model`."""
     whole, weights = copy.deepcopy(base), {}
-    family = family_of(base.config.model_type)
-    for layer, parts in zip(decoder_layers(whole, family), mixtures(base, model), strict=True):
+    layers, _ = layers_of(whole, model)
+    for layer, parts in zip(layers, mixtures(base, model), strict=True):
         for name in layer.attention:
             lora = model.get_base_model().get_submodule(f"{layer.path}.{name}")
-            linear = layer.module.get_submodule(name)
-            weights[f"{layer.path}.{name}.weight"] = merged(linear, lora, "generalist_0")
+            weight = layer.module.get_submodule(name).weight
+            weights[f"{layer.path}.{name}.weight"] = merged(weight, lora, "generalist_0")
         layer.module.set_submodule(layer.mlp, Literal(*parts))
     return functional_call(whole, weights, (), {"input_ids": ids, "use_cache": False}).logits
 
@@ -200,14 +206,17 @@ def assert_packs(base):
         assert token_loss(base, rows, "sum", chunked).item() == pytest.approx(total, rel=1e-5)
 
 
-@pytest.mark.parametrize("family", MORE)
-def test_from_its_folder_to_a_step_of_training(family, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "family, native", [(family, False) for family in MORE] + [(family, True) for family in NATIVE]
+)
+def test_from_its_folder_to_a_step_of_training(family, native, tmp_path, monkeypatch):
     monkeypatch.setattr(head, "CHUNK", 64 * 7)
     monkeypatch.setattr(base_module, "load_tokenizer", lambda name: range(64))
     base, name = saved(family, tmp_path), ModelConfig(str(tmp_path), "float32", "float32")
-    models = [new_model(name, EXPERTS) for _ in range(2)]
+    experts = replace(EXPERTS, native=native)
+    models = [new_model(name, experts) for _ in range(2)]
     first = models[0]
-    own = replace(CONFIG, model=name, experts=EXPERTS)
+    own = replace(CONFIG, model=name, experts=experts)
     client = client_of(own)
 
     with torch.no_grad():  # B = 0: the base itself
@@ -219,7 +228,7 @@ def test_from_its_folder_to_a_step_of_training(family, tmp_path, monkeypatch):
         filled(model, number)
     shapes = {n: tuple(p.shape) for n, p in adapter_parameters(first).items()}
     assert adapter_shapes(client) == shapes
-    assert skeleton(str(tmp_path)).period == PERIODS.get(family, 1)
+    assert skeleton(str(tmp_path), native).period == PERIODS.get(family, 1)
 
     trainee = Trainee(client, first, TEXT, TEXT, {}, 0)
     windows = Learner(trainee, 1).expert_part(None, 0).windows
@@ -243,9 +252,13 @@ def test_from_its_folder_to_a_step_of_training(family, tmp_path, monkeypatch):
         for logits, model in zip(both, models, strict=True):
             assert (logits - model(input_ids=IDS).logits).abs().max() <= 1e-4
         comigs.save_experts(first, tmp_path / "experts")
-        plain = peft.PeftModel.from_pretrained(
-            copy.deepcopy(base), tmp_path / "experts" / "generalist_0"
-        )
+        if native:  # PEFT has no LoRA that all native experts share: with it in the weights
+            twin = comigs.load_experts(copy.deepcopy(base), tmp_path / "experts")
+            plain = twin.merge_and_unload(adapter_names=["generalist_0"])
+        else:
+            plain = peft.PeftModel.from_pretrained(
+                copy.deepcopy(base), tmp_path / "experts" / "generalist_0"
+            )
         with comigs.using_expert(first, "generalist_0"):
             own_logits = first(input_ids=IDS).logits
         assert (plain(input_ids=IDS).logits - own_logits).abs().max() <= 1e-4
@@ -281,18 +294,3 @@ def test_weights_stored_in_16_bits_are_multiplied_in_32(family):
     settle(base, "float32")
     model = comigs.add_experts(base, EXPERTS)
     assert (model(IDS).logits - want).norm() < 0.02 * want.norm()
-
-
-def test_native_experts_are_not_quantised():
-    base = tf.AutoModelForCausalLM.from_config(copy.deepcopy(MORE["mixtral"]))
-    with pytest.raises(comigs.BadInput, match=r"is int8; the native experts of mixtral models"):
-        store(base, "int8", "float32")
-
-
-def test_routers_of_the_base_are_none_of_ours():
-    base = tf.AutoModelForCausalLM.from_config(copy.deepcopy(MORE["llama4_text"]))
-    model = comigs.add_experts(base, EXPERTS)
-    assert [name for name in adapter_parameters(model) if ".router." in name] == [
-        "model.layers.0.feed_forward.router.weight",
-        "model.layers.1.feed_forward.shared_expert.router.weight",
-    ]

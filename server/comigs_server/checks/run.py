@@ -11,6 +11,7 @@ from comigs.config.experts import ExpertsConfig
 from comigs.config.server import ServerConfig
 from comigs.config.settings import RunConfig
 from comigs.config.strategies import find_strategy
+from comigs.costs.shapes import skeleton
 from comigs.data.enough import check_texts, tell_left_out, tell_skipped
 from comigs.data.roster import roster
 from comigs.data.tokens import check_length
@@ -53,6 +54,8 @@ def check(run: Run) -> None:
     tell_skipped(config)
     for model in dict.fromkeys(client.config.model for client in run.clients()):
         load_base(model.name, cast(str, model.dtype), cast(str, model.compute))
+        if config.experts.native:
+            skeleton(model.name, True)
     clients = range(len(run.names))
     tell_left_out(config, range(count)[:READ_AT_START])
     if len(clients) <= READ_AT_START or config.data.mixes:

@@ -3,8 +3,8 @@
 import torch
 from transformers.activations import NewGELUActivation
 
-from comigs.backbone.activation import prefer_fast_activation
 from comigs.backbone.families import FAMILIES, decoder_layers
+from comigs.backbone.faster import prefer_fast_activation
 from tests.backbone.test_families import base_of
 
 
