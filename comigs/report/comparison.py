@@ -67,9 +67,8 @@ def write_comparison(
         columns=columns,
         rows=rows,
         best=best_rows(cells),
-        regrets=regrets(cells),
         table={(cell.row, cell.column): cell for cell in cells},
-        details=details,
+        further=details,
         csv=as_link(_csv(cells)),
         pictures=[picture for picture in pictures if picture],
     )

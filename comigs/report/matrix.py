@@ -35,7 +35,8 @@ def heat_map(
     written = count <= WRITTEN
     wide, high = (0.55, 0.42) if written else (0.24, 0.24)
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(2.4 + wide * count, 0.6 + high * count), layout="constrained")
+        beside = 0.6 + 0.075 * max(map(len, names))  # inches
+        figure = Figure(figsize=(beside + wide * count, 0.6 + high * count), layout="constrained")
         axes = figure.add_subplot(xlim=(0, count), ylim=(count, 0))
         axes.grid(False)
         for i, row in enumerate(matrix):
@@ -49,7 +50,7 @@ def heat_map(
         axes.tick_params(length=0)
         for spine in axes.spines.values():
             spine.set_visible(False)
-        return to_svg(figure, title)
+        return to_svg(figure, title, of=key)
 
 
 def _cell(

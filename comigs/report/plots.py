@@ -18,7 +18,7 @@ INK, LINE, BAD = "#1c2431", "#dbe1ea", "#b3261e"
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#b0518f", "#b98300", "#5b6573")
 DASHES = ("-", "--", ":", "-.")
 MOST = 2 * len(PALETTE)  # solid, then dashed lines; beyond that single lines cannot be told apart
-MANY = "Thin: {} clients, more than can be told apart. In colour: their mean."
+MANY = "Thin: {} lines, more than can be told apart. In colour: their mean."
 REPEATED = f"Behind the first {len(PALETTE)} the colours repeat, dashed."
 LONGEST = 24  # characters of a name at the end of a line
 APART = 0.065  # of the height of a picture, between two names
@@ -173,15 +173,16 @@ def to_png(figure: Figure) -> bytes:
     return file.getvalue()
 
 
-def to_svg(figure: Figure, name: str, themed: bool = True) -> str:
+def to_svg(figure: Figure, name: str, themed: bool = True, of: str = "") -> str:
     """The figure as an <svg> element; themed: its colours are the page's CSS variables.
 
     Args:
         name: what a screen reader calls it; makes the element ids differ from those of others.
+        of: what tells it from others of the same name on a page.
     """
     text = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    with matplotlib.rc_context({"svg.hashsalt": name}), warnings.catch_warnings():
+    with matplotlib.rc_context({"svg.hashsalt": name + of}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"Glyph \d+ .* missing")  # the browser has a font
         figure.savefig(text, format="svg", transparent=themed, metadata=nothing)
     if not themed:

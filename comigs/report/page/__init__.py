@@ -114,7 +114,7 @@ def _ended(run: Run, given: Sequence[Run]) -> Results:
         [each for each in against if each],
         alone,
         versus("before averaging", rows, before),
-        draw_dumbbell(rows, alone) if run.method != "pretrained" else None,
+        draw_dumbbell(rows, alone, run.label) if run.method != "pretrained" else None,
     )
 
 

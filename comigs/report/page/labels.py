@@ -21,7 +21,9 @@ def labelled(runs: Sequence[Run], differences: Mapping[str, Sequence[Any]]) -> l
     """
     keys = sorted((key for key in differences if not key.startswith(HOW)), key=_rank)[:MOST]
     names = [
-        ", ".join(f"{key}={_shown(differences[key][i])}" for key in keys) if run.config else ""
+        ", ".join(f"{key}={_shown(differences[key][i])}" for key in keys)
+        if run.config
+        else run.label
         for i, run in enumerate(runs)
     ]
     for told in ("", *zip(*[(run.label, str(run.folder)) for run in runs], strict=True)):
@@ -46,7 +48,7 @@ def other_data(runs: Sequence[Run], differences: Mapping[str, Sequence[Any]]) ->
 
 
 def _both(name: str, folder: str) -> str:
-    return f"{name} ({folder})" if name and folder else name or folder
+    return f"{name} ({folder})" if name and folder and name != folder else name or folder
 
 
 def _shown(value: Any) -> str:
