@@ -14,7 +14,7 @@
         if (i === j) continue;
         const path = document.querySelector("#" + id + " path"), text = document.querySelector("#" + id + "-text text");
         path.style.fill = value < 0 ? "var(--s1)" : "var(--s0)";
-        path.style.opacity = 0.55 * Math.abs(value || 0) / data.top;
+        path.style.opacity = data.full * Math.abs(value || 0);
         if (text) text.textContent = words;
       }
     };

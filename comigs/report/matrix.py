@@ -11,6 +11,7 @@ from matplotlib.patches import Rectangle
 from comigs.report.plots import INK, PALETTE, STYLE, to_svg
 
 STRONGEST = 0.55  # opacity of a cell: what is written on it stays readable, on dark pages too
+BARE = 0.9  # where nothing is written
 LONGEST = 24  # characters of a name beside the picture
 WRITTEN = 12  # clients; of more, cells are smaller and without numbers
 
@@ -53,16 +54,25 @@ def heat_map(
         return to_svg(figure, title, of=key)
 
 
+def strongest(count: int) -> float:
+    """The opacity of the strongest cells of so many clients."""
+    return STRONGEST if count <= WRITTEN else BARE
+
+
+def two_places(value: float) -> str:
+    """0.12, a dash where there is no number, and no minus before 0.00."""
+    return f"{round(value, 2) + 0.0:.2f}" if math.isfinite(value) else "\N{EN DASH}"
+
+
 def _cell(
     axes: Axes, i: int, j: int, value: float, top: float, written: bool, gid: str | None
 ) -> None:
-    known = math.isfinite(value)
-    strength = STRONGEST * min(1.0, abs(value) / top) if known else 0.0
+    strength = min(1.0, abs(value) / top) if math.isfinite(value) else 0.0
+    strength *= STRONGEST if written else BARE
     colour = PALETTE[1 if value < 0 else 0]
     axes.add_patch(Rectangle((j, i), 1, 1, color=colour, alpha=strength, lw=0, gid=gid))
     if written:
-        text = f"{value:.2f}" if known else "\N{EN DASH}"
         axes.text(
-            j + 0.5, i + 0.5, text, color=INK, ha="center", va="center",
+            j + 0.5, i + 0.5, two_places(value), color=INK, ha="center", va="center",
             gid=f"{gid}-text" if gid else None,
         )  # fmt: skip

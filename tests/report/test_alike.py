@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from comigs.report.matrix import heat_map
+from comigs.report.matrix import heat_map, two_places
 from comigs.report.page import write_report
 from comigs.report.page.alike import Alike, Likeness, draw, said
 from tests.report.runs import text_of
@@ -45,6 +45,7 @@ def test_a_cell_is_as_strong_as_its_number_and_opposites_have_another_hue():
     assert "--s0" in cells["0-1"] and "opacity: 0.275" in cells["0-1"]
     assert "--s1" in cells["0-2"] and "opacity: 0.55" in cells["0-2"]
     assert "opacity: 0;" in cells["1-2"] + ";"
+    assert two_places(-0.001) == "0.00"
     assert [svg.count(f">{text}<") for text in ("0.50", "-1.00", "\u2013")] == [2, 2, 2]
 
 
@@ -59,7 +60,7 @@ def test_the_script_has_the_mean_and_each_layer_with_nothing_where_nothing_is():
     script = json.loads(drawn.script)
     assert (drawn.layers, script["key"]) == ([1, 2], "k")
     assert script["shown"][2] == [1, 0.4, None, 0.4, 1, None, None, None, None]
-    assert script["top"] == 0.6
+    assert script["full"] == pytest.approx(0.55 / 0.6, abs=1e-4), "opacity of a cosine of 1"
     assert draw(likeness(FIRST), "k").layers == [], "one layer is no choice"
 
 

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from comigs.report.matrix import heat_map
+from comigs.report.matrix import WRITTEN, heat_map, strongest, two_places
 from comigs.report.page.tokens import evenly
 
 Matrix = Sequence[Sequence[float]]
 
 MOST = 60_000  # numbers of one picture; layers are left out beyond that
-FAINT = 0.1  # cosines up to which no picture is stretched
+FAINT = 0.05  # cosines up to which no picture is stretched
 SAME, PART, APART = 0.7, 0.3, -0.1  # bounds of the words for a mean cosine
 
 
@@ -56,8 +56,9 @@ class Drawn:
     svg: str
     clients: Sequence[str]
     layers: Sequence[int]
-    mean: Matrix
+    mean: Sequence[Sequence[str]]
     script: str
+    wide: bool
 
 
 def draw(likeness: Likeness, key: str) -> Drawn:
@@ -71,6 +72,7 @@ def draw(likeness: Likeness, key: str) -> Drawn:
     layers = [numbers[i] for i in evenly(len(numbers), max(1, MOST // len(clients) ** 2))]
     shown = [mean, *(likeness.layers[layer] for layer in layers)]
     top = max([FAINT, *(abs(value) for each in shown for _, _, value in _apart(each))])
+    full = round(strongest(len(clients)) / top, 4)  # opacity of a cosine of 1
     flat = [[_rounded(value) for row in each for value in row] for each in shown]
     title = f"{likeness.kind.capitalize()}s"
     return Drawn(
@@ -80,8 +82,9 @@ def draw(likeness: Likeness, key: str) -> Drawn:
         heat_map(clients, mean, f"{title} of {len(clients)} clients, cosines", top, key),
         clients,
         layers if len(layers) > 1 else [],
-        mean,
-        json.dumps({"key": key, "top": top, "shown": flat}, separators=(",", ":")),
+        [[two_places(value) for value in row] for row in mean],
+        json.dumps({"key": key, "full": full, "shown": flat}, separators=(",", ":")),
+        len(clients) > WRITTEN,
     )
 
 
@@ -100,11 +103,11 @@ def said(likeness: Likeness) -> str:
         if mean >= APART
         else "pull against each other"
     )
-    text = f"The clients' {likeness.kind}s {words}: the mean cosine is {mean:.2f}"
+    text = f"The clients' {likeness.kind}s {words}: the mean cosine is {two_places(mean)}"
     if len(found) < 2:
         return f"{text}."
     ends = [
-        f"{likeness.clients[i]} and {likeness.clients[j]} ({value:.2f})"
+        f"{likeness.clients[i]} and {likeness.clients[j]} ({two_places(value)})"
         for i, j, value in (found[-1], found[0])
     ]
     return f"{text}. Most alike are {ends[0]}, least {ends[1]}."

@@ -139,7 +139,7 @@ def _picture(run: Run, moments: Sequence[Moment], devices: bool) -> Picture | No
         axes.set_yticks(range(len(names)), [name[:LONGEST] for name in names.values()])
         axes.set_ylim(len(names) - 0.4, -0.6)
         axes.grid(False, axis="y")
-        axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
+        axes.xaxis.set_major_locator(MaxNLocator(8, integer=not devices, min_n_ticks=1))
         svg = to_svg(figure, TITLE, of=run.label)
     less = "" if first == 1 else f" The last {last + 1 - first} of {last} rounds."
     all_of_them = len({moment.client for moment in moments})
