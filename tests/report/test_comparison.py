@@ -4,6 +4,7 @@ import base64
 import csv
 import json
 import re
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +108,7 @@ def test_the_page_has_every_table_of_the_text_and_a_link_to_the_csv(tmp_path: Pa
     results += [result("comigs", seed, 5.0, 10.0) for seed in (1, 2, 3)]
     write_comparison(results, ["local", "comigs"], "T", tmp_path, reach=60)
     text = (tmp_path / "table.md").read_text(encoding="utf-8")
-    page = (tmp_path / "table.html").read_text(encoding="utf-8")
+    page = unescape((tmp_path / "table.html").read_text(encoding="utf-8"))
     titles = [line for line in text.splitlines() if line and not line.startswith("|")]
     assert len(titles) == 5 and all(f"<h2>{title}</h2>" in page for title in titles)
     assert "<td>+100.0 % (p 0.031)</td>" in page and "<td>20.00, 5.00</td>" in page
