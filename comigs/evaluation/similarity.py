@@ -34,9 +34,9 @@ def cosines(clients: Sequence[Mapping[str, Tensor]], kind: str) -> dict[int, Ten
                 found = factors.setdefault(linear, {}).setdefault(number, [])
                 found.append((tensors[a].double(), tensors[b].double()))
     products: dict[int, Tensor] = {}
-    for linear, found in factors.items():
+    for linear, owners in factors.items():
         layer = int(LAYER.search(linear)[1])  # type: ignore[index]
-        inner = _inner(found, len(clients))
+        inner = _inner(owners, len(clients))
         products[layer] = products[layer] + inner if layer in products else inner
     return {layer: _normed(products[layer]) for layer in sorted(products)}
 

@@ -113,7 +113,7 @@ def lines(
     return Picture(title, caption, svg)
 
 
-def pen(index: int) -> dict[str, str]:
+def pen(index: int) -> dict[str, Any]:
     """Colour and dashes of a line by its place; alike only every 24th time."""
     turn, hue = divmod(index, len(PALETTE))
     return {"color": PALETTE[hue], "ls": DASHES[turn % len(DASHES)]}
