@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from comigs.report.cells import Result
-from comigs.report.plots import PALETTE, STYLE, ticks, to_png, to_svg
+from comigs.report.plots import STYLE, pen, ticks, to_png, to_svg
 from comigs.store.whole import write_whole
 
 AXES = {"round": "rounds", "megabytes": "MB up and down, all clients", "seconds": "simulated s"}
@@ -87,8 +87,4 @@ def draw_curves(
 
 
 def _line(axes: Axes, points: Sequence[tuple[float, float]], index: int, label: str) -> None:
-    dashed = index >= len(PALETTE)
-    axes.plot(
-        *zip(*points, strict=True), color=PALETTE[index % len(PALETTE)], lw=1.6,
-        ls="--" if dashed else "-", marker="o", ms=2.5, label=label,
-    )  # fmt: skip
+    axes.plot(*zip(*points, strict=True), **pen(index), lw=1.6, marker="o", ms=2.5, label=label)

@@ -2,25 +2,20 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
-import matplotlib
 from jinja2 import Environment, PackageLoader
-from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 
 from comigs.errors import BadInput
 from comigs.prepare.describe import Description
 from comigs.report.advice import advice
-from comigs.report.plots import INK, PALETTE, STYLE, to_svg
+from comigs.report.matrix import heat_map
 from comigs.store.plain import MIB, read_plain
 from comigs.store.whole import write_whole
 
 MANIFEST = "manifest.json"  # of comigs data prepare
 LABELS = 12  # columns of the mix
-STRONGEST = 0.55  # opacity of a cell: what is written on it stays readable, on dark pages too
-LONGEST = 24  # characters of a name beside the picture
 
 
 def write_federation(
@@ -75,32 +70,3 @@ def _shares(labels: Mapping[str, Mapping[str, int]]) -> dict[str, dict[str, floa
         for client, mix in labels.items()
         if mix
     }
-
-
-def heat_map(clients: Sequence[str], matrix: Sequence[Sequence[float]]) -> str:
-    """The divergence of each two clients, as an <svg> element: stronger where they differ more."""
-    count = len(matrix)
-    names = [f"{i + 1} {clients[i][:LONGEST]}" for i in range(count)]
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(2.4 + 0.55 * count, 0.6 + 0.42 * count), layout="constrained")
-        axes = figure.add_subplot(xlim=(0, count), ylim=(count, 0))
-        axes.grid(False)
-        for place, row in enumerate(matrix):
-            for other, value in enumerate(row):
-                if other == place:
-                    continue
-                strength = STRONGEST * value
-                axes.add_patch(
-                    Rectangle((other, place), 1, 1, color=PALETTE[0], alpha=strength, lw=0)
-                )
-                axes.text(
-                    other + 0.5, place + 0.5, f"{value:.2f}", color=INK, ha="center", va="center"
-                )
-        middles = [i + 0.5 for i in range(count)]
-        axes.set_xticks(middles, [str(i + 1) for i in range(count)])
-        axes.set_yticks(middles, names)
-        axes.xaxis.tick_top()
-        axes.tick_params(length=0)
-        for spine in axes.spines.values():
-            spine.set_visible(False)
-        return to_svg(figure, "divergence")

@@ -16,7 +16,12 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 
 INK, LINE, BAD = "#1c2431", "#dbe1ea", "#b3261e"
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#b0518f", "#b98300", "#5b6573")
+DASHES = ("-", "--", ":", "-.")
 MOST = 2 * len(PALETTE)  # solid, then dashed lines; beyond that single lines cannot be told apart
+MANY = "Thin: {} lines, more than can be told apart. In colour: their mean."
+REPEATED = f"Behind the first {len(PALETTE)} the colours repeat, dashed."
+LONGEST = 24  # characters of a name at the end of a line
+APART = 0.065  # of the height of a picture, between two names
 STYLE: Any = {
     "svg.fonttype": "none",
     "text.parse_math": False,
@@ -33,6 +38,7 @@ STYLE: Any = {
     "axes.axisbelow": True,
     "grid.color": LINE,
     "grid.linewidth": 0.8,
+    "legend.frameon": False,
 }
 
 
@@ -51,12 +57,18 @@ class Series:
 
 @dataclass(frozen=True)
 class Picture:
-    """An SVG with what the page says around it; `legend` holds (label, place in the palette)."""
+    """An SVG with what the page says around it.
+
+    Attributes:
+        legend: (label, place in the palette).
+        heat: whether it is an image, whose colours are not the page's.
+    """
 
     title: str
     caption: str
     svg: str
     legend: Sequence[tuple[str, int]] = ()
+    heat: bool = False
 
 
 def lines(
@@ -70,7 +82,7 @@ def lines(
 ) -> Picture | None:
     """Values against rounds, or whatever is `across`; None where no line has two finite values.
 
-    More than twelve lines are drawn alike, with their mean in colour.
+    Each line has its name at its end. More than twelve are drawn alike, with their mean in colour.
 
     Args:
         mark: a round with a dotted line through it.
@@ -85,19 +97,54 @@ def lines(
         if len(drawn) > MOST:
             for s in drawn:
                 axes.plot(*zip(*s.finite, strict=True), color=PALETTE[-1], lw=0.7, alpha=0.45)
+            caption = f"{caption} {MANY.format(len(drawn))}"
             drawn = [_mean_of(drawn)]
+        elif max(s.index for s in drawn) >= len(PALETTE):
+            caption = f"{caption} {REPEATED}"
         for s in drawn:
             marker = "o" if len(s.finite) <= 30 else ""
-            axes.plot(
-                *zip(*s.finite, strict=True), color=PALETTE[s.index % len(PALETTE)], lw=1.8,
-                marker=marker, ms=4, ls="--" if s.index >= len(PALETTE) else "-",
-            )  # fmt: skip
+            axes.plot(*zip(*s.finite, strict=True), **pen(s.index), lw=1.8, marker=marker, ms=4)
         if mark is not None:
             axes.axvline(mark, color=INK, lw=1.2, ls=":")
         ticks(axes, log)
+        if len(series) > 1:
+            name_ends(axes, drawn)
         svg = to_svg(figure, title)
-    legend = [(s.label, s.index) for s in drawn]
-    return Picture(title, caption, svg, legend if len(series) > 1 else ())
+    return Picture(title, caption, svg)
+
+
+def pen(index: int) -> dict[str, Any]:
+    """Colour and dashes of a line by its place; alike only every 24th time."""
+    turn, hue = divmod(index, len(PALETTE))
+    return {"color": PALETTE[hue], "ls": DASHES[turn % len(DASHES)]}
+
+
+def name_ends(axes: Axes, series: Sequence[Series]) -> None:
+    """Write each line's name beside its last point; the limits of the axes must be final."""
+    inside = axes.transData + axes.transAxes.inverted()
+    ends = sorted(
+        ((float(inside.transform(s.finite[-1])[1]), s) for s in series), key=lambda end: end[0]
+    )
+    heights = spread([height for height, _ in ends], APART)
+    for height, (_, s) in zip(heights, ends, strict=True):
+        colour = pen(s.index)["color"]
+        axes.annotate(
+            s.label[:LONGEST], s.finite[-1], (1.03, height), textcoords="axes fraction",
+            color=colour, va="center", annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": colour, "lw": 0.7, "alpha": 0.6, "shrinkB": 3},
+        )  # fmt: skip
+
+
+def spread(heights: Sequence[float], apart: float) -> list[float]:
+    """The heights, which ascend, moved to be `apart` and, if there is room, below 1."""
+    placed: list[float] = []
+    for height in heights:
+        placed.append(max(height, placed[-1] + apart) if placed else height)
+    limit = 1.0
+    for i in reversed(range(len(placed))):
+        placed[i] = min(placed[i], limit)
+        limit = placed[i] - apart
+    return placed
 
 
 def stacked(
@@ -126,15 +173,16 @@ def to_png(figure: Figure) -> bytes:
     return file.getvalue()
 
 
-def to_svg(figure: Figure, name: str, themed: bool = True) -> str:
+def to_svg(figure: Figure, name: str, themed: bool = True, of: str = "") -> str:
     """The figure as an <svg> element; themed: its colours are the page's CSS variables.
 
     Args:
         name: what a screen reader calls it; makes the element ids differ from those of others.
+        of: what tells it from others of the same name on a page.
     """
     text = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    with matplotlib.rc_context({"svg.hashsalt": name}), warnings.catch_warnings():
+    with matplotlib.rc_context({"svg.hashsalt": name + of}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"Glyph \d+ .* missing")  # the browser has a font
         figure.savefig(text, format="svg", transparent=themed, metadata=nothing)
     if not themed:

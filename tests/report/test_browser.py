@@ -8,6 +8,7 @@ import subprocess
 import pytest
 
 from comigs.report.page import write_report
+from comigs.use.alike import compare_experts
 from comigs.use.looks import look_at
 
 pytest_plugins = ("tests.fixtures",)
@@ -35,7 +36,19 @@ addEventListener("load", () => {
     const marked = get("token-detail").querySelectorAll("td.key").length;
     seen.push({text, marked, moved: colours() !== before, told: get("token-detail").textContent});
   }
-  document.title = JSON.stringify({seen, wide: document.documentElement.scrollWidth > innerWidth});
+  const all = (from, what) => [...from.querySelectorAll(what)];
+  const alike = all(document, "figure.alike").map((figure) => {
+    const look = () => all(figure, "svg g[id] path").map((path) => path.style.opacity).join();
+    const before = look(), select = figure.querySelector("select");
+    select.value = "1";
+    select.dispatchEvent(new Event("change"));
+    const numbers = all(figure, "svg g[id$=text]").map((group) => group.textContent.trim());
+    const rows = all(figure, "tbody tr").map((row) => all(row, "td").map((c) => c.textContent));
+    const table = rows.flatMap((row, i) => row.filter((_, j) => i !== j));
+    return {moved: look() !== before, numbers, table, count: select.options.length};
+  });
+  const wide = document.documentElement.scrollWidth > innerWidth;
+  document.title = JSON.stringify({seen, alike, wide});
 });
 </script>"""
 
@@ -44,7 +57,8 @@ addEventListener("load", () => {
 def page(finished, tmp_path_factory):
     place = tmp_path_factory.mktemp("page")
     run = shutil.copytree(finished, place / "run")
-    text = write_report([run], looks=look_at([run], 32)).read_text("utf-8")
+    path = write_report([run], None, look_at([run], 32), compare_experts([run]))
+    text = path.read_text("utf-8")
     (place / "page.html").write_text(text.replace("</body>", PROBE + "</body>"), "utf-8")
     return place / "page.html"
 
@@ -75,3 +89,7 @@ def test_clients_and_layers_can_be_switched_without_an_error(page, width):
     assert [each["marked"] for each in found["seen"]] == [0, 2, 4], "experts of the chosen layer"
     assert [each["moved"] for each in found["seen"]] == [False, True, True], "one has one colouring"
     assert not found["wide"], "the page is wider than the window"
+    assert [each["count"] for each in found["alike"]] == [3, 3], "the mean and two layers"
+    for each in found["alike"]:
+        assert each["moved"] and each["numbers"] == each["table"]
+    assert found["alike"][0]["numbers"].count("\u2013") == 4, "ana has no specialist"

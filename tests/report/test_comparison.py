@@ -1,7 +1,10 @@
 """The table of a suite, from synthetic results."""
 
+import base64
 import csv
 import json
+import re
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +101,19 @@ def test_regret_is_the_worst_ratio_to_the_best_of_a_column(tmp_path: Path) -> No
     write_comparison(results, ["centralized", "local", "fedavg", "pcl", "comigs"], "T", tmp_path)
     assert "| comigs | 1.200 |" in (tmp_path / "table.md").read_text(encoding="utf-8")
     assert "1.200" in (tmp_path / "table.html").read_text(encoding="utf-8")
+
+
+def test_the_page_has_every_table_of_the_text_and_a_link_to_the_csv(tmp_path: Path) -> None:
+    results = [result("local", seed, 10.0, 20.0) for seed in (1, 2, 3)]
+    results += [result("comigs", seed, 5.0, 10.0) for seed in (1, 2, 3)]
+    write_comparison(results, ["local", "comigs"], "T", tmp_path, reach=60)
+    text = (tmp_path / "table.md").read_text(encoding="utf-8")
+    page = unescape((tmp_path / "table.html").read_text(encoding="utf-8"))
+    titles = [line for line in text.splitlines() if line and not line.startswith("|")]
+    assert len(titles) == 5 and all(f"<h2>{title}</h2>" in page for title in titles)
+    assert "<td>+100.0 % (p 0.031)</td>" in page and "<td>20.00, 5.00</td>" in page
+    [link] = re.findall(r'href="data:text/csv;base64,([^"]+)"', page)
+    assert base64.b64decode(link).decode() == (tmp_path / "table.csv").read_bytes().decode()
 
 
 def test_who_ends_worse_than_alone_is_counted_by_client_and_seed() -> None:

@@ -88,6 +88,7 @@ def test_what_is_measured_of_routers_is_drawn_layer_by_layer(make):
         append(folder, client(number, 0, "de", metrics=told), whole(number))
     titles = [picture.title for picture in pictures_of(load_run(folder)) if picture]
     assert "Generalists' share of the gates" in titles and "Peak" in titles
+    assert text_of(write_report([folder])).count(' class="heat">') == 1, "brighter on dark pages"
 
 
 def test_experts_that_only_the_ninth_client_has_and_unknown_parts_are_no_pictures(make):

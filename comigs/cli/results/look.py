@@ -9,6 +9,7 @@ from comigs.cli.base import Debug, expanded, fail
 from comigs.errors import ComigsError
 
 if TYPE_CHECKING:
+    from comigs.report.page.alike import Alike
     from comigs.report.page.tokens import Looks
 
 
@@ -24,9 +25,7 @@ def report(
     ] = None,
     tokens: Annotated[
         int,
-        typer.Option(
-            min=0, max=2048, help="Tokens of test text of each client to show; 0: none, fast."
-        ),
+        typer.Option(min=0, max=2048, help="Tokens of test text of each client to show; 0: none."),
     ] = 256,
     device: Annotated[
         str, typer.Option(help="Where it reads them: auto, cpu, cuda, cuda:1 or mps.")
@@ -36,7 +35,8 @@ def report(
 ) -> None:
     """Write one self-contained page about one or several runs.
 
-    It holds test text of the clients, with who carried each token; --tokens 0 leaves that out.
+    It holds how alike the clients' experts are, and test text of the clients with who carried each
+    token; --tokens 0 leaves the text out.
 
     \b
     comigs report runs/mine
@@ -48,27 +48,29 @@ def report(
     try:
         if out:
             check_place(out)
-        looks = _looks(runs, tokens, device) if tokens else None
-        path = write_report(runs, out, looks)
+        alike, looks = _opened(runs, tokens, device)
+        path = write_report(runs, out, looks, alike)
     except ComigsError as error:
         fail(error, debug)
     typer.echo(f"wrote {path}")
-    if looks:
-        for reason in looks.missing:
-            typer.echo(f"not shown token by token: {reason}", err=True)
+    for reason in looks.missing if looks else ():
+        typer.echo(f"not shown token by token: {reason}", err=True)
+    for reason in alike.missing:
+        typer.echo(f"experts not compared: {reason}", err=True)
     if open_page:
         typer.launch(str(path))
 
 
-def _looks(runs: list[Path], tokens: int, device: str) -> "Looks":
+def _opened(runs: list[Path], tokens: int, device: str) -> "tuple[Alike, Looks | None]":
     from comigs.report.page.run import load_run
 
     for folder in runs:
         load_run(folder)  # what is no run is refused before the models are opened
 
+    from comigs.use.alike import compare_experts
     from comigs.use.looks import look_at
 
-    return look_at(runs, tokens, device)
+    return compare_experts(runs), look_at(runs, tokens, device) if tokens else None
 
 
 def watch(

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,14 @@ from jinja2 import ChainableUndefined, Environment, PackageLoader, Template
 
 from comigs.config.load import IDENTITY_FILE, flat, read_config
 from comigs.errors import BadInput
+from comigs.report.page.alike import Alike, Drawn, draw
 from comigs.report.page.alone import Versus, trained_alone, versus
 from comigs.report.page.dumbbell import draw_dumbbell
+from comigs.report.page.labels import labelled, other_data
 from comigs.report.page.pictures import compared, pictures_of
 from comigs.report.page.run import Run, load_run
 from comigs.report.page.table import csv_link
+from comigs.report.page.timeline import timeline
 from comigs.report.page.tokens import Looks, to_script
 from comigs.report.page.words import what_was_run
 from comigs.report.plots import Picture
@@ -39,7 +42,12 @@ class Results:
     dumbbell: Picture | None
 
 
-def write_report(runs: Sequence[Path], out: Path | None = None, looks: Looks | None = None) -> Path:
+def write_report(
+    runs: Sequence[Path],
+    out: Path | None = None,
+    looks: Looks | None = None,
+    alike: Alike | None = None,
+) -> Path:
     """Write the page and return its path.
 
     Args:
@@ -47,6 +55,7 @@ def write_report(runs: Sequence[Path], out: Path | None = None, looks: Looks | N
         out: the file; None: report.html in the run's folder, or of several a name that tells the
             others, in the first one's.
         looks: tokens of test text (`comigs.use.looks`); None: the page says how to get them.
+        alike: how alike the clients' experts are (`comigs.use.alike`); None: the same.
 
     Raises:
         BadInput: when a folder is not a run, or the page cannot be written.
@@ -57,11 +66,11 @@ def write_report(runs: Sequence[Path], out: Path | None = None, looks: Looks | N
         if (Path(folder) / IDENTITY_FILE).exists():
             read_config(Path(folder))  # refuses one that was edited after its run had begun
     loaded = [load_run(Path(folder)) for folder in runs]
-    if len({run.label for run in loaded}) < len(loaded):
-        loaded = [replace(run, label=str(run.folder)) for run in loaded]
+    differences = _differences(loaded)
+    if len(loaded) > 1:
+        loaded = labelled(loaded, differences)
     pictures = pictures_of(loaded[0]) if len(loaded) == 1 else compared(loaded)
     ends = {run.label: _ended(run, loaded) for run in loaded}
-    differences = _differences(loaded)
     page = _template().render(
         runs=loaded,
         said={run.label: what_was_run(run) for run in loaded},
@@ -69,11 +78,14 @@ def write_report(runs: Sequence[Path], out: Path | None = None, looks: Looks | N
         csv=csv_link(loaded, {label: end.alone for label, end in ends.items()}),
         looks=looks,
         script=to_script(looks.views) if looks else "",
+        alike=_drawn(alike, loaded) if alike else None,
+        alike_missing=alike.missing if alike else (),
+        timelines={run.label: timeline(run) for run in loaded},
         pictures=[picture for picture in pictures if picture],
         clients=list(dict.fromkeys(row["name"] for run in loaded for row in run.rows)),
         differences=differences,
         unrouted=not any("routing/" in key for e in loaded[0].rounds for key in e.metrics or {}),
-        other_data=[key for key in differences if key.startswith("data.")],
+        other_data=other_data(loaded, differences),
     )
     path = out or loaded[0].folder / page_name(loaded)
     try:
@@ -95,16 +107,24 @@ def _ended(run: Run, given: Sequence[Run]) -> Results:
     alone = {row["name"]: row["after"] for row in other.rows} if other else {}
     against = [versus("the base", rows, {row["name"]: row["pretrained"] for row in rows})]
     if other:
-        against.insert(
-            0, versus(f"training alone ({other.method}, run {other.label})", rows, alone)
-        )
+        told = f"training alone ({other.method}, run {other.folder.resolve().name})"
+        against.insert(0, versus(told, rows, alone))
     before = {row["name"]: row["before"] for row in rows if row["before"] != row["after"]}
     return Results(
         [each for each in against if each],
         alone,
         versus("before averaging", rows, before),
-        draw_dumbbell(rows, alone) if run.method != "pretrained" else None,
+        draw_dumbbell(rows, alone, run.label) if run.method != "pretrained" else None,
     )
+
+
+def _drawn(alike: Alike, runs: Sequence[Run]) -> list[tuple[str, Drawn]]:
+    """Each run's pictures, with the run's label."""
+    return [
+        (run.label, draw(each, f"{each.kind}-{place}"))
+        for place, run in enumerate(runs)
+        for each in alike.found.get(run.folder, ())
+    ]
 
 
 @cache

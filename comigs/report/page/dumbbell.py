@@ -21,10 +21,15 @@ CAPTION = (
 )
 
 
-def draw_dumbbell(rows: Sequence[dict[str, Any]], alone: Mapping[str, float]) -> Picture | None:
+def draw_dumbbell(
+    rows: Sequence[dict[str, Any]], alone: Mapping[str, float], of: str = ""
+) -> Picture | None:
     """Base, before and after averaging of each client, and what it has by training alone.
 
     A base that is far above the others is written at the edge. None without finite numbers.
+
+    Args:
+        of: the run, where a page has several.
     """
     drawn = [row for row in rows if all(math.isfinite(row[key]) for key in ("before", "after"))]
     drawn = sorted(drawn, key=lambda row: row["after"])[-MOST:]
@@ -61,7 +66,7 @@ def draw_dumbbell(rows: Sequence[dict[str, Any]], alone: Mapping[str, float]) ->
         axes.set_xlim(low, high + (high - low) / 8)  # room for what is at the edge
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
-        svg = to_svg(figure, TITLE)
+        svg = to_svg(figure, TITLE, of=of)
     more = " Diamond: by training alone." if alone else ""
     less = f" The {MOST} clients that end worst, of {len(rows)}." if len(drawn) < len(rows) else ""
     return Picture(TITLE, (CAPTION if averaged else PLAIN) + more + less, svg)

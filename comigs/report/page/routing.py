@@ -93,4 +93,4 @@ def _draw(clients: Mapping[str, Values], title: str, caption: str) -> Picture | 
             axes.remove()
         figure.supxlabel("rounds done", fontsize="medium")
         figure.supylabel("layer", fontsize="medium")
-        return Picture(title, caption, to_svg(figure, title))
+        return Picture(title, caption, to_svg(figure, title), heat=True)

@@ -1,10 +1,10 @@
 """The final table as CSV, inside the page."""
 
-import base64
 import csv
 import io
 from collections.abc import Mapping, Sequence
 
+from comigs.report.links import as_link
 from comigs.report.page.run import NUMBERS, Run
 
 
@@ -22,7 +22,7 @@ def csv_link(runs: Sequence[Run], alone: Mapping[str, Mapping[str, float]]) -> s
             other = alone.get(run.label, {}).get(row["name"])
             numbers = [row.get(key) for key in NUMBERS]
             writer.writerow([_plain(run.label), run.method, _plain(row["name"]), *numbers, other])
-    return "data:text/csv;base64," + base64.b64encode(text.getvalue().encode()).decode()
+    return as_link(text.getvalue())
 
 
 def _plain(text: str) -> str:

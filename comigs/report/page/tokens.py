@@ -49,7 +49,7 @@ def to_script(views: Sequence[View]) -> str:
 def _object(view: View, room: int) -> dict[str, Any]:
     trace = view.trace
     layers, tokens, experts = trace.gates.shape
-    shown = _spread(layers, max(1, room * 3 // 4 // (tokens * experts)))
+    shown = evenly(layers, max(1, room * 3 // 4 // (tokens * experts)))
     gates = (trace.gates[shown] * 255).round().clamp(0, 255).byte()
     return {
         "name": view.name,
@@ -66,7 +66,7 @@ def _object(view: View, room: int) -> dict[str, Any]:
     }
 
 
-def _spread(count: int, most: int) -> list[int]:
+def evenly(count: int, most: int) -> list[int]:
     """At most `most` of 0..count-1, evenly."""
     kept = min(count, most)
     return [i * count // kept for i in range(kept)]
