@@ -65,7 +65,8 @@ def _run(command: Sequence[Path | str]) -> None:
     )
     if done.returncode:
         _, _, last = done.stderr.strip().rpartition("\n")
-        raise ComigsError(f"llama.cpp's converter refused it: {flat(last) or 'it says nothing'}")
+        hint = ": pip install 'comigs[gguf]'" if last.startswith("ModuleNotFoundError") else ""
+        raise ComigsError(f"llama.cpp's converter refused it: {flat(last)}{hint}")
 
 
 def _splits_as_gpt2(tokenizer: Path) -> bool:

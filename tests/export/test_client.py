@@ -131,7 +131,7 @@ def test_a_mixture_is_not_merged(finished, tmp_path):
 def test_a_form_or_a_combination_that_is_none_is_one_line(finished, tmp_path):
     to = tmp_path / "to"
     assert "did you mean merged?" in refused(finished, to, "--as", "merge")
-    assert "goes with --as peft" in refused(
+    assert "goes with every other --as" in refused(
         finished, to, "--as", "transformers", "--generalist-only"
     )
     assert "--public goes with --push" in refused(finished, to, "--public")
