@@ -13,7 +13,7 @@ DRIVER = Path(__file__).with_name("converting.py")
 TYPES = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 FETCH = (
     "pip download --no-deps --no-binary llama-cpp-python llama-cpp-python && "
-    "tar xzf llama_cpp_python-*.tar.gz"
+    "tar xzf llama_cpp_python-*.tar.gz && mv llama_cpp_python-*/vendor/llama.cpp ."
 )
 
 
@@ -26,8 +26,8 @@ def check_llama_cpp(form: str, folder: Path | None) -> None:
     if folder is None:
         raise BadInput(
             f"--as {form} needs llama.cpp's own converter, which is in the sources of "
-            f"llama-cpp-python ({FETCH}): give its folder, llama_cpp_python-.../vendor/llama.cpp, "
-            "as --llama-cpp or COMIGS_LLAMA_CPP"
+            f"llama-cpp-python ({FETCH}): give the folder llama.cpp as --llama-cpp or "
+            "COMIGS_LLAMA_CPP"
         )
     for name in (MODEL, LORA):
         if not (folder / name).is_file():
