@@ -41,7 +41,7 @@ def convert_model(llama_cpp: Path, model: Path, to: Path, dtype: str) -> None:
         ComigsError: the converter refuses it, e.g. a family or a tokenizer that it does not know.
     """
     splits = "gpt-2" if _splits_as_gpt2(model / "tokenizer.json") else ""
-    arguments = [model, "--outfile", to, "--outtype", TYPES[dtype]]
+    arguments: list[Path | str] = [model, "--outfile", to, "--outtype", TYPES[dtype]]
     _run(["-P", DRIVER, llama_cpp / MODEL, splits, *arguments])
 
 
