@@ -44,8 +44,9 @@ class Few(nn.Module):
             if self._laid is None and self._kept(weight):
                 self._laid = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), len(rows))
             if self._laid is not None:
-                how = (self._laid, self.bias, "none", [], "")
-                y: Tensor = torch.ops.mkldnn._linear_pointwise(rows, *how)
+                y: Tensor = torch.ops.mkldnn._linear_pointwise(
+                    rows, self._laid, self.bias, "none", [], ""
+                )
                 return y.view(*x.shape[:-1], -1)
         if len(rows) not in FEW or self._turned:
             return nn.functional.linear(x, weight, self.bias)
