@@ -10,6 +10,7 @@ from jinja2 import Environment, PackageLoader
 from comigs.backbone.names import BUNDLED
 from comigs.data.corpus import federation_folder
 from comigs.errors import BadInput
+from comigs.export.forms import OF_ONE
 from comigs.federation.run import Client
 from comigs.store.metrics import final_rows
 from comigs.store.plain import MIB, read_plain
@@ -21,7 +22,12 @@ WHAT = {  # title, and first sentence
     "peft": ("LoRA experts", "LoRA experts in PEFT's format, one in each folder."),
     "transformers": ("mixture of experts", "A mixture of LoRA experts with its base."),
     "merged": ("merged", "A dense model: the base with one LoRA expert in its weights."),
+    "gguf": ("GGUF", "A dense model for llama.cpp: the base with one LoRA expert in its weights."),
+    "lora": ("LoRA", "One LoRA expert as a plain PEFT adapter, with the attention's LoRA."),
+    "lora-gguf": ("LoRA, GGUF", "One LoRA expert for llama.cpp, with the attention's LoRA."),
 }
+LIBRARY = {"peft": "peft", "lora": "peft", "gguf": "llama.cpp", "lora-gguf": "llama.cpp"}
+VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # that its --max-lora-rank can be
 PLAIN = """from transformers import AutoModelForCausalLM, AutoTokenizer
 
 tokenizer = AutoTokenizer.from_pretrained("FOLDER")
@@ -37,6 +43,15 @@ import comigs  # has all of them, with the routers
 
 mixture = comigs.load("FOLDER", base="{base}")"""
 
+VLLM = """
+
+# or, of a family whose LoRA vLLM takes (GPT-2's it does not):
+# vllm serve {base} --enable-lora --max-lora-rank {most} --lora-modules expert=FOLDER"""
+LLAMA_CPP = {
+    "gguf": "llama-cli -m FOLDER/model.gguf",
+    "lora-gguf": "llama-cli -m BASE.gguf --lora FOLDER/lora.gguf  # {base} as a GGUF file",
+}
+
 
 def write_cards(
     folder: Path, client: Client, form: str, experts: list[str], rank: int, place: Path
@@ -49,13 +64,13 @@ def write_cards(
         experts: that are in `place`, of LoRA rank `rank`.
     """
     facts = _facts(folder, client) | {"experts": experts, "rank": rank}
-    whole = form != "merged" and len(experts) == client.experts.total
+    whole = form not in OF_ONE and len(experts) == client.experts.total
     title, what = WHAT[form]
     routed = whole and client.experts.routed and client.experts.total > 1
     told: dict[str, Any] = {
         "title": f"{facts['client']}: {title}",
         "what": what,
-        "library": "peft" if form == "peft" else "transformers",
+        "library": LIBRARY.get(form, "transformers"),
         "whole": whole or client.experts.total == 1,
         "top_k": client.experts.top_k if routed else None,
     }
@@ -63,6 +78,12 @@ def write_cards(
     if form == "peft":
         code = ONE_EXPERT.format(base=base, inside=f"/{experts[0]}")
         code += ALL_EXPERTS.format(base=base) if whole else ""
+    elif form == "lora":
+        code = ONE_EXPERT.format(base=base, inside="")
+        most = min((most for most in VLLM_RANKS if most >= rank), default=None)
+        code += VLLM.format(base=base, most=most) if most else ""
+    elif form in LLAMA_CPP:
+        code = LLAMA_CPP[form].format(base=base)
     else:
         code = PLAIN.format(", trust_remote_code=True" if form == "transformers" else "")
     _write(place, facts | told | {"code": code})

@@ -10,28 +10,38 @@ from typing import Any
 from comigs.backbone.base import load_tokenizer
 from comigs.errors import BadInput
 from comigs.export.card import write_cards
-from comigs.export.forms import check_form
+from comigs.export.forms import OF_ONE, check_form
+from comigs.export.one import chosen_expert, generalists, write_one
 from comigs.export.standalone import write_standalone
-from comigs.export.weights import stored_type, write_settings, write_weights
 from comigs.mixture.adapters import save_experts
 from comigs.store.whole import shown_to_all
 from comigs.use.generate import open_client
 
 
 def export_client(
-    folder: Path, client: int, to: Path, form: str = "peft", generalist_only: bool = False
+    folder: Path,
+    client: int,
+    to: Path,
+    form: str = "peft",
+    generalist_only: bool = False,
+    expert: str | None = None,
+    llama_cpp: Path | None = None,
 ) -> None:
     """Write a client's model to `to`, with a model card: all of it, or nothing.
 
     Args:
         form: peft, a PEFT folder per expert, and the routers; transformers, the whole mixture with
-            its base; merged, one expert in the base's weights.
+            its base; of one expert: merged, in the base's weights; gguf, the same for llama.cpp;
+            lora, a plain PEFT adapter; lora-gguf, the same for llama.cpp.
         generalist_only: leave out what is the client's own: specialists and routers.
+        expert: whose weights to take, where the form has those of one.
+        llama_cpp: the folder of llama.cpp's sources, whose converters write GGUF.
 
     Raises:
         BadInput: when `to` exists, or the client's model cannot be had in this form.
+        ComigsError: llama.cpp's converter refuses it.
     """
-    check_form(form, generalist_only)
+    check_form(form, generalist_only, expert, llama_cpp)
     if to.exists() or to.is_symlink():
         raise BadInput(f"{to} exists already; give a new folder")
     own, model = open_client(folder, client)
@@ -45,18 +55,15 @@ def export_client(
         settings.base_model_name_or_path = own.config.model.name
     rank = model.comigs_settings["experts"]["rank"]
     with _made_whole(to) as place:
-        if form == "peft":
-            names = _write_experts(model, place, generalist_only)
-        else:
+        if form in OF_ONE:
+            names = [chosen_expert(model, form, expert, generalist_only)]
+            write_one(own, model, names[0], form, place, llama_cpp)
+        elif form == "transformers":
             names = list(model.peft_config)
             load_tokenizer(own.config.model.name).save_pretrained(place)
-            if form == "merged":
-                names = [_one_expert(model, generalist_only)]
-                dense, dtype = model.merge_and_unload(adapter_names=names), stored_type(own)
-                write_settings(dense, place, dtype=str(dtype).removeprefix("torch."))
-                write_weights(dense, place, dtype, {})
-            else:
-                write_standalone(own, model, place)
+            write_standalone(own, model, place)
+        else:
+            names = _write_experts(model, place, generalist_only)
         write_cards(folder, own, form, names, rank, place)
         shown_to_all(place)
 
@@ -66,27 +73,8 @@ def _write_experts(model: Any, place: Path, generalist_only: bool) -> list[str]:
     if not generalist_only:
         save_experts(model, place)
         return list(model.peft_config)
-    names = _generalists(model)
+    names = generalists(model)
     model.save_pretrained(place, selected_adapters=names)
-    return names
-
-
-def _one_expert(model: Any, generalist_only: bool) -> str:
-    names = _generalists(model) if generalist_only else list(model.peft_config)
-    if len(names) > 1:
-        one_shared = sum(name.startswith("generalist_") for name in names) == 1
-        hint = ", --generalist-only merges the shared expert alone" if one_shared else ""
-        raise BadInput(
-            f"--as merged is of one expert, and this is a mixture of {len(names)}: "
-            f"--as transformers has all of it{hint}"
-        )
-    return names[0]
-
-
-def _generalists(model: Any) -> list[str]:
-    names = [name for name in model.peft_config if name.startswith("generalist_")]
-    if not names:
-        raise BadInput("this method keeps no generalist experts")
     return names
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from fastapi import Depends, FastAPI, Request
 from fastapi.middleware.trustedhost import TrustedHostMiddleware
 from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from comigs.errors import BadInput, ComigsError
@@ -72,6 +73,14 @@ def make_app(
     @app.exception_handler(Refused)
     async def refused(_: Request, error: Refused) -> Response:
         return JSONResponse(error.body, error.status)
+
+    @app.exception_handler(HTTPException)
+    async def nowhere(request: Request, error: HTTPException) -> Response:
+        what = f"{request.method} {request.url.path[:100]}"
+        there = "/v1/models, /v1/completions and /v1/chat/completions"
+        message = f"there is no {what} here; there are {there}"
+        body = error_body(message, "invalid_request_error", None, None)
+        return JSONResponse(body, error.status_code, error.headers)
 
     @app.get("/health")
     async def health() -> dict[str, str]:

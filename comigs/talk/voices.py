@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 from comigs.mixture.algebra import product
 from comigs.mixture.experts import ExpertMLP
 from comigs.mixture.models import bare_copy
-from comigs.talk.frozen import fast
+from comigs.talk.frozen import Room, fast
 from comigs.talk.gates import Gates, Rule
 from comigs.talk.seats import Seats
 from comigs.talk.weights import Stack, empty, low_rank, padded
@@ -59,12 +59,13 @@ class Voices(nn.Module):
             for path, each in self.model.named_modules()
             if isinstance(each, LoraLayer) and path.rpartition(".")[0] not in blocks
         ]
+        room = Room()
         for kind, paths in ((_Mixed, blocks), (_Added, outside)):
             for path in paths:
-                part = kind(voices, [tree.get_submodule(path) for tree in trees])
+                part = kind(voices, [tree.get_submodule(path) for tree in trees], room)
                 self.model.set_submodule(path, part)
                 self._parts.append(part)
-        self.model.set_output_embeddings(fast(self.model.get_output_embeddings()))
+        self.model.set_output_embeddings(fast(self.model.get_output_embeddings(), room))
 
     def seat(self, rows: Sequence[int]) -> None:
         """Tell the voice of each of the T rows of the passes that follow."""
@@ -78,15 +79,15 @@ class _Mixed(nn.Module):
 
     seats: Seats
 
-    def __init__(self, voices: Sequence[Voice], blocks: Sequence[ExpertMLP]) -> None:
+    def __init__(self, voices: Sequence[Voice], blocks: Sequence[ExpertMLP], room: Room) -> None:
         super().__init__()
         first = blocks[0]
         family = first.family
         ups: list[list[Any]] = [[b.get_submodule(name) for name in family.up] for b in blocks]
         downs: list[Any] = [block.get_submodule(family.down) for block in blocks]
         names = [_speaking(*each) for each in zip(voices, blocks, strict=True)]
-        self.ups = nn.ModuleList(fast(up.get_base_layer()) for up in ups[0])
-        self.down: Any = fast(downs[0].get_base_layer())
+        self.ups = nn.ModuleList(fast(up.get_base_layer(), room) for up in ups[0])
+        self.down: Any = fast(downs[0].get_base_layer(), room)
         self._hidden = first.hidden
         up = [
             [[_pair(layer, name) for name in some] for layer in layers]
@@ -151,9 +152,9 @@ class _Added(nn.Module):
 
     seats: Seats
 
-    def __init__(self, voices: Sequence[Voice], layers: Sequence[LoraLayer]) -> None:
+    def __init__(self, voices: Sequence[Voice], layers: Sequence[LoraLayer], room: Room) -> None:
         super().__init__()
-        self.base_layer = fast(layers[0].get_base_layer())
+        self.base_layer = fast(layers[0].get_base_layer(), room)
         pairs = []
         for voice, layer in zip(voices, layers, strict=True):
             active = [name for name in layer.active_adapters if name in layer.lora_A]

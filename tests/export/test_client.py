@@ -7,7 +7,6 @@ import shutil
 import stat
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -21,7 +20,7 @@ from comigs.backbone import cache
 from comigs.backbone.base import base_on
 from comigs.backbone.names import BUNDLED
 from comigs.cli.commands import app
-from comigs.export.client import _one_expert, export_client
+from comigs.export.client import export_client
 from comigs.mixture.adapters import adapter_tensors
 from comigs.store.state import read_state, state_root
 from tests.backbone.test_families import base_of, mixture_of
@@ -54,7 +53,6 @@ def test_an_adapter_of_an_fp16_base_names_the_users_model(
 
 WRITE = """
 import sys
-from types import SimpleNamespace
 from transformers import AutoModelForCausalLM
 import comigs
 model = AutoModelForCausalLM.from_pretrained(sys.argv[1])
@@ -126,17 +124,14 @@ def test_one_expert_comes_back_from_peft_and_merged(finished, tmp_path, tiny_mod
 def test_a_mixture_is_not_merged(finished, tmp_path):
     to = tmp_path / "to"
     said = refused(finished, to, "--client", 2, "--as", "merged")
-    assert "a mixture of 4: --as transformers has all of it, --generalist-only" in said
-    two = SimpleNamespace(peft_config=dict.fromkeys(["generalist_0", "generalist_1"]))
-    with pytest.raises(comigs.BadInput, match=r"transformers has all of it$"):
-        _one_expert(two, False)  # there is no such thing as the shared expert
+    assert "a mixture of 4: --as transformers has all of it, --expert takes one alone" in said
     exported(finished, to, "--client", 0, "--as", "merged")  # who has one expert
 
 
 def test_a_form_or_a_combination_that_is_none_is_one_line(finished, tmp_path):
     to = tmp_path / "to"
     assert "did you mean merged?" in refused(finished, to, "--as", "merge")
-    assert "goes with --as peft" in refused(
+    assert "goes with every other --as" in refused(
         finished, to, "--as", "transformers", "--generalist-only"
     )
     assert "--public goes with --push" in refused(finished, to, "--public")

@@ -170,6 +170,14 @@ def test_a_model_that_is_not_there_is_told(client):
         client.completions.create(model="dee", prompt="mira")
 
 
+def test_a_place_or_a_way_that_is_not_there_is_told_in_openais_shape(client, served):
+    with pytest.raises(openai.NotFoundError) as caught:
+        client.embeddings.create(model="ana", input="mira")
+    assert "no POST /v1/embeddings here; there are /v1/models" in caught.value.body["message"]
+    status, text = fetch(f"{served[0]}/v1/completions")
+    assert status == 405 and json.loads(text)["error"]["type"] == "invalid_request_error"
+
+
 def test_too_many_requests_are_put_off(client, served, monkeypatch):
     def full(requests):
         raise Full("64 requests wait already; ask again later")

@@ -17,9 +17,19 @@ def export(
     generalist_only: Annotated[
         bool, typer.Option("--generalist-only", help="Only the shared experts.")
     ] = False,
-    form: Annotated[
-        str, typer.Option("--as", metavar="FORM", help="peft, transformers or merged; see above.")
-    ] = "peft",
+    form: Annotated[str, typer.Option("--as", metavar="FORM", help="As what; see above.")] = "peft",
+    expert: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Which one, e.g. specialist_0.")
+    ] = None,
+    llama_cpp: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="COMIGS_LLAMA_CPP",
+            help="Folder of llama.cpp's sources, for its converters.",
+            show_default=False,
+            callback=expanded,
+        ),
+    ] = None,
     push: Annotated[
         str | None,
         typer.Option(metavar="REPO", help="Also upload it to this repository on the hub."),
@@ -34,11 +44,17 @@ def export(
     \b
     --as peft            every expert as a plain PEFT adapter, and the routers
     --as transformers    the whole mixture with its base; loads without comigs
-    --as merged          dense weights, of one expert
+
+    \b
+    Of one expert alone (--expert):
+    --as merged          the base with it in its weights
+    --as gguf            the same as a file for llama.cpp
+    --as lora            a plain PEFT adapter, for vLLM and others
+    --as lora-gguf       the same as a file for llama.cpp
     """
     try:
         check_run(run_folder)
-        check_form(form, generalist_only)
+        check_form(form, generalist_only, expert, llama_cpp)
 
         from comigs.export.client import export_client
         from comigs.export.hub import check_push, push_folder
@@ -47,7 +63,7 @@ def export(
             check_push(push, public)
         elif public:
             raise BadInput("--public goes with --push REPO")
-        export_client(run_folder, client, to, form, generalist_only)
+        export_client(run_folder, client, to, form, generalist_only, expert, llama_cpp)
         typer.echo(f"wrote {to}")
         if push:
             typer.echo(f"pushed to {push_folder(to, push, public)}")
