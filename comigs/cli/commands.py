@@ -60,7 +60,10 @@ def run(
     ] = None,
     resume: Annotated[
         Path | None,
-        typer.Option(help="Continue the interrupted run in this folder.", callback=expanded),
+        typer.Option(
+            help="Continue the run in this folder; with rounds=N, to more rounds than it had.",
+            callback=expanded,
+        ),
     ] = None,
     debug: Debug = False,
 ) -> None:
@@ -71,6 +74,7 @@ def run(
     comigs run rounds=3 method=fedavg             change settings
     comigs run my.yaml --out runs/mine            your own configuration
     comigs run --resume runs/mine                 go on after Ctrl-C or a crash
+    comigs run --resume runs/mine rounds=40       go on to more rounds
     comigs settings                               every setting, and what it means
     """
     from comigs.app import run as api

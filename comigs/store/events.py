@@ -9,6 +9,7 @@ from enum import Enum
 from typing import ClassVar, get_args
 
 from comigs.store.chosen import RoundChosen
+from comigs.store.extended import Extended
 
 
 class Untold(Enum):
@@ -280,7 +281,7 @@ Kept = (
 )  # fmt: skip
 Passing = (  # told, but not kept
     FolderMade | Opened | Broke | Submitted | Away | Waiting | Refused | LinesDamaged
-    | RoundStarted | EvaluationStarted
+    | RoundStarted | EvaluationStarted | Extended
 )  # fmt: skip
 Event = Kept | Passing
 KINDS: dict[str, type] = {cls.kind: cls for cls in get_args(Event)}

@@ -25,6 +25,7 @@ from comigs.store.events import (
     Evaluated,
     EvaluationStarted,
     Event,
+    Extended,
     Failed,
     FolderMade,
     Late,
@@ -135,7 +136,7 @@ class Progress:
                 self._trouble("yellow", f"metrics.jsonl, line {lines}: damaged", reason)
             case Abandoned():
                 self._trouble("yellow", f"round {event.round} is abandoned", event.reason)
-            case RoundChosen():
+            case RoundChosen() | Extended():
                 self._say(event.told)
             case Late() | Ended() | Opened() | Broke():
                 pass
