@@ -56,8 +56,7 @@ def run(
         ComigsError: when the run fails.
         Stopped: when a tracker ends it; `resume` goes on.
     """
-    extra = [f"{key}={json.dumps(value)}" for key, value in settings.items()]
-    wanted = with_source(load_config(source, [*overrides, *extra]))
+    wanted = with_source(load_config(source, [*overrides, *_spelt(settings)]))
     check_names(wanted)
 
     from comigs.app.fingerprint import at_home, write_origin
@@ -127,6 +126,7 @@ def resume(
     *,
     watch: Watch = lambda event: None,
     trackers: "Sequence[Tracker]" = (),
+    **settings: Any,
 ) -> RunResult:
     """Continue an interrupted run, or one that is to have more rounds.
 
@@ -135,12 +135,14 @@ def resume(
 
     Args:
         overrides: settings that do not change the numbers, e.g. `engine=ray`; `rounds=40`.
+        settings: the same at top level, e.g. `rounds=40`.
 
     Raises:
         BadInput: when the folder is not a run, or a setting that matters differs.
     """
     folder = from_home(folder)
-    before, config = read_config(folder), read_config(folder, overrides)
+    before = read_config(folder)
+    config = read_config(folder, [*overrides, *_spelt(settings)])
     if changed := [key for key in changed_keys(before, config) if key != "rounds"]:
         raise BadInput(
             f"{changed[0]} differs from the run in {folder}; start a new run to change it"
@@ -161,6 +163,10 @@ def resume(
             return _launch(run, folder, watch, trackers)
         run, extended = extend(before, run, folder)
         return _launch(run, folder, watch, trackers, [extended])
+
+
+def _spelt(settings: Mapping[str, Any]) -> list[str]:
+    return [f"{key}={json.dumps(value)}" for key, value in settings.items()]
 
 
 def _computing(run: "Run") -> "Run":
@@ -206,10 +212,12 @@ def _launch(
     from comigs.store.eventjson import to_object
     from comigs.store.events import FolderMade
     from comigs.store.metrics import final_rows
+    from comigs.track.notebook import Notebook, in_notebook
     from comigs.track.tracker import Trackers, find_trackers
 
     logging.getLogger("flwr").setLevel(logging.WARNING)
-    following = Trackers([*trackers, *find_trackers(run.config)])
+    shown = [Notebook()] if in_notebook() else []
+    following = Trackers([*trackers, *shown, *find_trackers(run.config)])
 
     def tell(event: "Event") -> str | None:
         watch(to_object(event))

@@ -73,6 +73,16 @@ class ClientTrained:
 
 
 @dataclass(frozen=True)
+class Joined:
+    """A client that was not there when the rounds began takes part from `round` on."""
+
+    kind: ClassVar[str] = "joined"
+    round: int
+    client: int
+    name: str
+
+
+@dataclass(frozen=True)
 class Failed:
     """There is nothing to combine of a client, or nothing of its test."""
 
@@ -277,7 +287,7 @@ class EvaluationStarted:
 
 Kept = (
     Started | ClientTrained | Failed | Dropped | Late | Abandoned | Damaged | RoundDone | Evaluated
-    | RoundChosen | Ended
+    | RoundChosen | Joined | Ended
 )  # fmt: skip
 Passing = (  # told, but not kept
     FolderMade | Opened | Broke | Submitted | Away | Waiting | Refused | LinesDamaged

@@ -81,8 +81,7 @@ def test_stopped_in_the_middle_on_ray_it_ends_the_same(copy, short, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         resume(copy, ["rounds=4", "engine=ray", "engine.workers=2"], watch=stop)
     assert saved_rounds(copy / "server")[-1] == 3
-    with pytest.raises(BadInput, match="is not finished yet"):
-        comigs.open(copy)
+    assert not comigs.open(copy).finished
     assert not list(copy.glob("clients/*/final")), "they would pass for the longer run's"
     resume(copy)
     assert read_config(copy).extended == [[2, 2]]
