@@ -16,6 +16,7 @@ from comigs.store.metrics import final_rows
 from comigs.store.state import newest_state, saved_rounds
 from comigs.training.schedules import find_schedule, learning_rate
 from comigs_clients.pin import PIN
+from comigs_server.resume import watched_in
 
 
 def check_longer(before: RunConfig, run: Run, folder: Path) -> None:
@@ -36,8 +37,6 @@ def check_longer(before: RunConfig, run: Run, folder: Path) -> None:
         )
     if not run.method.trains:
         raise BadInput(f"{told} is of method {run.method.name!r}, which trains nothing", "rounds")
-    from comigs_server.resume import watched_in
-
     newest = newest_state(folder / "server")
     if newest is None and final_rows(folder):
         raise BadInput(f"{told} keeps its final models, but no round to go on from", "rounds")
@@ -62,6 +61,7 @@ def extend(before: RunConfig, run: Run, folder: Path) -> tuple[Run, Extended]:
     done, rates = range(number * steps), None
     if number and list(_rates(before, steps, done)) != list(_rates(config, steps, done)):
         config = replace(config, extended=[*(before.extended or []), [number, before.rounds]])
+    if number and config.extended:
         [rates] = pairwise(_rates(config, steps, range(number * steps - 1, number * steps + 1)))
     for final in folder.glob("clients/*/final"):
         shutil.rmtree(final)

@@ -25,7 +25,6 @@ from comigs.store.events import (
     Evaluated,
     EvaluationStarted,
     Event,
-    Extended,
     Failed,
     FolderMade,
     Joined,
@@ -39,6 +38,7 @@ from comigs.store.events import (
     Submitted,
     Waiting,
 )
+from comigs.store.extended import Extended
 from comigs.store.metrics import gain
 
 MANY = 20  # clients; more are counted, not named
