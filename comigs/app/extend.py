@@ -9,14 +9,12 @@ from pathlib import Path
 from comigs.config.load import rewrite_config
 from comigs.config.settings import RunConfig
 from comigs.errors import BadInput
-from comigs.federation.run import Run, resolve
+from comigs.federation.run import Run
 from comigs.federation.stopping import over
 from comigs.store.extended import Extended
 from comigs.store.metrics import final_rows
 from comigs.store.state import newest_state, saved_rounds
 from comigs.training.schedules import find_schedule, learning_rate
-from comigs_clients.pin import PIN
-from comigs_server.resume import watched_in
 
 
 def check_longer(before: RunConfig, run: Run, folder: Path) -> None:
@@ -25,6 +23,8 @@ def check_longer(before: RunConfig, run: Run, folder: Path) -> None:
     Raises:
         BadInput: why it cannot.
     """
+    from comigs_server.resume import watched_in
+
     rounds, stop = run.config.rounds, before.stop
     told = f"rounds is {rounds}; the run in {folder}"
     if rounds < before.rounds:
@@ -49,12 +49,17 @@ def check_longer(before: RunConfig, run: Run, folder: Path) -> None:
         )
 
 
-def extend(before: RunConfig, run: Run, folder: Path) -> tuple[Run, Extended]:
+def extend(before: RunConfig, run: Run, folder: Path) -> tuple[RunConfig, Extended]:
     """Make the run in `folder` as long as `run`, and keep which rounds have had other schedules.
 
     What is done so far keeps the learning rates that it had; whoever repeats the run by its
     config.yaml gets the same. Final models of clients are deleted: they would not be the run's.
+
+    Returns:
+        What to go on with, and what there is to tell.
     """
+    from comigs_clients.pin import PIN
+
     config = replace(before, rounds=run.config.rounds)
     steps = run.steps_per_round
     number = max(saved_rounds(folder / "server"), default=0)
@@ -67,7 +72,7 @@ def extend(before: RunConfig, run: Run, folder: Path) -> tuple[Run, Extended]:
         shutil.rmtree(final)
     (folder / PIN).unlink(missing_ok=True)  # these clients are the user's own
     rewrite_config(config, folder)
-    longer = resolve(replace(run.config, extended=config.extended))
+    longer = replace(run.config, extended=config.extended)
     return longer, Extended(number, before.rounds, config.rounds, rates)
 
 

@@ -161,8 +161,8 @@ def resume(
     with held(folder):
         if not longer:
             return _launch(run, folder, watch, trackers)
-        run, extended = extend(before, run, folder)
-        return _launch(run, folder, watch, trackers, [extended])
+        config, extended = extend(before, run, folder)
+        return _launch(resolve(config), folder, watch, trackers, [extended])
 
 
 def _spelt(settings: Mapping[str, Any]) -> list[str]:

@@ -23,6 +23,7 @@ from comigs_clients.wire import unbundle
 from comigs_server.combine.rule import make_rule
 from comigs_server.evaluation import evaluate
 from comigs_server.fleet.registry import Registry
+from comigs_server.grids.backlog import Backlog
 from comigs_server.grids.client import RUN_ID, run_client
 from comigs_server.journal import Journal
 from comigs_server.resume import Progress
@@ -38,6 +39,7 @@ class SuperLink(Grid):
 
     def __init__(self, folder):
         self.folder, self.nodes, self.down, self.up = folder, {}, [], []
+        self.backlog = Backlog()
         TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = RUN_ID, 0, 0
 
     def come(self, node, client):
@@ -52,9 +54,8 @@ class SuperLink(Grid):
 
     def push_messages(self, messages):
         self.replies = {}
-        for number, message in enumerate(messages):
-            key = f"message {number}"
-            message.metadata.__dict__["_message_id"] = key
+        for message in messages:
+            key = self.backlog.number(message)
             reply = run_client(app, message, self.nodes[message.metadata.dst_node_id])
             self.replies[key] = reply
             for way, sent in ((self.down, message), (self.up, reply)):
@@ -111,13 +112,17 @@ def test_it_begins_with_the_shared_experts_of_the_moment_and_counts_from_then_on
         train_round(link, run, clients, progress, rule, journal)
         if number == 3:
             sent = {node: unpack(unbundle(arrays)) for node, arrays in link.up}
+            made = dict(progress.shared)
     told = events_of(folder)
     assert [(e.round, e.name) for e in told if e.kind == "joined"] == [(3, "dee")]
     assert [e.round for e in told if e.kind == "client" and e.name == "dee"] == [3, 4]
     first = unpack(unbundle(next(arrays for node, arrays in link.down if node == 14)))
     assert first and first.keys() == shared.keys()
     assert all(torch.equal(first[name], shared[name]) for name in first)
-    assert sorted(sent) == [11, 12, 13, 14], "its update counts as the others' do"
+    assert sorted(sent) == [11, 12, 13, 14]
+    for name, tensor in made.items():
+        mean = torch.stack([update[name] for update in sent.values()]).mean(0)
+        torch.testing.assert_close(tensor, mean)
     state = state_root(tmp_path / "devices" / "14" / "late", 3)
     assert sorted(p.name for p in state.iterdir()) == ["round_00003", "round_00004"]
 
