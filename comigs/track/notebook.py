@@ -45,7 +45,9 @@ class Notebook:
             self._draw()
 
     def end(self, finished: bool) -> None:
-        if not finished:
+        if finished:
+            self._progress.bars.update(self._progress.rounds, note="finished")
+        else:
             folder = self._progress.folder
             self._progress.note(f"it is not finished: comigs run --resume {folder} goes on")
         self._draw()
