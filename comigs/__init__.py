@@ -9,7 +9,7 @@ from comigs.version import __version__
 if TYPE_CHECKING:
     from comigs.app.result import RunResult
     from comigs.app.result import open as open
-    from comigs.app.run import run
+    from comigs.app.run import resume, run
     from comigs.config.experts import ExpertsConfig
     from comigs.errors import BadInput, ComigsError
     from comigs.export.load import load
@@ -37,6 +37,7 @@ _HOME = {
     "ComigsError": "comigs.errors",
     "load": "comigs.export.load",
     "open": "comigs.app.result",
+    "resume": "comigs.app.run",
     "run": "comigs.app.run",
     "RunResult": "comigs.app.result",
 }
@@ -51,6 +52,7 @@ __all__ = [
     "balance_loss",
     "load",
     "load_experts",
+    "resume",
     "run",
     "save_experts",
     "training_experts",

@@ -14,6 +14,7 @@ from comigs.store.metrics import chosen_round, events_of, final_rows
 from comigs.store.plain import from_home
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
     from peft import PeftModel
 
 
@@ -38,15 +39,21 @@ class RunClient:
 
 @dataclass(frozen=True)
 class RunResult:
-    """A finished run.
+    """A run.
 
     Attributes:
         folder: the run folder.
-        table: one row per client: test perplexities (pretrained, before, after), bytes, seconds.
+        table: one row per client: test perplexities (pretrained, before, after), bytes, seconds; []
+            of a run that is not finished.
     """
 
     folder: Path
     table: list[dict[str, Any]]
+
+    @property
+    def finished(self) -> bool:
+        """Whether it has come to its end; if not, `comigs run --resume` goes on."""
+        return bool(self.table)
 
     @property
     def config(self) -> RunConfig:
@@ -61,6 +68,19 @@ class RunResult:
     def history(self) -> list[dict[str, Any]]:
         """One row per client and round that it trained in: loss, validation perplexity, bytes."""
         return self._rows(ClientTrained)
+
+    @property
+    def frame(self) -> "DataFrame":
+        """`history` as a pandas DataFrame, what `log.metrics` asks for in columns `metrics.<name>`.
+
+        Raises:
+            BadInput: pandas is not installed.
+        """
+        try:
+            from pandas import json_normalize
+        except ImportError:
+            raise BadInput("result.frame needs pandas: pip install pandas") from None
+        return json_normalize(self.history)
 
     @property
     def rounds(self) -> list[dict[str, Any]]:
@@ -82,13 +102,11 @@ class RunResult:
 
 
 def open(folder: str | Path) -> RunResult:
-    """What `run` returned of the run in `folder`.
+    """What `run` returned of the run in `folder`; of one that is not finished what it has so far.
 
     Raises:
-        BadInput: the folder is no run, or the run is not finished.
+        BadInput: the folder is no run.
     """
     folder = from_home(folder)
     read_config(folder)
-    if rows := final_rows(folder):
-        return RunResult(folder, rows)
-    raise BadInput(f"{folder} is not finished yet; comigs run --resume {folder}")
+    return RunResult(folder, final_rows(folder))

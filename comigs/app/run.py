@@ -25,6 +25,7 @@ from comigs.store.whole import write_whole
 if TYPE_CHECKING:
     from comigs.costs.plan import Plan
     from comigs.federation.run import Run
+    from comigs.store.events import Event
     from comigs.track.tracker import Tracker
     from comigs_server.journal import Watcher
 
@@ -55,8 +56,7 @@ def run(
         ComigsError: when the run fails.
         Stopped: when a tracker ends it; `resume` goes on.
     """
-    extra = [f"{key}={json.dumps(value)}" for key, value in settings.items()]
-    wanted = with_source(load_config(source, [*overrides, *extra]))
+    wanted = with_source(load_config(source, [*overrides, *_spelt(settings)]))
     check_names(wanted)
 
     from comigs.app.fingerprint import at_home, write_origin
@@ -126,31 +126,47 @@ def resume(
     *,
     watch: Watch = lambda event: None,
     trackers: "Sequence[Tracker]" = (),
+    **settings: Any,
 ) -> RunResult:
-    """Continue an interrupted run; the result is the one it would have had.
+    """Continue an interrupted run, or one that is to have more rounds.
+
+    With as many rounds the result is the one it would have had. With more, schedules go on as in a
+    run of so many (`comigs.app.extend`).
 
     Args:
-        overrides: only settings that do not change the numbers, e.g. `engine=ray`.
+        overrides: settings that do not change the numbers, e.g. `engine=ray`; `rounds=40`.
+        settings: the same at top level, e.g. `rounds=40`.
 
     Raises:
         BadInput: when the folder is not a run, or a setting that matters differs.
     """
     folder = from_home(folder)
-    before, config = read_config(folder), read_config(folder, overrides)
-    if changed := changed_keys(before, config):
+    before = read_config(folder)
+    config = read_config(folder, [*overrides, *_spelt(settings)])
+    if changed := [key for key in changed_keys(before, config) if key != "rounds"]:
         raise BadInput(
             f"{changed[0]} differs from the run in {folder}; start a new run to change it"
         )
 
+    from comigs.app.extend import check_longer, extend
     from comigs.app.fingerprint import check_origin
     from comigs.federation.run import resolve
 
+    run, longer = resolve(config), config.rounds != before.rounds
+    if longer:
+        check_longer(before, run, folder)
     check_origin(config, folder)
-    run = resolve(config)
     _place(config)
     _check(run)
     with held(folder):
-        return _launch(run, folder, watch, trackers)
+        if not longer:
+            return _launch(run, folder, watch, trackers)
+        config, extended = extend(before, run, folder)
+        return _launch(resolve(config), folder, watch, trackers, [extended])
+
+
+def _spelt(settings: Mapping[str, Any]) -> list[str]:
+    return [f"{key}={json.dumps(value)}" for key, value in settings.items()]
 
 
 def _computing(run: "Run") -> "Run":
@@ -184,25 +200,34 @@ def _check(run: "Run") -> None:
     (check_without_data if run.config.engine.name == "flower" else check)(run)
 
 
-def _launch(run: "Run", folder: Path, watch: Watch, trackers: "Sequence[Tracker]") -> RunResult:
+def _launch(
+    run: "Run",
+    folder: Path,
+    watch: Watch,
+    trackers: "Sequence[Tracker]",
+    news: "Sequence[Event]" = (),
+) -> RunResult:
     from comigs.app.start import begin
     from comigs.report.page import write_report
     from comigs.store.eventjson import to_object
-    from comigs.store.events import Event, FolderMade
+    from comigs.store.events import FolderMade
     from comigs.store.metrics import final_rows
+    from comigs.track.notebook import Notebook, in_notebook
     from comigs.track.tracker import Trackers, find_trackers
 
     logging.getLogger("flwr").setLevel(logging.WARNING)
-    following = Trackers([*trackers, *find_trackers(run.config)])
+    shown = [Notebook()] if in_notebook() else []
+    following = Trackers([*trackers, *shown, *find_trackers(run.config)])
 
-    def tell(event: Event) -> str | None:
+    def tell(event: "Event") -> str | None:
         watch(to_object(event))
         return following.event(event)
 
     finished = False
     following.start(run.config, folder)
     try:
-        tell(FolderMade(str(folder)))
+        for first in (FolderMade(str(folder)), *news):
+            tell(first)
         write_whole(
             folder / "environment.json",
             json.dumps(environment(run.config.device), indent=2) + "\n",

@@ -10,8 +10,21 @@ from typer.core import TyperGroup
 
 from comigs.errors import BadInput, ComigsError
 from comigs.store.plain import from_home
+from comigs.track.shown import Log
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+LogAs = Annotated[
+    Log | None,
+    typer.Option(
+        "--log",
+        help="rich: bars; plain: lines; json: every event as a line on standard output. "
+        "Default: rich on a terminal, else plain.",
+        show_default=False,
+    ),
+]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", help="Show nothing but errors, and at the end where it is.")
+]
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO)  # nothing that another argument would change
 
 

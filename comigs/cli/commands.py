@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from comigs.cli.base import Commands, Debug, expanded, split
+from comigs.cli.base import Commands, Debug, LogAs, Quiet, expanded, split
 from comigs.cli.base import fail as _fail
 from comigs.cli.data import app as data
 from comigs.cli.deploy import app as deploy
@@ -35,7 +35,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Federated fine-tuning of language models on unequal devices with mixtures of LoRA "
-    "experts.\n\nStart with: comigs run   (offline, under three minutes on two cores)",
+    "experts.\n\nStart with: comigs run   (offline, a minute and a half on two cores)",
 )
 
 
@@ -60,8 +60,13 @@ def run(
     ] = None,
     resume: Annotated[
         Path | None,
-        typer.Option(help="Continue the interrupted run in this folder.", callback=expanded),
+        typer.Option(
+            help="Continue the run in this folder; with rounds=N, to more rounds than it had.",
+            callback=expanded,
+        ),
     ] = None,
+    log: LogAs = None,
+    quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
     """Train a federation and show who gained.
@@ -71,15 +76,19 @@ def run(
     comigs run rounds=3 method=fedavg             change settings
     comigs run my.yaml --out runs/mine            your own configuration
     comigs run --resume runs/mine                 go on after Ctrl-C or a crash
+    comigs run --resume runs/mine rounds=40       go on to more rounds
     comigs settings                               every setting, and what it means
     """
     from comigs.app import run as api
-    from comigs.track.progress import Progress
+    from comigs.track.shown import shown
 
     source, overrides = split(settings or [])
     if resume and (source or out):
         _fail(BadInput("--resume takes its configuration and folder from the run itself"), debug)
-    progress = Progress()
+    try:
+        progress = shown(log, quiet)
+    except BadInput as error:
+        _fail(error, debug)
     try:
         with progress:
             if resume:
@@ -115,9 +124,11 @@ def compare(
     keep_models: Annotated[
         bool, typer.Option("--keep-models", help="Keep final models, as run folders in OUT/models.")
     ] = False,
+    log: LogAs = None,
+    quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Run every method of a suite and tabulate them (Markdown, CSV, JSON, HTML).
+    """Run the methods of a suite and tabulate them (Markdown, CSV, JSON, HTML).
 
     Finished runs are kept in the folder by the hash of their configuration: the command can be
     stopped at any time and goes on where it was.
@@ -125,7 +136,18 @@ def compare(
     from comigs.app.suites.compare import run_suite
 
     try:
-        run_suite(suite, settings or [], seeds=seeds, out=out, jobs=jobs, keep_models=keep_models)
+        folder = run_suite(
+            suite,
+            settings or [],
+            seeds=seeds,
+            out=out,
+            jobs=jobs,
+            keep_models=keep_models,
+            log=log,
+            quiet=quiet,
+        )
+        if quiet:
+            typer.echo(folder)
     except KeyboardInterrupt:
         typer.echo("\ninterrupted; finished runs are kept; the same command goes on", err=True)
         raise typer.Exit(130) from None

@@ -86,7 +86,7 @@ def add_client(
         fail(error, debug)
     typer.echo(
         f"added {added.name}: {added.profile}, {added.cpus:g} CPUs, {added.memory / 1e9:g} GB; "
-        "it takes part in runs that start after:\n"
+        "it takes part in runs that go on or start after (docs/deploy.md):\n"
         "  comigs deploy register .\n"
         "  docker compose up -d"
     )

@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,8 +11,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from comigs.cli.base import Debug, expanded, fail, split
+from comigs.cli.base import Debug, LogAs, Quiet, expanded, fail, split
 from comigs.errors import ComigsError
+from comigs.store.strict import to_json
 
 if TYPE_CHECKING:
     from comigs.app.suites.sweep import Trial
@@ -32,6 +34,8 @@ def sweep_command(
         typer.Option(help="Folder of kept results; default runs/compare.", callback=expanded),
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Runs at the same time.")] = 1,
+    log: LogAs = None,
+    quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
     """Try every combination of some settings and choose on validation text.
@@ -48,8 +52,17 @@ def sweep_command(
     source, chosen = split(settings)
     try:
         numbers = None if seeds is None else seeds_of(seeds)
-        trials = sweep(source, chosen, seeds=numbers, out=out, jobs=jobs)
-        show_trials(trials, [*([source] if source else []), *grid_of(chosen)[1]])
+        trials = sweep(source, chosen, seeds=numbers, out=out, jobs=jobs, log=log, quiet=quiet)
+        if log == "json":
+            for number, trial in enumerate(trials):
+                told = {"event": "trial", **asdict(trial)}
+                if number:  # what the test says is told of the best alone
+                    del told["test"]
+                typer.echo(to_json(told))
+        elif quiet:
+            typer.echo(" ".join(trials[0].settings))
+        else:
+            show_trials(trials, [*([source] if source else []), *grid_of(chosen)[1]])
     except KeyboardInterrupt:
         typer.echo("\ninterrupted; finished runs are kept; the same command goes on", err=True)
         raise typer.Exit(130) from None

@@ -149,6 +149,13 @@ def write_config(config: RunConfig, folder: Path) -> None:
     write_whole(folder / "config.yaml", dump_yaml(config))
 
 
+def rewrite_config(config: RunConfig, folder: Path) -> None:
+    """Write another config.yaml into a run folder; whenever a kill comes, the run can go on."""
+    (folder / IDENTITY_FILE).unlink(missing_ok=True)
+    write_whole(folder / "config.yaml", dump_yaml(config))
+    write_config(config, folder)
+
+
 def _check_identity(config: RunConfig, folder: Path) -> None:
     """Refuse a configuration that was edited after the run had begun."""
     path = folder / IDENTITY_FILE

@@ -5,6 +5,7 @@ Reading YAML, overrides and error positions are in `comigs.config.load`.
 
 import re
 from dataclasses import dataclass, field, fields
+from itertools import pairwise
 from typing import Any
 
 from comigs.config.devices import DevicesConfig
@@ -34,6 +35,8 @@ class RunConfig:
     """Run folder whose shared tensors the clients begin with; null: the same random start."""
     rounds: int = 20
     """Rounds of the run."""
+    extended: list[list[int]] | None = None
+    """Pairs [round, rounds]: up to that round schedules were of so many; --resume adds them."""
     local_steps: int = 10
     """Expert steps of a client in a round."""
     clients: int | None = None
@@ -87,6 +90,7 @@ class RunConfig:
             )
         if self.engine.fuse not in ("auto", 1) and (why := self.alone):
             raise BadInput(f"engine.fuse is {self.engine.fuse}; it needs {why}", "engine.fuse")
+        self._check_extended()
         self._check_stop()
         self._check_clients()
         packed = {dtype for dtype, _ in self.model.kinds()} & {"int8", "nf4"}
@@ -106,6 +110,18 @@ class RunConfig:
         if self.train.loss == "chunked":
             return "train.loss full, since the chunked loss is one number for all clients in a pass"
         return ""
+
+    def scheduled(self, number: int) -> int:
+        """Of how many rounds the schedules of round `number` are."""
+        earlier = (rounds for last, rounds in self.extended or () if number <= last)
+        return next(earlier, self.rounds)
+
+    def _check_extended(self) -> None:
+        pairs = self.extended or []
+        good = all(len(pair) == 2 and 1 <= pair[0] <= pair[1] <= self.rounds for pair in pairs)
+        rising = all(a[0] <= b[0] and a[1] <= b[1] for a, b in pairwise(pairs))
+        rule = "pairs [round, rounds] that rise, up to rounds"
+        require(good and rising, "extended", self.extended, rule)
 
     def _check_stop(self) -> None:
         every, patience = self.log.eval_every, self.stop.patience

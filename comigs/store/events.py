@@ -9,6 +9,7 @@ from enum import Enum
 from typing import ClassVar, get_args
 
 from comigs.store.chosen import RoundChosen
+from comigs.store.extended import Extended
 
 
 class Untold(Enum):
@@ -69,6 +70,16 @@ class ClientTrained:
     sim_seconds: float | None = None
     sim_joules: float | None = None
     metrics: dict[str, float] | None = None
+
+
+@dataclass(frozen=True)
+class Joined:
+    """A client that was not there when the rounds began takes part from `round` on."""
+
+    kind: ClassVar[str] = "joined"
+    round: int
+    client: int
+    name: str
 
 
 @dataclass(frozen=True)
@@ -276,11 +287,11 @@ class EvaluationStarted:
 
 Kept = (
     Started | ClientTrained | Failed | Dropped | Late | Abandoned | Damaged | RoundDone | Evaluated
-    | RoundChosen | Ended
+    | RoundChosen | Joined | Ended
 )  # fmt: skip
 Passing = (  # told, but not kept
     FolderMade | Opened | Broke | Submitted | Away | Waiting | Refused | LinesDamaged
-    | RoundStarted | EvaluationStarted
+    | RoundStarted | EvaluationStarted | Extended
 )  # fmt: skip
 Event = Kept | Passing
 KINDS: dict[str, type] = {cls.kind: cls for cls in get_args(Event)}

@@ -27,6 +27,7 @@ from comigs.store.events import (
     Event,
     Failed,
     FolderMade,
+    Joined,
     Late,
     LinesDamaged,
     Opened,
@@ -37,20 +38,27 @@ from comigs.store.events import (
     Submitted,
     Waiting,
 )
+from comigs.store.extended import Extended
 from comigs.store.metrics import gain
 
 MANY = 20  # clients; more are counted, not named
 
 
 class Progress:
-    """Draws a run's events on a terminal, or one line per round where there is none.
+    """Draws a run's events: a line for each round, and on a terminal bars below them.
+
+    Args:
+        live: whether there are bars; None: on a terminal.
+        console: instead of standard error; its owner draws the bars, and no round has a line.
 
     Attributes:
         folder: the run folder, once the run has one.
     """
 
-    def __init__(self) -> None:
-        self.console = Console(stderr=True)
+    def __init__(self, live: bool | None = None, console: Console | None = None) -> None:
+        self.owned = console is not None
+        self.console = console or Console(stderr=True, force_terminal=live)
+        self.live = self.console.is_terminal
         self.folder: str | None = None
         self.bars = Bars(
             TextColumn("[bold]{task.description}"),
@@ -59,7 +67,7 @@ class Progress:
             TimeRemainingColumn(),
             TextColumn("{task.fields[note]}"),
             console=self.console,
-            disable=not self.console.is_terminal,
+            disable=self.owned or not self.live,
         )
         self.rounds = self.bars.add_task("rounds", total=None, note="loading model and text")
         self.clients = self.bars.add_task("clients", total=None, note="", visible=False)
@@ -98,7 +106,7 @@ class Progress:
             case Waiting():
                 note = f"waiting for clients: {event.clients} of {event.of} are there"
                 self.bars.update(self.rounds, note=note)
-                if not self.console.is_terminal:
+                if not self.live:
                     self._say(note)
             case Away():
                 self.bars.update(self.rounds, note="[yellow]the SuperLink is away[/yellow]")
@@ -118,7 +126,7 @@ class Progress:
             case RoundDone():
                 note = ", ".join(_notes(event))
                 self.bars.update(self.rounds, completed=event.round, note=note)
-                if not self.console.is_terminal:
+                if not self.owned:
                     self._say(f"round {event.round}: {note}")
             case Dropped():
                 self.bars.update(self.clients, advance=1)
@@ -135,7 +143,10 @@ class Progress:
                 self._trouble("yellow", f"metrics.jsonl, line {lines}: damaged", reason)
             case Abandoned():
                 self._trouble("yellow", f"round {event.round} is abandoned", event.reason)
-            case RoundChosen():
+            case Joined():
+                note = f"{event.name} joins in round {event.round}, with what is shared by then"
+                self._say(note, markup=False)
+            case RoundChosen() | Extended():
                 self._say(event.told)
             case Late() | Ended() | Opened() | Broke():
                 pass
@@ -168,7 +179,7 @@ class Progress:
         out.print(final_table(rows, out))
         out.print(
             "Test perplexity, lower is better. before: after the client's last local training; "
-            "after: with the final averaged generalists.",
+            "after: with the final averaged generalists; gain: pretrained / after.",
             style="dim",
         )
         out.print(f"{folder}/report.html", highlight=False, soft_wrap=True, markup=False)

@@ -13,7 +13,8 @@ from comigs.errors import BadInput, one_line
 from comigs.schema.byfile import members_of, part_of
 from comigs.store.events import Event
 
-HOUSE = ("tracker", "scalars", "progress", "steps", "follow")  # files here that are none
+# files here that are none
+HOUSE = ("tracker", "scalars", "progress", "shown", "notebook", "steps", "follow")
 
 
 class Tracker(Protocol):

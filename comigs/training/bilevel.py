@@ -65,7 +65,8 @@ def train_group(
     method, config = trainees[0].client.method, trainees[0].client.config
     learners = [Learner(trainee, round_number) for trainee in trainees]
     on_train = config.router.data == "train" or method.router == "train"
-    total, schedule = config.rounds * steps, find_schedule(config.train.schedule)
+    total = config.scheduled(round_number) * steps
+    schedule = find_schedule(config.train.schedule)
 
     @cache
     def joined(members: tuple[int, ...]) -> nn.Module:

@@ -135,7 +135,11 @@ def nodes_of_the_run(root: Path) -> dict[int, int]:
 
 def load_progress(config: RunConfig, root: Path, number: int) -> Progress:
     tensors, meta = read_state(root, number)
-    if changed := changed_keys(load_config(meta["config"]), config):
+    before = load_config(meta["config"])
+    longer = before.rounds < config.rounds and config.engine.name != "flower"
+    if longer:  # since; devices behind a SuperLink hold to what they agreed to
+        before = replace(before, rounds=config.rounds, extended=config.extended)
+    if changed := changed_keys(before, config):
         raise BadInput(
             f"this run was started with another {changed[0]}; a resumed run keeps its configuration"
         )
@@ -159,7 +163,7 @@ def load_progress(config: RunConfig, root: Path, number: int) -> Progress:
         resting=set(meta.get("resting", [])),
         change=tensors.get("change", {}),
         unsent=tensors.get("unsent", {}),
-        watched=_from_json(meta.get("watched")),
+        watched=watched_in(meta),
     )
 
 
@@ -182,8 +186,9 @@ def _to_json(watched: Watched) -> dict[str, Any]:
     return asdict(watched) | lists
 
 
-def _from_json(told: dict[str, Any] | None) -> Watched:
-    if told is None:
+def watched_in(meta: Mapping[str, Any]) -> Watched:
+    """What evaluations have told, by the JSON part of a checkpoint."""
+    if (told := meta.get("watched")) is None:
         return Watched()
     return Watched(**told | {key: dict(told[key]) for key in ("newest", "states")})
 

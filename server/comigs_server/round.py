@@ -14,7 +14,15 @@ from comigs.errors import ComigsError
 from comigs.federation.run import Run
 from comigs.federation.selection import participants, those_there, wanted
 from comigs.federation.stopping import watch
-from comigs.store.events import Abandoned, ClientTrained, Dropped, Failed, Late, RoundStarted
+from comigs.store.events import (
+    Abandoned,
+    ClientTrained,
+    Dropped,
+    Failed,
+    Joined,
+    Late,
+    RoundStarted,
+)
 from comigs_server.account import account, trained
 from comigs_server.clock import Closing, Loss, close_round, lost_devices
 from comigs_server.combine.accountant import Draw
@@ -125,7 +133,10 @@ def train_round(
 def choose(now: Round) -> Chosen:
     """Draw who takes part; look who is there, and whose tensors can be combined."""
     run, clients = now.run, now.clients
+    known = set(clients.names) | set(now.progress.client_rounds)
     strangers = clients.look()
+    for newcomer in sorted(set(clients.names) - known):
+        now.journal.write(Joined(now.number, newcomer, clients.names[newcomer]))
     ids = participants(run, now.number, clients.ids, now.progress.secret)
     draw = len(those_there(run, now.number, clients.ids)), len(ids)
     now.journal.tell(RoundStarted(now.number, len(ids)))

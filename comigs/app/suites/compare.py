@@ -8,16 +8,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from comigs.app.suites.runs import kept_at, missing_of, results_in, run_all
 from comigs.app.suites.suite import Suite, load_suite
+from comigs.app.suites.tally import Tally
 from comigs.config.load import check_seeds
 from comigs.data.corpus import client_names
 from comigs.errors import BadInput, ComigsError
 from comigs.report.comparison import write_comparison
 from comigs.schema.bounds import shown
 from comigs.store.strict import from_json
+from comigs.track.shown import Log
 
 
 def run_suite(
@@ -28,6 +28,8 @@ def run_suite(
     out: Path | None = None,
     jobs: int = 1,
     keep_models: bool = False,
+    log: Log | None = None,
+    quiet: bool = False,
 ) -> Path:
     """Run what is missing of a suite, write its tables, and return their folder.
 
@@ -38,23 +40,26 @@ def run_suite(
         out: folder of all suites: results in OUT/runs, tables in OUT/<suite>.
         jobs: runs at the same time, each in a process of its own.
         keep_models: keep every run's final models as a run folder in OUT/models.
+        log, quiet: how it is shown (`Tally`).
 
     Raises:
         BadInput: when the suite is unusable.
         ComigsError: when runs failed; the others are kept.
     """
+    tally = Tally(log, quiet)
     suite = load_suite(name, overrides, seeds_of(seeds) if seeds is not None else None)
     with results_in(out) as home:
-        return _run_missing(suite, home / Path(name).stem, home, jobs, keep_models)
+        return _run_missing(suite, home / Path(name).stem, home, jobs, keep_models, tally)
 
 
-def _run_missing(suite: Suite, folder: Path, home: Path, jobs: int, keep_models: bool) -> Path:
+def _run_missing(
+    suite: Suite, folder: Path, home: Path, jobs: int, keep_models: bool, tally: Tally
+) -> Path:
     missing = missing_of(suite.runs, home, keep_models)
     for data in {run.config.data.name for run in missing}:
         client_names(data)  # is there, or BadInput
-    console = Console(stderr=True)
-    console.print(f"{len(suite.runs)} runs, {len(missing)} of them to do; tables in {folder}")
-    failures = run_all(missing, home, jobs, console, keep_models)
+    tally.say(f"{len(suite.runs)} runs, {len(missing)} of them to do; tables in {folder}")
+    failures = run_all(missing, home, jobs, tally, keep_models)
     done = [
         (run.row, run.column, from_json(kept_at(home, run.config).read_text()))
         for run in suite.runs
@@ -62,7 +67,7 @@ def _run_missing(suite: Suite, folder: Path, home: Path, jobs: int, keep_models:
     ]
     if done:
         table = write_comparison(done, suite.rows, suite.title, folder, suite.reach)
-        Console().print(table, markup=False, highlight=False, soft_wrap=True)
+        tally.result(table)
         _check_budget(done)
     if failures:
         raise ComigsError(f"{len(failures)} of {len(missing)} runs failed: {failures[0]}")

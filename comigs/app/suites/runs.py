@@ -10,17 +10,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from queue import Queue
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-
 from comigs.app.suites.suite import SuiteRun
+from comigs.app.suites.tally import Tally
 from comigs.config.load import config_hash, to_dict
 from comigs.config.settings import RunConfig
 from comigs.errors import BadInput
@@ -85,42 +76,29 @@ def _serves(path: Path, config: RunConfig) -> bool:
 
 
 def run_all(
-    missing: list[SuiteRun], folder: Path, jobs: int, console: Console, keep_models: bool = False
+    missing: list[SuiteRun], folder: Path, jobs: int, tally: Tally, keep_models: bool = False
 ) -> list[str]:
     """Run or continue each, `jobs` at a time; returns a line for each that failed.
 
     Args:
+        tally: is told of each.
         keep_models: keep the final models, too.
     """
     failures = []
-    bars = Progress(
-        TextColumn("[bold]runs"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.description}"),
-        console=console,
-        disable=not console.is_terminal,
-    )
     crew = [_Worker() for _ in range(jobs)]
     workers: Queue = Queue()
     for worker in crew:
         workers.put(worker)
-    with bars, ThreadPoolExecutor(jobs) as pool:
-        task = bars.add_task("", total=len(missing))
+    with tally.over(len(missing)) as done, ThreadPoolExecutor(jobs) as pool:
         futures = {
             pool.submit(run_one, run.config, folder, workers, keep_models): run for run in missing
         }
         try:
-            for done, future in enumerate(as_completed(futures), 1):
-                label = _label(futures[future])
-                if error := future.result():
+            for future in as_completed(futures):
+                label, error = _label(futures[future]), future.result()
+                if error:
                     failures.append(f"{label}: {error}")
-                    console.print(f"[red]{label} failed:[/red] {error}", highlight=False)
-                elif not console.is_terminal:
-                    console.print(f"{done}/{len(missing)} {label}", highlight=False)
-                bars.update(task, advance=1, description=label)
+                done(label, error)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
             for worker in crew:  # also busy ones: the pool waits for them

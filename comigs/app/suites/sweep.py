@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from comigs.app.early import check_names
 from comigs.app.source import with_source
 from comigs.app.suites.runs import kept_at, missing_of, results_in, run_all
 from comigs.app.suites.suite import SuiteRun, as_here
+from comigs.app.suites.tally import Tally
 from comigs.config.load import load_config
 from comigs.errors import BadInput, ComigsError
 from comigs.store.strict import from_json
+from comigs.track.shown import Log
 
 COMMA = re.compile(r",(?![^\[{(]*[\]})])")  # outside of brackets
 
@@ -75,6 +75,8 @@ def sweep(
     seeds: Sequence[int] | None = None,
     out: Path | None = None,
     jobs: int = 1,
+    log: Log | None = None,
+    quiet: bool = False,
 ) -> list[Trial]:
     """Run every combination, and return them with the best on validation text first.
 
@@ -84,11 +86,13 @@ def sweep(
         seeds: each combination is run with each; None for the configuration's own.
         out: folder of kept results, which `comigs compare` uses, too.
         jobs: runs at the same time.
+        log, quiet: how it is shown (`Tally`).
 
     Raises:
         BadInput: a setting cannot be used, or none has several values.
         ComigsError: runs failed; the others are kept.
     """
+    tally = Tally(log, quiet)
     grid, fixed = grid_of(settings)
     points = list(itertools.product(*grid))
     given = [[]] if seeds is None else [[f"seed={seed}"] for seed in seeds]
@@ -105,9 +109,9 @@ def sweep(
     }
     every = list(itertools.chain.from_iterable(runs.values()))
     with results_in(out) as home:
-        missing, console = missing_of(every, home), Console(stderr=True)
-        console.print(f"{len(every)} runs, {len(missing)} of them to do; results in {home}")
-        if failures := run_all(missing, home, jobs, console):
+        missing = missing_of(every, home)
+        tally.say(f"{len(every)} runs, {len(missing)} of them to do; results in {home}")
+        if failures := run_all(missing, home, jobs, tally):
             raise ComigsError(f"{len(failures)} of {len(missing)} runs failed: {failures[0]}")
         found = [
             _trial(point, [from_json(kept_at(home, run.config).read_text()) for run in mine])

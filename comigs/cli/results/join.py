@@ -3,6 +3,8 @@
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,8 +13,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from comigs.cli.base import Debug, expanded, fail
+from comigs.cli.base import Debug, LogAs, Quiet, expanded, fail
 from comigs.errors import BadInput, ComigsError
+from comigs.store.strict import to_json
+from comigs.track.shown import Log, check_shown, shown
 
 if TYPE_CHECKING:
     from comigs.app.join import Joined
@@ -46,6 +50,8 @@ def join_command(
         Path | None,
         typer.Option(help="Folder of its runs; default runs/join-<time>.", callback=expanded),
     ] = None,
+    log: LogAs = None,
+    quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
     """Give a client that was not there a model of its own.
@@ -63,6 +69,7 @@ def join_command(
 
     folder = out or Path("runs") / f"join-{time.strftime('%Y%m%d-%H%M%S')}"
     try:
+        check_shown(log, quiet)
         if data is None:
             raise BadInput("--data is missing; give the newcomer's text")
         row = join(
@@ -72,7 +79,7 @@ def join_command(
             settings or [],
             specialists=specialists,
             device=device,
-            following=_shown,
+            following=partial(_shown, log, quiet),
         )
     except KeyboardInterrupt:
         typer.echo(
@@ -82,15 +89,19 @@ def join_command(
         raise typer.Exit(130) from None
     except ComigsError as error:
         fail(error, debug)
-    show(row, folder)
+    if quiet:
+        typer.echo(folder / "joined")
+    elif log == "json":
+        typer.echo(to_json({"event": "newcomer", **asdict(row)}))
+    else:
+        show(row, folder)
 
 
 @contextmanager
-def _shown(name: str) -> "Iterator[Sequence[Tracker]]":
-    from comigs.track.progress import Progress
-
-    Console().print(f"[bold]{name}[/bold]: {TITLES[name]}")
-    with Progress() as progress:
+def _shown(log: Log | None, quiet: bool, name: str) -> "Iterator[Sequence[Tracker]]":
+    if not quiet and log != "json":
+        Console().print(f"[bold]{name}[/bold]: {TITLES[name]}")
+    with shown(log, quiet) as progress:
         yield [progress]
 
 

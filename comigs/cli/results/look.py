@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from comigs.cli.base import Debug, expanded, fail
+from comigs.cli.base import Debug, LogAs, Quiet, expanded, fail
 from comigs.errors import ComigsError
 
 if TYPE_CHECKING:
@@ -75,6 +75,8 @@ def _opened(runs: list[Path], tokens: int, device: str) -> "tuple[Alike, Looks |
 
 def watch(
     run_folder: Annotated[Path, typer.Argument(metavar="RUN_DIR", callback=expanded)],
+    log: LogAs = None,
+    quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
     """Follow a run from another terminal, to its end; of a finished one show how it went.
@@ -84,11 +86,10 @@ def watch(
     """
     from comigs.store.metrics import final_rows
     from comigs.track.follow import follow
-    from comigs.track.progress import Progress
+    from comigs.track.shown import shown
 
-    progress = Progress()
     try:
-        with progress:
+        with shown(log, quiet) as progress:
             for event in follow(run_folder, progress.note):
                 progress.event(event)
     except KeyboardInterrupt:

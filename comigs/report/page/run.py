@@ -19,6 +19,7 @@ from comigs.store.events import (
     Ended,
     Event,
     Failed,
+    Joined,
     Late,
     RoundDone,
     Started,
@@ -99,8 +100,9 @@ class Run:
 
     @property
     def clients(self) -> list[str]:
-        """Their names, as the run began."""
-        return next((e.clients for e in reversed(self.of(Started)) if e.clients), [])
+        """Their names: as the run began, then who came later."""
+        began = next((e.clients for e in reversed(self.of(Started)) if e.clients), [])
+        return list(dict.fromkeys([*began, *(event.name for event in self.of(Joined))]))
 
     @property
     def dtypes(self) -> str:

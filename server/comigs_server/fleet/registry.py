@@ -150,7 +150,8 @@ class Registry:
             return
         count = expected_clients(self._run.config)
         if count is not None and said.client >= count:
-            raise Broken(f"is that of client {said.client}; there are 0..{count - 1}")
+            closed = f"is that of client {said.client}; there are 0..{count - 1}"
+            raise Broken(f"{closed}, since the run says how many")
         owner = self.nodes.get(said.client)
         free = self._run.config.flower.keyless and owner not in self._online
         if owner not in (None, node.node) and not free:
