@@ -43,8 +43,8 @@ def commands():
 def run(arguments, folder):
     small = [f"{key}={value}" for key, value in SMALL.items()]
     if arguments[0] == "run" and "--resume" not in arguments:
-        plain = set(arguments[1:]) <= {"engine=ray"}  # of Ray's commands it has the usual workers
-        one = [] if plain or "engine=ray" not in arguments else ["engine.workers=1"]
+        # Beside `comigs run engine=ray` itself, one worker process that loads libraries is enough.
+        one = ["engine.workers=1"] if {"engine=ray"} < set(arguments[1:]) else []
         arguments = [*arguments, *one, *small, "--out", str(folder)]
     if arguments[0] == "compare":  # one cell of the grid
         cell = ["data.name=multilingual", "data.target=in_distribution", "seed=1"]

@@ -24,7 +24,7 @@ from tests.helpers import assert_same_numbers, events
 
 pytest_plugins = ("tests.fixtures",)
 pytestmark = pytest.mark.slow
-PAUSE = 2.0  # seconds between calls of Flower's command, each of which takes one of a core
+PAUSE = 2.0  # seconds between calls of a command that itself takes more than one of a core
 NAMES = ("ana", "bo", "cy")
 
 
