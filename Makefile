@@ -19,6 +19,7 @@ test check: export OMP_NUM_THREADS = 1
 test check: export HF_HUB_OFFLINE = 1
 test check: export FLWR_TELEMETRY_ENABLED = 0
 test check: export RAY_USAGE_STATS_ENABLED = 0
+test check: export PYTHONDONTWRITEBYTECODE =
 test: lint ## lint, check types, run all tests
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 

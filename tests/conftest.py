@@ -8,19 +8,20 @@ os.environ.update(
     FLWR_TELEMETRY_ENABLED="0",
     RAY_USAGE_STATS_ENABLED="0",
     TORCHINDUCTOR_COMPILE_THREADS="1",  # no processes of its own for two small models
+    OMP_WAIT_POLICY="PASSIVE",  # as the command has it: a run on two threads must not burn cores
 )
 
 import pytest
 import torch
 
 torch.set_num_threads(1)
-LONGEST = "test_loopback.py"  # waits more than it works
+LONGEST = ("test_loopback.py", "test_readme.py", "test_engines.py")  # some minutes each
 
 
 def pytest_collection_modifyitems(items):
-    """Files with slow tests first: of several processes none is left alone with them at the end."""
+    """The longest files first: of several processes none is left alone with them at the end."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: (item.path.name != LONGEST, item.path not in slow))
+    items.sort(key=lambda item: (item.path.name not in LONGEST, item.path not in slow))
 
 
 @pytest.fixture(autouse=True)

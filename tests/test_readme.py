@@ -35,14 +35,17 @@ SMALL = {
 
 
 def commands():
-    lines = dict.fromkeys(re.findall(r"^    (comigs .*)$", TEXT, re.MULTILINE))
-    return [shlex.split(line, comments=True)[1:] for line in lines]
+    """Each command once, whatever stands behind it as a comment."""
+    lines = re.findall(r"^    comigs (.*)$", TEXT, re.MULTILINE)
+    return [*map(list, dict.fromkeys(tuple(shlex.split(line, comments=True)) for line in lines))]
 
 
 def run(arguments, folder):
     small = [f"{key}={value}" for key, value in SMALL.items()]
     if arguments[0] == "run" and "--resume" not in arguments:
-        arguments = [*arguments, *small, "--out", str(folder)]
+        # Beside `comigs run engine=ray` itself, one worker process that loads libraries is enough.
+        one = ["engine.workers=1"] if {"engine=ray"} < set(arguments[1:]) else []
+        arguments = [*arguments, *one, *small, "--out", str(folder)]
     if arguments[0] == "compare":  # one cell of the grid
         cell = ["data.name=multilingual", "data.target=in_distribution", "seed=1"]
         arguments = [*arguments, *small, *cell, "--out", str(folder)]
@@ -91,7 +94,9 @@ def place(tmp_path_factory):
 @contextmanager
 def cluster(monkeypatch):
     """A Ray cluster of one node, where `ray.address=auto` finds it."""
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
+    monkeypatch.setenv("RAY_worker_niceness", "0")
+    head = {"num_cpus": 2, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
     monkeypatch.setenv("RAY_ADDRESS", cluster.address)
     try:
         yield

@@ -32,12 +32,12 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def wait_for(check, what):
-    """The first truthy `check()`."""
+def wait_for(check, what, pause=0.2):
+    """The first truthy `check()`; `pause` in seconds."""
     end = time.monotonic() + DEADLINE
     while not (found := check()):
         assert time.monotonic() < end, f"gave up waiting for {what}"
-        time.sleep(0.2)
+        time.sleep(pause)
     return found
 
 

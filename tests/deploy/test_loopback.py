@@ -24,6 +24,7 @@ from tests.helpers import assert_same_numbers, events
 
 pytest_plugins = ("tests.fixtures",)
 pytestmark = pytest.mark.slow
+PAUSE = 2.0  # seconds between calls of a command that itself takes more than one of a core
 NAMES = ("ana", "bo", "cy")
 
 
@@ -83,6 +84,7 @@ def test_every_service_starts_and_every_device_comes_online(services):
     wait_for(
         lambda: known == {n["node-id"] for n in nodes() if n["status"] == "online"},
         "all devices",
+        PAUSE,
     )
     assert {name: process.poll() for name, process in services.running.items()} == dict.fromkeys(
         services.services
@@ -162,7 +164,7 @@ def test_flower_s_own_command_runs_the_project(services, tree, monkeypatch):
     def status():
         return flwr(services, "ls", "--run-id", str(run))["runs"][0]["status"]
 
-    wait_for(lambda: status().startswith("finished"), "the run")
+    wait_for(lambda: status().startswith("finished"), "the run", PAUSE)
     assert status() == "finished:completed"
     kept = services.folder / "server" / "runs" / "first"
     assert {event["name"] for event in events(kept, "final")} == set(NAMES)

@@ -154,6 +154,7 @@ print(model(torch.arange(8)[None]).logits.sum().item())
 """
 
 
+@pytest.mark.slow
 def test_it_loads_where_neither_comigs_nor_peft_is(tmp_path):
     model = mixture_of(base_of("llama"), specialists=1, rank=4)
     place = written(model, tmp_path / "to")

@@ -4,15 +4,17 @@ import os
 import signal
 
 import pytest
+from typer.testing import CliRunner
 
 import comigs
+from comigs.cli.commands import app
 from comigs.config.load import load_config
 from comigs.config.pools import PoolConfig, RayConfig
 from comigs.federation.run import resolve
 from comigs_server.grids.ray import RayGrid
 from comigs_server.journal import Journal
 from comigs_server.loop import run_rounds
-from tests.helpers import assert_same_numbers, events, read_until, run_cli, start_cli
+from tests.helpers import assert_same_numbers, events, read_until, start_cli
 
 pytest_plugins = ("tests.fixtures",)
 pytestmark = pytest.mark.slow
@@ -20,6 +22,20 @@ pytestmark = pytest.mark.slow
 
 def ray_engine(workers):
     return {"engine": {"name": "ray", "workers": workers}}
+
+
+@pytest.fixture(scope="module")
+def two_workers(tmp_path_factory):
+    """A grid that runs one configuration after the other, each in the folder it gives."""
+    home = tmp_path_factory.mktemp("shared")
+    with RayGrid("comigs_clients.app:app", 3, str(home / "run"), 2, 1) as grid:
+
+        def run(tree, folder):
+            (home / "run").mkdir()
+            run_rounds(grid, resolve(load_config(tree)), home / "run", Journal(home / "run"))
+            return (home / "run").rename(folder)
+
+        yield run
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -49,7 +65,9 @@ def test_fused_clients_are_the_same_with_workers(tree, tmp_path):
 
 
 @pytest.mark.parametrize("method", ["hetlora", "fdlora", "apfl", "fedalt"])
-def test_a_method_with_a_way_of_its_own_is_the_same_in_every_engine(tree, tmp_path, method):
+def test_a_method_with_a_way_of_its_own_is_the_same_in_every_engine(
+    tree, two_workers, tmp_path, method
+):
     """Corrections of the base, mixed ranks, a search at the end, two models, the others' mean.
 
     Half of the clients a round: drawn from the seed, each goes on from its own last state.
@@ -57,7 +75,7 @@ def test_a_method_with_a_way_of_its_own_is_the_same_in_every_engine(tree, tmp_pa
     experts = {"specialists": 1, "rank": [1, 2, 3]} if method == "hetlora" else {"rank": 2}
     tree = tree | {"method": method, "experts": experts, "participation": 0.5, "rounds": 5}
     inline = comigs.run(tree, out=tmp_path / "inline").folder
-    ray = comigs.run(tree | ray_engine(2), out=tmp_path / "ray").folder
+    ray = two_workers(tree, tmp_path / "ray")
     assert_same_numbers(inline, ray)
     drawn = [sorted((e["round"], e["client"]) for e in events(f, "client")) for f in (inline, ray)]
     assert drawn[0] == drawn[1]
@@ -74,5 +92,6 @@ def test_ctrl_c_ends_ray_and_the_run_can_go_on_inline(yaml_file, finished, tmp_p
     assert process.returncode == 130, err
     assert err.splitlines()[-1].endswith(f"go on with: comigs run --resume {out}")
     assert "Traceback" not in err
-    assert run_cli("run", "--resume", out, "engine=inline")[0] == 0
+    resumed = CliRunner().invoke(app, ["run", "--resume", str(out), "engine=inline"])
+    assert resumed.exit_code == 0, resumed.output
     assert_same_numbers(out, finished)

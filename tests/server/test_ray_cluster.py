@@ -49,16 +49,21 @@ def cluster(doomed):
     cluster.shutdown()
 
 
-@pytest.fixture
-def far(cluster, doomed, monkeypatch):
-    """A second node, with one CPU and the resource `far`."""
+@pytest.fixture(autouse=True)
+def address(cluster, monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", cluster.address)
-    node = cluster.add_node(num_cpus=1, resources={"far": 1.0})
-    (doomed / "node").write_text(node.node_id)
-    yield node
+    yield
     ray.shutdown()
-    if node in cluster.worker_nodes:
-        cluster.remove_node(node)
+
+
+@pytest.fixture
+def far(cluster, doomed):
+    """A second node, with one CPU and the resource `far`; if none is left, a new one."""
+    if not cluster.worker_nodes:
+        cluster.add_node(num_cpus=1, resources={"far": 1.0})
+    [node] = cluster.worker_nodes
+    (doomed / "node").write_text(node.node_id)
+    return node
 
 
 def test_a_node_that_dies_in_mid_round_changes_no_bit(

@@ -27,7 +27,7 @@ def connect(
         ComigsError: Ray cannot be reached or started.
     """
     options: dict[str, Any] = {"max_restarts": 0, "max_task_retries": 0}
-    env = {"OMP_NUM_THREADS": str(threads)}
+    env = {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}
     try:
         if address is None and not ray.is_initialized():
             path = os.pathsep.join(folder or os.getcwd() for folder in sys.path)
