@@ -107,6 +107,21 @@ class Late:
 
 
 @dataclass(frozen=True)
+class Arrived:
+    """With `server.mode` buffered: the server took a client's update into a round.
+
+    Attributes:
+        since: the round in which the client began; what it did is in its event of that round.
+    """
+
+    kind: ClassVar[str] = "arrived"
+    round: int
+    client: int
+    name: str
+    since: int
+
+
+@dataclass(frozen=True)
 class Abandoned:
     """A round's updates could not be combined; the server's tensors stay as they were."""
 
@@ -134,6 +149,9 @@ class RoundDone:
         epsilon: client-level privacy spent so far; None without bound, untold without privacy.
         sim_seconds: simulated length; sim_clock: since the start.
         abandoned: too few simulated updates came in time.
+        arrived, staleness: with `server.mode` buffered, updates taken in, and by how many steps the
+            server had gone on from them on average; `clients` began in the round, and `valid_ppl`
+            is of the newest value of every client heard so far.
     """
 
     kind: ClassVar[str] = "round"
@@ -154,6 +172,8 @@ class RoundDone:
     late: int | None = None
     dropped: int | None = None
     abandoned: bool | None = None
+    arrived: int | None = None
+    staleness: float | None = None
     metrics: dict[str, float] | None = None
 
 
@@ -275,8 +295,8 @@ class EvaluationStarted:
 
 
 Kept = (
-    Started | ClientTrained | Failed | Dropped | Late | Abandoned | Damaged | RoundDone | Evaluated
-    | RoundChosen | Ended
+    Started | ClientTrained | Failed | Dropped | Late | Arrived | Abandoned | Damaged | RoundDone
+    | Evaluated | RoundChosen | Ended
 )  # fmt: skip
 Passing = (  # told, but not kept
     FolderMade | Opened | Broke | Submitted | Away | Waiting | Refused | LinesDamaged

@@ -16,6 +16,7 @@ from comigs.report.narrow import fitting
 from comigs.store.chosen import RoundChosen
 from comigs.store.events import (
     Abandoned,
+    Arrived,
     Away,
     Broke,
     ClientTrained,
@@ -137,7 +138,7 @@ class Progress:
                 self._trouble("yellow", f"round {event.round} is abandoned", event.reason)
             case RoundChosen():
                 self._say(event.told)
-            case Late() | Ended() | Opened() | Broke():
+            case Late() | Arrived() | Ended() | Opened() | Broke():
                 pass
             case _:
                 assert_never(event)
@@ -186,6 +187,10 @@ def _notes(event: RoundDone) -> Iterator[str]:
         yield f"epsilon {event.epsilon:.2f}"
     if (clock := event.sim_clock) is not None:
         yield f"simulated {clock:.1f} s" if clock < 120 else f"simulated {clock / 60:,.1f} min"
+        if event.arrived is not None:
+            yield f"{event.arrived} arrived"
+        if event.staleness:
+            yield f"staleness {event.staleness:.1f}"
         if event.late:
             yield f"{event.late} late"
         if event.dropped:

@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+from comigs.federation.closing import Closing
 from comigs.federation.run import Run
 from comigs.store.events import ClientTrained, RoundDone, Untold
-from comigs_server.clock import Closing, Loss, trip_of
+from comigs_server.clock import Loss, trip_of
 from comigs_server.combine.accountant import epsilon
 from comigs_server.fleet.judge import Accepted
 from comigs_server.resume import Progress, Totals
@@ -37,6 +38,7 @@ def account(
     failed: int,
     abandoned: bool,
     wall: float,
+    since: Mapping[int, int],
 ) -> RoundDone:
     """Move `progress` on by one round, and sum the round up.
 
@@ -45,6 +47,7 @@ def account(
         failed: clients without one, but for lost devices.
         abandoned: whether nothing was combined.
         wall: seconds that the round took here.
+        since: by client whose update arrived, the round in which it began.
     """
     number, events = progress.round + 1, list(told.values())
     for client, event in told.items():
@@ -79,14 +82,25 @@ def account(
     joules = sum(e.sim_joules or 0.0 for e in events) + sum(x.joules for x in lost.values())
     progress.sim_seconds += closing.seconds
     progress.sim_joules += joules
-    return replace(
+    buffered = run.config.server.mode == "buffered"
+    done = replace(
         done,
         sim_seconds=closing.seconds,
         sim_clock=progress.sim_seconds,
         sim_joules=joules,
-        late=len(closing.late),
+        late=0 if buffered else len(closing.late),
         dropped=len(lost),
         abandoned=abandoned,
+    )
+    if not buffered:
+        return done
+    progress.heard |= {i: e.valid_ppl for i, e in told.items() if e.valid_ppl is not None}
+    fresh = any(event.valid_ppl is not None for event in events)
+    return replace(
+        done,
+        valid_ppl=_mean(progress.heard[i] for i in sorted(progress.heard)) if fresh else None,
+        arrived=len(since),
+        staleness=_mean(number - begun for begun in since.values()),
     )
 
 
