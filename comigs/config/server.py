@@ -26,6 +26,8 @@ class ServerConfig:
     """Rounds wait for their clients, or (buffered) a round is `buffer` arrivals, however old."""
     buffer: int | None = None
     """Of mode buffered: arrivals after which the server takes a step."""
+    tiers: int | None = None
+    """Edge aggregators between the devices and the server; null: none."""
     over_selection: float = 0.0
     """Extra share of clients that are asked; the first updates count."""
     deadline: float | None = None
@@ -47,6 +49,7 @@ class ServerConfig:
         positive("server.deadline", self.deadline)
         positive("server.max_norm", self.max_norm)
         at_least("server.buffer", self.buffer, 1)
+        at_least("server.tiers", self.tiers, 1)
         self._check_mode()
 
     def _check_mode(self) -> None:

@@ -101,12 +101,15 @@ class Plan:
         seconds: expected wall time of training and evaluation on this machine.
         host_memory: expected bytes on this machine, by engine; of Ray without its own services.
         process: bytes that a process holds beside tensors.
+        edge_up, edge_down: bytes between edges and server in all rounds (`server.tiers`).
     """
 
     clients: list[ClientPlan]
     seconds: float
     host_memory: dict[str, int]
     process: int
+    edge_up: int = 0
+    edge_down: int = 0
 
 
 def make_plan(run: Run, speeds: Mapping[Kind, Speed], process: int, workers: int) -> Plan:
@@ -145,7 +148,9 @@ def make_plan(run: Run, speeds: Mapping[Kind, Speed], process: int, workers: int
         seconds += evaluated.seconds(per_token, speed)
     at_once = min(workers, wanted(run, count))
     seconds /= at_once if config.engine.name == "ray" else 1
-    return Plan(plans, seconds, _host_memory(plans, process, workers), process)
+    host = _host_memory(plans, process, workers)
+    up, down = sum(one.edge_up for one in sent), sum(one.edge_down for one in sent)
+    return Plan(plans, seconds, host, process, up, down)
 
 
 def _training(client: Client, count: int) -> Work:

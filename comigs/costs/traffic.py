@@ -7,11 +7,12 @@ seed draws, and no failures.
 
 from dataclasses import dataclass, field
 
-from comigs.aggregation.sizes import Group
+from comigs.aggregation.sizes import Group, bytes_of
 from comigs.config.experts import ExpertsConfig
 from comigs.config.strategies import find_strategy
 from comigs.costs.overlap import Overlap
 from comigs.costs.shapes import adapter_shapes
+from comigs.federation.edges import edges_of
 from comigs.federation.run import Run
 from comigs.federation.selection import answering, takers_of_the_test
 from comigs.messages.codecs import wire_bytes
@@ -26,6 +27,8 @@ class Traffic:
         rounds: how many it takes part in.
         up: what it sends, by round; 0 where it does not take part.
         down: what it gets, by round, and last for the final evaluation.
+        edge_up, edge_down: of the run's rounds between its edge and the server (`server.tiers`);
+            of each round with the first of those that it stands for.
         exact: false where a client may lower its rank, updates may come too late to count, or
             rounds overlap (`server.mode` buffered): who is free for one is then an estimate.
     """
@@ -34,6 +37,8 @@ class Traffic:
     rounds: int = 0
     up: list[int] = field(default_factory=list)
     down: list[int] = field(default_factory=list)
+    edge_up: int = 0
+    edge_down: int = 0
     exact: bool = True
 
 
@@ -84,6 +89,11 @@ def traffic(run: Run) -> list[Traffic]:
             for i in sorted(arrived):
                 groups.setdefault(kind_of[i], []).append(i)
             kept.add([Group(shared[kind], members) for kind, members in groups.items()])
+        if config.server.tiers is not None:
+            got = {i: lines[i].down[-1] for i in chosen}
+            for members in edges_of(run, chosen).values():
+                lines[members[0]].edge_up += bytes_of(shared[kind_of[members[0]]])
+                lines[members[0]].edge_down += sum({got[i] for i in members})
         before = chosen
     down, tested = downloads(), set(takers_of_the_test(run, clients))
     for i in clients:

@@ -1,7 +1,6 @@
 """What a run tells while it runs: a type for each event. They are the lines of metrics.jsonl.
 
-A line is one object: `event`, the kind, and the fields. A field that has a default is left out
-where it has it.
+A line is one object: `event`, the kind, and the fields but those that are at their default.
 """
 
 from dataclasses import dataclass
@@ -108,11 +107,7 @@ class Late:
 
 @dataclass(frozen=True)
 class Arrived:
-    """With `server.mode` buffered: the server took a client's update into a round.
-
-    Attributes:
-        since: the round in which the client began; what it did is in its event of that round.
-    """
+    """With `server.mode` buffered: a round took in the update of a client that began in `since`."""
 
     kind: ClassVar[str] = "arrived"
     round: int
@@ -147,11 +142,8 @@ class RoundDone:
     Attributes:
         seconds: wall time; compute_seconds: of all clients together.
         epsilon: client-level privacy spent so far; None without bound, untold without privacy.
-        sim_seconds: simulated length; sim_clock: since the start.
-        abandoned: too few simulated updates came in time.
-        arrived, staleness: with `server.mode` buffered, updates taken in, and by how many steps the
-            server had gone on from them on average; `clients` began in the round, and `valid_ppl`
-            is of the newest value of every client heard so far.
+        sim_seconds: simulated length; sim_clock: since the start; abandoned: too few came in time.
+        edge_up, edge_down: bytes of edges and server; arrived, staleness: updates, their mean age.
     """
 
     kind: ClassVar[str] = "round"
@@ -172,6 +164,8 @@ class RoundDone:
     late: int | None = None
     dropped: int | None = None
     abandoned: bool | None = None
+    edge_up: int | None = None
+    edge_down: int | None = None
     arrived: int | None = None
     staleness: float | None = None
     metrics: dict[str, float] | None = None

@@ -3,7 +3,9 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+from comigs.aggregation.sizes import bytes_of
 from comigs.federation.closing import Closing
+from comigs.federation.edges import at_edges_once, edges_of
 from comigs.federation.run import Run
 from comigs.store.events import ClientTrained, RoundDone, Untold
 from comigs_server.clock import Loss, trip_of
@@ -77,6 +79,11 @@ def account(
         or None,
         epsilon=epsilon(run.config.privacy, progress.draws) if private else Untold.UNTOLD,
     )
+    if run.config.server.tiers is not None:
+        shared = bytes_of({name: tuple(t.shape) for name, t in progress.shared.items()})
+        up = shared * len(edges_of(run, closing.in_time))
+        down = at_edges_once(run, {i: event.bytes_down for i, event in told.items()})
+        done = replace(done, edge_up=up, edge_down=down)
     if run.devices is None:
         return done
     joules = sum(e.sim_joules or 0.0 for e in events) + sum(x.joules for x in lost.values())

@@ -17,10 +17,12 @@ from comigs.federation.closing import Closing, close_round
 from comigs.federation.run import Run
 from comigs.local.reference import reference
 from comigs.messages.update import minus, plus
+from comigs.store.events import Arrived
 from comigs_server.clock import Loss
 from comigs_server.delivery import sharer
 from comigs_server.fleet.registry import Registry
 from comigs_server.fleet.update import Update
+from comigs_server.journal import Journal
 from comigs_server.late import Flight
 from comigs_server.resume import Progress
 
@@ -57,6 +59,18 @@ def began(progress: Progress, number: int, closing: Closing) -> dict[int, int]:
     """By client whose update arrives in round `number`, the round in which it began."""
     flying = progress.flying
     return {i: flying[i].since if i in flying else number for i in closing.in_time}
+
+
+def tell_arrivals(
+    journal: Journal, clients: Registry, number: int, since: Mapping[int, int]
+) -> None:
+    """Write whose updates round `number` takes in.
+
+    Args:
+        since: by client, the round in which it began.
+    """
+    for i, begun in since.items():
+        journal.write(Arrived(number, i, clients.names[i], begun))
 
 
 def land(

@@ -15,17 +15,9 @@ from comigs.federation.closing import Closing, close_round
 from comigs.federation.run import Run
 from comigs.federation.selection import participants, those_there, wanted
 from comigs.federation.stopping import watch
-from comigs.store.events import (
-    Abandoned,
-    Arrived,
-    ClientTrained,
-    Dropped,
-    Failed,
-    Late,
-    RoundStarted,
-)
+from comigs.store.events import Abandoned, ClientTrained, Dropped, Failed, Late, RoundStarted
 from comigs_server.account import account, trained
-from comigs_server.buffered import began, close_buffered, land
+from comigs_server.buffered import began, close_buffered, land, tell_arrivals
 from comigs_server.clock import Loss, lost_devices
 from comigs_server.combine.accountant import Draw
 from comigs_server.combine.outliers import outliers, with_share
@@ -121,6 +113,8 @@ def train_round(
         )
     closing = close(now, received, sent)
     since = began(progress, now.number, closing)
+    if run.config.server.mode == "buffered":
+        tell_arrivals(journal, clients, now.number, since)
     fresh = combine(now, chosen, sent, received, closing)
     told = {i: e.valid_ppl for i, e in received.told.items() if e.valid_ppl is not None}
     states, stop = progress.client_rounds, run.config.stop
@@ -212,10 +206,7 @@ def close(now: Round, received: Received, sent: Sent) -> Closing:
         return Closing(0.0, sorted(received.told), [])
     arrivals, server = _arrivals(received), now.run.config.server
     if server.mode == "buffered":
-        closing = close_buffered(now.progress.flying, arrivals, sent.lost, server.buffer or 1)
-        for client, since in began(now.progress, now.number, closing).items():
-            now.journal.write(Arrived(now.number, client, now.clients.names[client], since))
-        return closing
+        return close_buffered(now.progress.flying, arrivals, sent.lost, server.buffer or 1)
     losses = {client: loss.seconds for client, loss in sent.lost.items()}
     count = wanted(now.run, len(now.clients.ids))
     closing = close_round(arrivals, losses, count, server.deadline)

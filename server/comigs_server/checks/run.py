@@ -19,7 +19,7 @@ from comigs.federation.selection import wanted
 from comigs.mixture.routers import router_shapes
 from comigs.training.optimizers import find_optimizer
 from comigs.training.schedules import find_schedule
-from comigs_server.checks.mode import check_mode
+from comigs_server.checks.mode import check_mode, check_tiers
 from comigs_server.checks.privacy import check_privacy
 from comigs_server.checks.strategy import check_strategy
 from comigs_server.fleet.registry import expected_clients
@@ -81,6 +81,11 @@ def check_without_data(run: Run) -> None:
             f"server.mode is {config.server.mode!r}, which is of simulated time: it needs "
             "engine.name inline or ray"
         )
+    if config.server.tiers is not None:
+        raise BadInput(
+            f"server.tiers is {config.server.tiers}; edges are simulated: they need engine.name "
+            "inline or ray"
+        )
     if config.data.skip_small:
         raise BadInput(
             "data.skip_small is true; with engine.name flower nobody has all clients' text: give "
@@ -107,6 +112,7 @@ def _check_settings(run: Run, count: int, taking_part: int) -> None:
     _check_training(config)
     experts = [run.client(number).experts for number in range(count)]
     _check_method(run, experts)
+    check_tiers(run, experts)
     if config.server.mode == "buffered":
         taking_part = check_mode(run, experts, taking_part)
     check_strategy(run, experts, taking_part)
