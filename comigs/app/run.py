@@ -210,8 +210,8 @@ def _launch(
     from comigs.app.start import begin
     from comigs.report.page import write_report
     from comigs.store.eventjson import to_object
-    from comigs.store.events import FolderMade
     from comigs.store.metrics import final_rows
+    from comigs.store.passing import FolderMade
     from comigs.track.notebook import Notebook, in_notebook
     from comigs.track.tracker import Trackers, find_trackers
 

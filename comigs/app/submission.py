@@ -15,7 +15,8 @@ from comigs.deploy.flowercli import QUIET, ask_flwr, program
 from comigs.errors import ComigsError, Stopped
 from comigs.federation.run import Run
 from comigs.store.eventjson import from_line
-from comigs.store.events import Away, Broke, Event, Kept, Opened, Started, Submitted
+from comigs.store.events import Event, Kept, Started
+from comigs.store.passing import Away, Broke, Opened, Submitted
 from comigs_server.app import EVENT
 from comigs_server.grids.connection import connection
 from comigs_server.journal import Journal, Watcher

@@ -146,6 +146,8 @@ def _totals(config: RunConfig, plan: Plan) -> Iterable[str]:
     up, down = sum(c.up_run for c in clients), sum(c.down_run for c in clients)
     about = "" if all(c.exact for c in clients) else "about "
     yield f"\nwhole run: {about}{_mb(up)} MB up, {_mb(down)} MB down"
+    if config.server.tiers is not None:
+        yield f"edges to server: {_mb(plan.edge_up)} MB up, {_mb(plan.edge_down)} MB down"
     flops = sum(c.flops * c.rounds for c in clients)
     energy = sum(c.device.joules * c.rounds for c in clients if c.device)
     line = f"training on all clients: {_number(flops / 1e12)} TFLOP"

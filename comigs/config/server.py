@@ -22,6 +22,12 @@ class ServerConfig:
     """A round with fewer answers stops the run."""
     round_timeout: float | None = None
     """Seconds that a client may take for a round; null: any time."""
+    mode: Literal["sync", "buffered"] = "sync"
+    """Rounds wait for their clients, or (buffered) a round is `buffer` arrivals, however old."""
+    buffer: int | None = None
+    """Of mode buffered: arrivals after which the server takes a step."""
+    tiers: int | None = None
+    """Edge aggregators between the devices and the server; null: none."""
     over_selection: float = 0.0
     """Extra share of clients that are asked; the first updates count."""
     deadline: float | None = None
@@ -42,6 +48,37 @@ class ServerConfig:
         at_least("server.over_selection", self.over_selection, 0)
         positive("server.deadline", self.deadline)
         positive("server.max_norm", self.max_norm)
+        at_least("server.buffer", self.buffer, 1)
+        at_least("server.tiers", self.tiers, 1)
+        self._check_mode()
+
+    def _check_mode(self) -> None:
+        if self.mode == "sync":
+            if self.buffer is not None:
+                raise BadInput(
+                    f"server.buffer is {self.buffer}, which needs server.mode buffered",
+                    "server.buffer",
+                )
+            return
+        if self.buffer is None:
+            raise BadInput(
+                "server.buffer is null; server.mode buffered needs the number of arrivals after "
+                "which the server takes a step",
+                "server.buffer",
+            )
+        if self.min_clients > self.buffer:
+            raise BadInput(
+                f"server.min_clients is {self.min_clients}; with server.mode buffered a round has "
+                f"server.buffer ({self.buffer}) updates",
+                "server.min_clients",
+            )
+        for key, default in (("over_selection", 0.0), ("deadline", None), ("late", "discard")):
+            if (value := getattr(self, key)) != default:
+                raise BadInput(
+                    f"server.{key} is {value!r}, which needs server.mode sync: in mode buffered no "
+                    "update is late",
+                    f"server.{key}",
+                )
 
 
 @dataclass(frozen=True)

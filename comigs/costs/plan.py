@@ -3,7 +3,6 @@
 Everything but the expected time here follows from the configuration alone.
 """
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import cast
@@ -18,7 +17,7 @@ from comigs.costs.work import Parameters, TokenFlops, parameter_counts, token_fl
 from comigs.data.tokens import places
 from comigs.federation.clients import data_of
 from comigs.federation.run import Client, Run
-from comigs.federation.selection import answering, takers_of_the_test, wanted
+from comigs.federation.selection import takers_of_the_test, wanted
 
 
 @dataclass(frozen=True)
@@ -102,12 +101,15 @@ class Plan:
         seconds: expected wall time of training and evaluation on this machine.
         host_memory: expected bytes on this machine, by engine; of Ray without its own services.
         process: bytes that a process holds beside tensors.
+        edge_up, edge_down: bytes between edges and server in all rounds (`server.tiers`).
     """
 
     clients: list[ClientPlan]
     seconds: float
     host_memory: dict[str, int]
     process: int
+    edge_up: int = 0
+    edge_down: int = 0
 
 
 def make_plan(run: Run, speeds: Mapping[Kind, Speed], process: int, workers: int) -> Plan:
@@ -119,9 +121,6 @@ def make_plan(run: Run, speeds: Mapping[Kind, Speed], process: int, workers: int
         workers: processes that the ray engine would have.
     """
     config, count, sent = run.config, len(run.names), traffic(run)
-    rounds = Counter(
-        i for t in range(1, config.rounds + 1) for i in answering(run, t, range(count))
-    )
     trains, tested = run.method.trains, takers_of_the_test(run, range(count))
     plans, seconds = [], 0.0
     for i, client in enumerate(run.clients()):
@@ -135,7 +134,7 @@ def make_plan(run: Run, speeds: Mapping[Kind, Speed], process: int, workers: int
             parameter_counts(client),
             peak_memory(on_its_device(client) if client.profile else client),
             work.flops(per_token) if trains else 0.0,
-            rounds[i] if trains else 0,
+            sent[i].rounds,
             sent[i].update,
             max(sent[i].down),
             sum(sent[i].up),
@@ -149,7 +148,9 @@ def make_plan(run: Run, speeds: Mapping[Kind, Speed], process: int, workers: int
         seconds += evaluated.seconds(per_token, speed)
     at_once = min(workers, wanted(run, count))
     seconds /= at_once if config.engine.name == "ray" else 1
-    return Plan(plans, seconds, _host_memory(plans, process, workers), process)
+    host = _host_memory(plans, process, workers)
+    up, down = sum(one.edge_up for one in sent), sum(one.edge_down for one in sent)
+    return Plan(plans, seconds, host, process, up, down)
 
 
 def _training(client: Client, count: int) -> Work:

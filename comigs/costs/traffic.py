@@ -7,10 +7,12 @@ seed draws, and no failures.
 
 from dataclasses import dataclass, field
 
-from comigs.aggregation.sizes import Group
+from comigs.aggregation.sizes import Group, bytes_of
 from comigs.config.experts import ExpertsConfig
 from comigs.config.strategies import find_strategy
+from comigs.costs.overlap import Overlap
 from comigs.costs.shapes import adapter_shapes
+from comigs.federation.edges import edges_of
 from comigs.federation.run import Run
 from comigs.federation.selection import answering, takers_of_the_test
 from comigs.messages.codecs import wire_bytes
@@ -22,14 +24,21 @@ class Traffic:
 
     Attributes:
         update: what it sends in a round it takes part in.
+        rounds: how many it takes part in.
         up: what it sends, by round; 0 where it does not take part.
         down: what it gets, by round, and last for the final evaluation.
-        exact: false where a client may lower its rank, or updates may come too late to count.
+        edge_up, edge_down: of the run's rounds between its edge and the server (`server.tiers`);
+            of each round with the first of those that it stands for.
+        exact: false where a client may lower its rank, updates may come too late to count, or
+            rounds overlap (`server.mode` buffered): who is free for one is then an estimate.
     """
 
     update: int = 0
+    rounds: int = 0
     up: list[int] = field(default_factory=list)
     down: list[int] = field(default_factory=list)
+    edge_up: int = 0
+    edge_down: int = 0
     exact: bool = True
 
 
@@ -45,7 +54,8 @@ def traffic(run: Run) -> list[Traffic]:
         for kind, i in examples.items()
     }
     ups = {kind: wire_bytes(config.payload, shapes) for kind, shapes in shared.items()}
-    in_time = config.server.deadline is None and not config.server.over_selection
+    buffered = config.server.mode == "buffered"
+    in_time = config.server.deadline is None and not config.server.over_selection and not buffered
     exact = method.prune is None and in_time and not run.may_rest
     lines = [Traffic(ups[kind], exact=exact) for kind in kind_of]
     kept = run.aggregator.sizes()
@@ -62,17 +72,28 @@ def traffic(run: Run) -> list[Traffic]:
         return {(kind, fresh): size(kind, fresh) for kind in shared for fresh in (True, False)}
 
     before: set[int] = set()
+    overlap = Overlap(run, [line.update for line in lines]) if buffered else None
     for number in range(1, config.rounds + 1):
-        chosen = set(answering(run, number, clients))
         down = downloads()
+        if overlap:
+            sizes = [down[kind, i in before] for i, kind in enumerate(kind_of)]
+            chosen, arrived = overlap.round(number, sizes)
+        else:
+            chosen = arrived = set(answering(run, number, clients))
         for i in clients:
+            lines[i].rounds += i in chosen
             lines[i].up.append(ups[kind_of[i]] if i in chosen else 0)
             lines[i].down.append(down[kind_of[i], i in before] if i in chosen else 0)
-        if len(chosen) >= config.server.min_clients:  # or the server leaves its tensors as they are
+        if len(arrived) >= config.server.min_clients:  # or the server's tensors stay
             groups: dict[ExpertsConfig, list[int]] = {}
-            for i in sorted(chosen):
+            for i in sorted(arrived):
                 groups.setdefault(kind_of[i], []).append(i)
             kept.add([Group(shared[kind], members) for kind, members in groups.items()])
+        if config.server.tiers is not None:
+            got = {i: lines[i].down[-1] for i in chosen}
+            for members in edges_of(run, chosen).values():
+                lines[members[0]].edge_up += bytes_of(shared[kind_of[members[0]]])
+                lines[members[0]].edge_down += sum({got[i] for i in members})
         before = chosen
     down, tested = downloads(), set(takers_of_the_test(run, clients))
     for i in clients:

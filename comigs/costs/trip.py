@@ -48,3 +48,29 @@ def trip(
         device.latency + bytes_up / device.up,
         device.watts * compute,
     )
+
+
+def expected_trip(client: Client, bytes_down: float, bytes_up: float, done: int) -> Trip:
+    """`trip` of a round before it is trained: exact but for methods that look only at times.
+
+    Args:
+        done: rounds that the client has trained before.
+    """
+    config, steps = client.config, client.run.steps_per_round
+    batch, every = config.batch_size * config.data.seq_len, config.router.every
+    router = ((done + 1) * steps // every - done * steps // every) * config.router.steps
+    looks = client.method.looks(config)
+    return trip(client, bytes_down, bytes_up, steps * batch, router * batch, looks)
+
+
+def seconds_until_lost(client: Client, bytes_down: float, share: float) -> tuple[float, float]:
+    """Simulated seconds until a device is lost, and those of them that it computed.
+
+    Args:
+        share: of its download and training (without routers) that it stays for.
+    """
+    config = client.config
+    tokens = client.run.steps_per_round * config.batch_size * config.data.seq_len
+    whole = trip(client, bytes_down, 0, tokens, 0, 0)
+    seconds = share * whole.seconds
+    return seconds, max(0.0, min(seconds - whole.down, whole.compute))

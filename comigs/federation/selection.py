@@ -1,7 +1,7 @@
 """Which clients take part in a round, and in the test: drawn from the seed."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 
@@ -10,20 +10,26 @@ from comigs.seeds import derive, generator
 
 
 def wanted(run: Run, count: int) -> int:
-    """Updates that a round of a federation of `count` clients waits for."""
+    """Updates that a round of a federation of `count` clients waits for.
+
+    With `server.mode` buffered, how many of them are at work at once.
+    """
     return max(1, round(run.config.participation * count))
 
 
-def participants(run: Run, number: int, ids: Sequence[int], secret: str = "") -> list[int]:
+def participants(
+    run: Run, number: int, ids: Sequence[int], secret: str = "", busy: Collection[int] = ()
+) -> list[int]:
     """Ids of the clients asked to train in round `number`, drawn from (seed, round), in order.
 
     Only devices that are there; `server.over_selection` asks for more than the round needs.
 
     Args:
         secret: of the server, in the place of the seed, where nobody may foresee the draw.
+        busy: clients that are still at work (`server.mode` buffered): they keep their places.
     """
-    asked = round(wanted(run, len(ids)) * (1 + run.config.server.over_selection))
-    there = those_there(run, number, ids)
+    asked = round(wanted(run, len(ids)) * (1 + run.config.server.over_selection)) - len(busy)
+    there = [i for i in those_there(run, number, ids) if i not in busy]
     rng = random.Random(derive(secret or run.config.seed, "server", number, "participants"))
     return sorted(rng.sample(there, min(asked, len(there))))
 

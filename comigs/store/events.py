@@ -1,7 +1,6 @@
 """What a run tells while it runs: a type for each event. They are the lines of metrics.jsonl.
 
-A line is one object: `event`, the kind, and the fields. A field that has a default is left out
-where it has it.
+A line is one object: `event`, the kind, and the fields but those that are at their default.
 """
 
 from dataclasses import dataclass
@@ -10,6 +9,18 @@ from typing import ClassVar, get_args
 
 from comigs.store.chosen import RoundChosen
 from comigs.store.extended import Extended
+from comigs.store.passing import (
+    Away,
+    Broke,
+    EvaluationStarted,
+    FolderMade,
+    LinesDamaged,
+    Opened,
+    Refused,
+    RoundStarted,
+    Submitted,
+    Waiting,
+)
 
 
 class Untold(Enum):
@@ -118,6 +129,17 @@ class Late:
 
 
 @dataclass(frozen=True)
+class Arrived:
+    """With `server.mode` buffered: a round took in the update of a client that began in `since`."""
+
+    kind: ClassVar[str] = "arrived"
+    round: int
+    client: int
+    name: str
+    since: int
+
+
+@dataclass(frozen=True)
 class Abandoned:
     """A round's updates could not be combined; the server's tensors stay as they were."""
 
@@ -143,8 +165,8 @@ class RoundDone:
     Attributes:
         seconds: wall time; compute_seconds: of all clients together.
         epsilon: client-level privacy spent so far; None without bound, untold without privacy.
-        sim_seconds: simulated length; sim_clock: since the start.
-        abandoned: too few simulated updates came in time.
+        sim_seconds: simulated length; sim_clock: since the start; abandoned: too few came in time.
+        edge_up, edge_down: bytes of edges and server; arrived, staleness: updates, their mean age.
     """
 
     kind: ClassVar[str] = "round"
@@ -165,6 +187,10 @@ class RoundDone:
     late: int | None = None
     dropped: int | None = None
     abandoned: bool | None = None
+    edge_up: int | None = None
+    edge_down: int | None = None
+    arrived: int | None = None
+    staleness: float | None = None
     metrics: dict[str, float] | None = None
 
 
@@ -208,86 +234,9 @@ class Ended:
     seconds: float
 
 
-@dataclass(frozen=True)
-class FolderMade:
-    kind: ClassVar[str] = "folder"
-    folder: str
-
-
-@dataclass(frozen=True)
-class Opened:
-    """A ServerApp has begun to tell its events."""
-
-    kind: ClassVar[str] = "open"
-
-
-@dataclass(frozen=True)
-class Broke:
-    """A ServerApp ends with an error."""
-
-    kind: ClassVar[str] = "error"
-    reason: str
-
-
-@dataclass(frozen=True)
-class Submitted:
-    """A SuperLink has taken the run."""
-
-    kind: ClassVar[str] = "submitted"
-    run: str
-
-
-@dataclass(frozen=True)
-class Away:
-    """The SuperLink does not answer."""
-
-    kind: ClassVar[str] = "away"
-    reason: str
-
-
-@dataclass(frozen=True)
-class Waiting:
-    """Not all clients are there yet."""
-
-    kind: ClassVar[str] = "waiting"
-    clients: int
-    of: int
-
-
-@dataclass(frozen=True)
-class Refused:
-    """A node cannot be a client of this run."""
-
-    kind: ClassVar[str] = "refused"
-    name: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class LinesDamaged:
-    """metrics.jsonl has lines that are no events; the file as it was is `kept`."""
-
-    kind: ClassVar[str] = "damaged lines"
-    lines: list[int]
-    kept: str
-
-
-@dataclass(frozen=True)
-class RoundStarted:
-    kind: ClassVar[str] = "round started"
-    round: int
-    clients: int
-
-
-@dataclass(frozen=True)
-class EvaluationStarted:
-    kind: ClassVar[str] = "evaluation started"
-    clients: int
-
-
 Kept = (
-    Started | ClientTrained | Failed | Dropped | Late | Abandoned | Damaged | RoundDone | Evaluated
-    | RoundChosen | Joined | Ended
+    Started | ClientTrained | Failed | Dropped | Late | Arrived | Abandoned | Damaged | RoundDone
+    | Evaluated | RoundChosen | Joined | Ended
 )  # fmt: skip
 Passing = (  # told, but not kept
     FolderMade | Opened | Broke | Submitted | Away | Waiting | Refused | LinesDamaged

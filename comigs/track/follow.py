@@ -6,8 +6,9 @@ from pathlib import Path
 
 from comigs.errors import BadInput
 from comigs.store.eventjson import from_line
-from comigs.store.events import Ended, EvaluationStarted, Event, RoundDone, RoundStarted, Started
+from comigs.store.events import Ended, Event, RoundDone, Started
 from comigs.store.metrics import METRICS, MOST
+from comigs.store.passing import EvaluationStarted, RoundStarted
 from comigs.store.plain import read_plain
 
 EVERY = 0.5  # seconds between two looks

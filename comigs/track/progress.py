@@ -16,30 +16,33 @@ from comigs.report.narrow import fitting
 from comigs.store.chosen import RoundChosen
 from comigs.store.events import (
     Abandoned,
-    Away,
-    Broke,
+    Arrived,
     ClientTrained,
     Damaged,
     Dropped,
     Ended,
     Evaluated,
-    EvaluationStarted,
     Event,
     Failed,
-    FolderMade,
     Joined,
     Late,
-    LinesDamaged,
-    Opened,
-    Refused,
     RoundDone,
-    RoundStarted,
     Started,
-    Submitted,
-    Waiting,
 )
 from comigs.store.extended import Extended
 from comigs.store.metrics import gain
+from comigs.store.passing import (
+    Away,
+    Broke,
+    EvaluationStarted,
+    FolderMade,
+    LinesDamaged,
+    Opened,
+    Refused,
+    RoundStarted,
+    Submitted,
+    Waiting,
+)
 
 MANY = 20  # clients; more are counted, not named
 
@@ -148,7 +151,7 @@ class Progress:
                 self._say(note, markup=False)
             case RoundChosen() | Extended():
                 self._say(event.told)
-            case Late() | Ended() | Opened() | Broke():
+            case Late() | Arrived() | Ended() | Opened() | Broke():
                 pass
             case _:
                 assert_never(event)
@@ -197,6 +200,10 @@ def _notes(event: RoundDone) -> Iterator[str]:
         yield f"epsilon {event.epsilon:.2f}"
     if (clock := event.sim_clock) is not None:
         yield f"simulated {clock:.1f} s" if clock < 120 else f"simulated {clock / 60:,.1f} min"
+        if event.arrived is not None:
+            yield f"{event.arrived} arrived"
+        if event.staleness:
+            yield f"staleness {event.staleness:.1f}"
         if event.late:
             yield f"{event.late} late"
         if event.dropped:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
 from comigs.errors import BadInput
 from comigs.store.eventjson import to_line
-from comigs.store.events import Event, FolderMade
+from comigs.store.events import Event
+from comigs.store.passing import FolderMade
 
 if TYPE_CHECKING:
     from comigs.config.settings import RunConfig

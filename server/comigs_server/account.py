@@ -3,9 +3,12 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+from comigs.aggregation.sizes import bytes_of
+from comigs.federation.closing import Closing
+from comigs.federation.edges import at_edges_once, edges_of
 from comigs.federation.run import Run
 from comigs.store.events import ClientTrained, RoundDone, Untold
-from comigs_server.clock import Closing, Loss, trip_of
+from comigs_server.clock import Loss, trip_of
 from comigs_server.combine.accountant import epsilon
 from comigs_server.fleet.judge import Accepted
 from comigs_server.resume import Progress, Totals
@@ -37,6 +40,7 @@ def account(
     failed: int,
     abandoned: bool,
     wall: float,
+    since: Mapping[int, int],
 ) -> RoundDone:
     """Move `progress` on by one round, and sum the round up.
 
@@ -45,6 +49,7 @@ def account(
         failed: clients without one, but for lost devices.
         abandoned: whether nothing was combined.
         wall: seconds that the round took here.
+        since: by client whose update arrived, the round in which it began.
     """
     number, events = progress.round + 1, list(told.values())
     for client, event in told.items():
@@ -74,19 +79,35 @@ def account(
         or None,
         epsilon=epsilon(run.config.privacy, progress.draws) if private else Untold.UNTOLD,
     )
+    if run.config.server.tiers is not None:
+        shared = bytes_of({name: tuple(t.shape) for name, t in progress.shared.items()})
+        up = shared * len(edges_of(run, closing.in_time))
+        down = at_edges_once(run, {i: event.bytes_down for i, event in told.items()})
+        done = replace(done, edge_up=up, edge_down=down)
     if run.devices is None:
         return done
     joules = sum(e.sim_joules or 0.0 for e in events) + sum(x.joules for x in lost.values())
     progress.sim_seconds += closing.seconds
     progress.sim_joules += joules
-    return replace(
+    buffered = run.config.server.mode == "buffered"
+    done = replace(
         done,
         sim_seconds=closing.seconds,
         sim_clock=progress.sim_seconds,
         sim_joules=joules,
-        late=len(closing.late),
+        late=0 if buffered else len(closing.late),
         dropped=len(lost),
         abandoned=abandoned,
+    )
+    if not buffered:
+        return done
+    progress.heard |= {i: e.valid_ppl for i, e in told.items() if e.valid_ppl is not None}
+    fresh = any(event.valid_ppl is not None for event in events)
+    return replace(
+        done,
+        valid_ppl=_mean(progress.heard[i] for i in sorted(progress.heard)) if fresh else None,
+        arrived=len(since),
+        staleness=_mean(number - begun for begun in since.values()),
     )
 
 

@@ -17,7 +17,8 @@ from comigs.config.load import load_config, write_config
 from comigs.errors import ComigsError
 from comigs.federation.run import resolve
 from comigs.store.eventjson import to_line
-from comigs.store.events import Broke, Event, Opened
+from comigs.store.events import Event
+from comigs.store.passing import Broke, Opened
 from comigs.track.progress import Progress
 from comigs_server.journal import Journal
 from comigs_server.loop import run_rounds

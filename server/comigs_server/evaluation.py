@@ -10,7 +10,8 @@ from comigs.errors import flat
 from comigs.federation.run import Run
 from comigs.federation.selection import takers_of_the_test
 from comigs.messages.reply import Broken, read_rows
-from comigs.store.events import Evaluated, EvaluationStarted, Failed
+from comigs.store.events import Evaluated, Failed
+from comigs.store.passing import EvaluationStarted
 from comigs_server.delivery import parcels, takes_changes
 from comigs_server.fleet.exchange import Client, collect
 from comigs_server.fleet.records import bytes_of, node_of, tensor_messages, text_of

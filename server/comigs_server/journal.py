@@ -7,8 +7,9 @@ from pathlib import Path
 
 from comigs.errors import ComigsError
 from comigs.store.eventjson import to_line
-from comigs.store.events import Event, Kept, LinesDamaged, Passing
+from comigs.store.events import Event, Kept, Passing
 from comigs.store.metrics import METRICS, lines_of
+from comigs.store.passing import LinesDamaged
 from comigs.store.whole import append, write_whole
 
 Watcher = Callable[[Event], str | None]  # returns why the run should stop, or None

@@ -1,11 +1,11 @@
-"""Updates that came after their round had closed: discarded, or kept for a later round."""
+"""Updates that are under way when their round has closed: discarded, or kept for a later round."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
 
-from comigs_server.clock import Closing
+from comigs.federation.closing import Closing
 from comigs_server.fleet.update import Update
 
 
@@ -16,6 +16,25 @@ class Late:
     tensors: Mapping[str, Tensor]
     weight: float
     due: float
+
+
+@dataclass(frozen=True)
+class Flight:
+    """With `server.mode` buffered, a client at work when a round has closed.
+
+    Attributes:
+        change: what its update changed; empty if it sends none, or is lost.
+        weight: of the update.
+        due: simulated seconds until the server has it, or knows that its device is lost.
+        since: the round in which it began.
+        lost: whether its device is lost on the way.
+    """
+
+    change: Mapping[str, Tensor]
+    weight: float
+    due: float
+    since: int
+    lost: bool = False
 
 
 def due(late: Mapping[int, Late], closing: Closing) -> dict[int, Update]:

@@ -12,7 +12,8 @@ from comigs.local.round import start_of
 from comigs.store.chosen import RoundChosen
 from comigs.store.events import Ended, Started
 from comigs.store.state import write_state
-from comigs_server.combine.rule import make_rule
+from comigs_server.combine.edges import AtEdges
+from comigs_server.combine.rule import Rule, make_rule
 from comigs_server.evaluation import evaluate
 from comigs_server.fleet.registry import Registry
 from comigs_server.journal import Journal
@@ -41,7 +42,9 @@ def run_rounds(grid: Grid, run: Run, folder: Path, journal: Journal) -> None:
     journal.write(Started(run.method.name, names, rounds, progress.round))
     if config.privacy.mechanism != "none":
         progress.secret = server_secret(folder / "server")
-    rule = make_rule(run, progress.secret)
+    rule: Rule = make_rule(run, progress.secret)
+    if config.server.tiers is not None:
+        rule = AtEdges(run, rule)
     rule.restore(progress.memory)
     if find_strategy(config.server.strategy).from_start and not progress.shared:
         progress.shared = start_of(run)

@@ -16,7 +16,7 @@ from comigs.store.state import DamagedState, clean, newest_state, read_state, sa
 from comigs_server.combine.accountant import EVERYBODY, Draw
 from comigs_server.fleet.registry import Registry
 from comigs_server.journal import Journal
-from comigs_server.late import Late
+from comigs_server.late import Flight, Late
 
 
 @dataclass
@@ -38,6 +38,8 @@ class Progress:
         totals: by client id.
         memory: what the strategy carries from round to round.
         late: by client id, updates that arrive in a later round.
+        flying: with `server.mode` buffered, by client id, who is at work.
+        heard: the same, the newest validation perplexity that each client told.
         secret: of the server, where privacy needs one.
         nodes: by client id, the node that was first to be it (behind a SuperLink).
         current: ids of clients whose saved state is from the last round and knows what was sent.
@@ -56,6 +58,8 @@ class Progress:
     seconds: float = 0.0
     memory: dict[str, Tensor] = field(default_factory=dict)
     late: dict[int, Late] = field(default_factory=dict)
+    flying: dict[int, Flight] = field(default_factory=dict)
+    heard: dict[int, float] = field(default_factory=dict)
     sim_seconds: float = 0.0
     sim_joules: float = 0.0
     secret: str = ""
@@ -70,13 +74,19 @@ class Progress:
     def tensors(self) -> dict[str, dict[str, Tensor]]:
         """The tensors of the server's checkpoint, apart from the strategy's."""
         late = {f"{i}/{n}": t for i, u in self.late.items() for n, t in u.tensors.items()}
+        flying = {f"{i}/{n}": t for i, f in self.flying.items() for n, t in f.change.items()}
         packed = {"change": self.change, "unsent": self.unsent} if self.unsent else {}
-        return {"shared": self.shared, "late": late, **packed}
+        return {"shared": self.shared, "late": late, "flying": flying, **packed}
 
     def meta(self, config: RunConfig) -> dict[str, Any]:
         """The JSON part of the server's checkpoint."""
-        watched = {} if self.watched == Watched() else {"watched": _to_json(self.watched)}
-        return watched | {
+        more: dict[str, Any] = (
+            {} if self.watched == Watched() else {"watched": _to_json(self.watched)}
+        )
+        if config.server.mode == "buffered":
+            rest = {str(i): [f.weight, f.due, f.since, f.lost] for i, f in self.flying.items()}
+            more |= {"flying": rest, "heard": {str(i): v for i, v in self.heard.items()}}
+        return more | {
             "config": to_dict(config),
             "client_rounds": {str(i): r for i, r in self.client_rounds.items()},
             "totals": {str(i): asdict(t) for i, t in self.totals.items()},
@@ -155,6 +165,11 @@ def load_progress(config: RunConfig, root: Path, number: int) -> Progress:
             int(i): Late(_of_client(i, tensors.get("late", {})), weight, due)
             for i, (weight, due) in meta.get("late", {}).items()
         },
+        flying={
+            int(i): Flight(_of_client(i, tensors.get("flying", {})), *rest)
+            for i, rest in meta.get("flying", {}).items()
+        },
+        heard={int(i): value for i, value in meta.get("heard", {}).items()},
         sim_seconds=sim[0],
         sim_joules=sim[1],
         nodes={int(i): node for i, node in meta.get("nodes", {}).items()},

@@ -11,20 +11,15 @@ from flwr.serverapp import Grid
 from torch import Tensor
 
 from comigs.errors import ComigsError
+from comigs.federation.closing import Closing, close_round
 from comigs.federation.run import Run
 from comigs.federation.selection import participants, those_there, wanted
 from comigs.federation.stopping import watch
-from comigs.store.events import (
-    Abandoned,
-    ClientTrained,
-    Dropped,
-    Failed,
-    Joined,
-    Late,
-    RoundStarted,
-)
+from comigs.store.events import Abandoned, ClientTrained, Dropped, Failed, Joined, Late
+from comigs.store.passing import RoundStarted
 from comigs_server.account import account, trained
-from comigs_server.clock import Closing, Loss, close_round, lost_devices
+from comigs_server.buffered import began, close_buffered, land, tell_arrivals
+from comigs_server.clock import Loss, lost_devices
 from comigs_server.combine.accountant import Draw
 from comigs_server.combine.outliers import outliers, with_share
 from comigs_server.combine.rule import Rule
@@ -110,13 +105,17 @@ def train_round(
     sent = send(now, chosen)
     received = receive(now, chosen, sent)
     failed = len(chosen.ids) - len(received.updates) - len(sent.lost)
-    if failed and len(received.updates) < run.config.server.min_clients:
+    coming = len(received.updates) + len(progress.flying)
+    if failed and coming < run.config.server.min_clients:
         raise ComigsError(
             f"round {now.number}: {len(received.updates)} of {len(chosen.ids)} clients answered, "
             f"server.min_clients is {run.config.server.min_clients}; the state of round "
             f"{progress.round} is saved"
         )
     closing = close(now, received, sent)
+    since = began(progress, now.number, closing)
+    if run.config.server.mode == "buffered":
+        tell_arrivals(journal, clients, now.number, since)
     fresh = combine(now, chosen, sent, received, closing)
     told = {i: e.valid_ppl for i, e in received.told.items() if e.valid_ppl is not None}
     states, stop = progress.client_rounds, run.config.stop
@@ -126,7 +125,8 @@ def train_round(
     progress.resting = progress.resting - set(received.told) | received.resting
     progress.draws.append(chosen.draw)
     wall = time.perf_counter() - begin
-    done = account(run, progress, received.told, sent.lost, closing, failed, fresh is None, wall)
+    abandoned = fresh is None
+    done = account(run, progress, received.told, sent.lost, closing, failed, abandoned, wall, since)
     journal.write(done)
 
 
@@ -137,11 +137,12 @@ def choose(now: Round) -> Chosen:
     strangers = clients.look()
     for newcomer in sorted(set(clients.names) - known):
         now.journal.write(Joined(now.number, newcomer, clients.names[newcomer]))
-    ids = participants(run, now.number, clients.ids, now.progress.secret)
+    progress = now.progress
+    ids = participants(run, now.number, clients.ids, progress.secret, progress.flying)
     draw = len(those_there(run, now.number, clients.ids)), len(ids)
     now.journal.tell(RoundStarted(now.number, len(ids)))
     there, unreachable = clients.meet(ids)
-    there, odd = of_one_shape(run, there, now.progress.shared)
+    there, odd = of_one_shape(run, there, progress.shared)
     return Chosen(ids, there, [*strangers, *unreachable, *odd], draw)
 
 
@@ -207,10 +208,12 @@ def close(now: Round, received: Received, sent: Sent) -> Closing:
     """Whose updates count: everybody's, or what simulated time decides."""
     if now.run.devices is None:
         return Closing(0.0, sorted(received.told), [])
-    arrivals = _arrivals(received)
+    arrivals, server = _arrivals(received), now.run.config.server
+    if server.mode == "buffered":
+        return close_buffered(now.progress.flying, arrivals, sent.lost, server.buffer or 1)
     losses = {client: loss.seconds for client, loss in sent.lost.items()}
     count = wanted(now.run, len(now.clients.ids))
-    closing = close_round(arrivals, losses, count, now.run.config.server.deadline)
+    closing = close_round(arrivals, losses, count, server.deadline)
     for client in closing.late:
         told = received.told[client]
         reason = f"late: {arrivals[client]:.0f} s, closed at {closing.seconds:.0f} s"
@@ -228,7 +231,14 @@ def combine(
     """
     run, progress = now.run, now.progress
     config = run.config
-    updates = due(progress.late, closing) | {i: received.updates[i] for i in closing.in_time}
+    if config.server.mode == "buffered":
+        arrivals = _arrivals(received)
+        updates = land(
+            run, now.clients, progress, now.number, received.updates, arrivals, sent.lost, closing
+        )
+    else:
+        in_time = {i: received.updates[i] for i in closing.in_time}
+        updates = due(progress.late, closing) | in_time
     if config.server.late == "keep":
         progress.late = postpone(progress.late, received.updates, _arrivals(received), closing)
     if len(updates) < config.server.min_clients:

@@ -14,8 +14,9 @@ from comigs.deploy import flowercli
 from comigs.errors import BadInput, ComigsError
 from comigs.federation.run import resolve
 from comigs.store.eventjson import to_line, to_object
-from comigs.store.events import Away, Broke, Ended, Opened, RoundStarted, Started, Submitted
+from comigs.store.events import Ended, Started
 from comigs.store.metrics import events_of
+from comigs.store.passing import Away, Broke, Opened, RoundStarted, Submitted
 from comigs_server.checks import run as check
 from comigs_server.grids.connection import connection
 from tests.samples import ROUND, final, trained

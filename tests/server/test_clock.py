@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from comigs.config.load import load_config
+from comigs.federation.closing import close_round
 from comigs.federation.run import resolve
 from comigs.federation.selection import is_on, participants
-from comigs_server.clock import close_round, lost_devices
+from comigs_server.clock import lost_devices
 
 DEVICES = {
     "devices": {

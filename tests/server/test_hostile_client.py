@@ -14,7 +14,8 @@ from comigs.config.load import load_config
 from comigs.errors import flat
 from comigs.federation.run import resolve
 from comigs.report.page import write_report
-from comigs.store.events import Failed, Refused
+from comigs.store.events import Failed
+from comigs.store.passing import Refused
 from comigs.track.progress import Progress, final_table
 from comigs.track.tensorboard import write_events
 from comigs_server.fleet.exchange import Answer

@@ -6,7 +6,8 @@ from typer.testing import CliRunner
 from comigs.cli.commands import app
 from comigs.errors import BadInput
 from comigs.store.eventjson import to_line
-from comigs.store.events import Ended, EvaluationStarted, RoundStarted, Started
+from comigs.store.events import Ended, Started
+from comigs.store.passing import EvaluationStarted, RoundStarted
 from comigs.store.whole import append, write_whole
 from comigs.track.follow import follow
 from tests.samples import final, round_done, trained

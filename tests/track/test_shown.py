@@ -11,7 +11,8 @@ from comigs.app.suites.tally import Tally
 from comigs.cli.commands import app
 from comigs.errors import BadInput
 from comigs.store.eventjson import from_object
-from comigs.store.events import Failed, FolderMade, RoundDone, Started
+from comigs.store.events import Failed, RoundDone, Started
+from comigs.store.passing import FolderMade
 from comigs.track.notebook import LINES, Notebook, in_notebook
 
 pytest_plugins = ("tests.fixtures",)

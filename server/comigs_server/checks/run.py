@@ -23,6 +23,7 @@ from comigs.federation.selection import wanted
 from comigs.mixture.routers import router_shapes
 from comigs.training.optimizers import find_optimizer
 from comigs.training.schedules import find_schedule
+from comigs_server.checks.mode import check_mode, check_tiers
 from comigs_server.checks.privacy import check_privacy
 from comigs_server.checks.strategy import check_strategy
 from comigs_server.fleet.registry import expected_clients
@@ -81,6 +82,16 @@ def check_without_data(run: Run) -> None:
         raise BadInput(
             f"start is {config.start}; with engine.name flower a run begins with the common start"
         )
+    if config.server.mode != "sync":
+        raise BadInput(
+            f"server.mode is {config.server.mode!r}, which is of simulated time: it needs "
+            "engine.name inline or ray"
+        )
+    if config.server.tiers is not None:
+        raise BadInput(
+            f"server.tiers is {config.server.tiers}; edges are simulated: they need engine.name "
+            "inline or ray"
+        )
     if config.data.skip_small:
         raise BadInput(
             "data.skip_small is true; with engine.name flower nobody has all clients' text: give "
@@ -102,10 +113,14 @@ def check_without_data(run: Run) -> None:
 
 def _check_settings(run: Run, count: int, taking_part: int) -> None:
     """Whether the settings suit each other, for `count` clients of which some train in a round."""
-    _check_devices(run.config)
-    _check_training(run.config)
+    config = run.config
+    _check_devices(config)
+    _check_training(config)
     experts = [run.client(number).experts for number in range(count)]
     _check_method(run, experts)
+    check_tiers(run, experts)
+    if config.server.mode == "buffered":
+        taking_part = check_mode(run, experts, taking_part)
     check_strategy(run, experts, taking_part)
     check_privacy(run, experts, taking_part)
 
@@ -122,7 +137,7 @@ def _check_devices(config: RunConfig) -> None:
     if config.devices.profiles:
         return
     default = ServerConfig()
-    for key in ("over_selection", "deadline", "late"):
+    for key in ("mode", "over_selection", "deadline", "late"):
         if (value := getattr(config.server, key)) != getattr(default, key):
             raise BadInput(f"server.{key} is {value!r}, which needs devices.profiles")
 

@@ -11,7 +11,7 @@ from comigs.config.settings import RunConfig
 from comigs.errors import BadInput, ComigsError, flat
 from comigs.federation.run import Run
 from comigs.messages.reply import Broken, Hello, read_hello
-from comigs.store.events import Refused, Waiting
+from comigs.store.passing import Refused, Waiting
 from comigs_server.fleet.exchange import Answer, Client, collect
 from comigs_server.fleet.records import query_messages, text_of
 from comigs_server.fleet.shapes import check_fit

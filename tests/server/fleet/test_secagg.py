@@ -143,7 +143,7 @@ def test_a_round_that_too_few_see_to_its_end_is_abandoned(secure, tmp_path, monk
 def test_what_the_server_received_unmasks_no_single_update(secure, tmp_path, monkeypatch):
     """Client 2 is lost in round 2 after it has sent: the hardest case for the masks."""
     import comigs_server.round
-    from comigs_server.clock import Closing
+    from comigs.federation.closing import Closing
 
     seen = []
     run_client = comigs_server.grids.inline.run_client

@@ -1,0 +1,39 @@
+"""When a round of simulated time closes: enough updates have arrived, or it is the deadline."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Closing:
+    """How a round ended: its simulated length, and whose updates were in time."""
+
+    seconds: float
+    in_time: list[int]
+    late: list[int]
+
+
+def close_round(
+    arrivals: Mapping[int, float],
+    losses: Mapping[int, float],
+    wanted: int,
+    deadline: float | None,
+) -> Closing:
+    """Close a round as soon as `wanted` updates are there, nobody is left, or at the deadline.
+
+    Args:
+        arrivals: by client, seconds from the start of the round to its update.
+        losses: by client, seconds until a lost device is known to be lost.
+        wanted: updates that the server waits for.
+        deadline: seconds; None to wait for the slowest.
+    """
+    order = sorted(arrivals, key=lambda client: (arrivals[client], client))
+    limit = math.inf if deadline is None else deadline
+    in_time = [client for client in order[:wanted] if arrivals[client] <= limit]
+    if len(in_time) == wanted:
+        seconds = arrivals[in_time[-1]]
+    else:
+        seconds = min(limit, max([*arrivals.values(), *losses.values()], default=0.0))
+    late = [client for client in order if client not in in_time]
+    return Closing(seconds, sorted(in_time), late)
