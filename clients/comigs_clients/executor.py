@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from importlib import import_module
 from typing import IO
@@ -25,10 +26,10 @@ TASKS = {
     "clientapp": (TaskType.CLIENT_APP, "flwr.supernode.cli", "flwr_clientapp"),
     "serverapp": (TaskType.SERVER_APP, "flwr.superlink.cli", "flwr_serverapp"),
 }
-EXPIRED = "401 Unauthorized"  # in the error of a task that is another process's by now
-LATE = (
-    "This task has been given out again: it took more than 30 seconds to start, or was not heard of"
-    " for 60. The machine is too busy, or the device's cpus are too few."
+OVER = "401 Unauthorized"  # in errors about a task that is not this process's any more
+TOLD = (
+    "This task is over: it was stopped, or given out again because it took more than 30 seconds to"
+    " start or was not heard of for 60. Then the machine is too busy, or the device's cpus too few."
 )
 
 
@@ -70,15 +71,24 @@ def nursery(orders: IO[str], task: Callable[[], object]) -> None:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             sys.argv[1:] = json.loads(line)
             logging.getLogger("flwr").addFilter(plain)
+            threading.excepthook = of_thread
             task()
             return
 
 
 def plain(record: logging.LogRecord) -> bool:
     """Say in one line what Flower has a traceback for."""
-    if record.exc_info and EXPIRED in str(record.exc_info[1]):
-        record.msg, record.args, record.exc_info = LATE, (), None
+    if record.exc_info and OVER in str(record.exc_info[1]):
+        record.msg, record.args, record.exc_info = TOLD, (), None
     return True
+
+
+def of_thread(error: threading.ExceptHookArgs) -> None:
+    """`plain`, for a thread of Flower's that ends."""
+    if OVER in str(error.exc_value):
+        print(TOLD, file=sys.stderr)
+    else:
+        threading.__excepthook__(error)
 
 
 def main(kind: str) -> None:
