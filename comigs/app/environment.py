@@ -20,7 +20,5 @@ def environment(device: str) -> dict[str, Any]:
         "processor": processor(),
         "device": device_name(device),
         "cores": os.cpu_count(),
-        "packages": {
-            name: version(name) for name in packages if find_spec(name)
-        },  # an image has no ray
+        "packages": {name: version(name) for name in packages if find_spec(name)},
     }
