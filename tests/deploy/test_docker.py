@@ -14,7 +14,6 @@ import pytest
 from typer.testing import CliRunner
 
 import comigs
-from comigs.app.run import resume
 from comigs.cli.commands import app
 from comigs.deploy.project import init_project
 from experiments.benchmarks.loopback import QUIET, free_port, wait_for
@@ -120,14 +119,10 @@ def test_nothing_is_lost_whatever_is_killed(project, settings, federation, tmp_p
                 docker("network", "disconnect", network, project.container("supernode-ana"))
                 project.compose("restart", "superlink")
                 docker("network", "connect", network, project.container("supernode-ana"))
-            case "round", 2:
-                project.crash("serverapp")
 
     past, folder = [], tmp_path / "run"
-    with pytest.raises(comigs.ComigsError, match=r"the run ended as finished:failed"):
-        comigs.run(settings, out=folder, watch=trouble)
-    assert ("round", 2) in past
-    result = resume(folder)
+    result = comigs.run(settings, out=folder, watch=trouble)
+    assert {("round started", 1), ("round started", 2)} < set(past)
     run, text = result.config.flower.run, tmp_path / "text"
     shutil.copytree(project.folder / "server/runs" / run / "server", folder / "server")
     text.mkdir()
@@ -151,18 +146,3 @@ def test_what_is_known_survives_down_and_up_and_a_client_is_added(
     specialists = {"experts": {"specialists": 1, "rank": 2}, "rounds": 1}
     comigs.run(settings | specialists, out=tmp_path / "run")
     assert {row["name"] for row in events(tmp_path / "run", "final")} == {"ana", "bo", "cy"}
-
-
-def test_a_device_that_needs_too_much_memory_loses_the_round_and_says_why(
-    project, settings, tmp_path
-):
-    def squeeze(event):
-        if (event["event"], event.get("round")) == ("round", 1):
-            project.compose("restart", "--timeout", "1", "clientapp-bo")  # and its trainer
-            limit = ("--memory", "250m", "--memory-swap", "250m")
-            docker("update", *limit, project.container("clientapp-bo"))
-
-    settings = settings | {"rounds": 3, "experts": {"specialists": 1, "rank": 2}}
-    comigs.run(settings, out=tmp_path / "run", watch=squeeze)
-    assert [row["failed"] for row in events(tmp_path / "run", "round")][-1] == 1
-    assert "mem_limit is 262 MB" in project.log("clientapp-bo")
