@@ -33,7 +33,7 @@ TOLD = (
 )
 
 
-class ForkingExecutor(SubprocessExecutor):  # type: ignore[misc]
+class ForkingExecutor(SubprocessExecutor):
     """Tells a `nursery` what to start.
 
     Args:
@@ -102,7 +102,7 @@ def main(kind: str) -> None:
         return
     os.close(read)
     executor = ForkingExecutor(taken, os.fdopen(write, "w"))
-    run_superexec.get_executor = lambda *_, **__: executor
+    run_superexec.get_executor = lambda *_, **__: executor  # type: ignore[attr-defined]
     flower_superexec()
 
 
