@@ -16,7 +16,7 @@ HOMES = {"comigs": "comigs", "comigs_clients": "clients", "comigs_server": "serv
 MAX_LINES, MEDIAN_LINES = 300, 120
 ORDER = (  # of the rooms, lowest first: a file imports from its own room and from those above it
     ("comigs.errors", "comigs.seeds", "comigs.version"),
-    ("comigs.cores", "comigs.hardware", "comigs.heap", "comigs.threads"),
+    ("comigs.cores", "comigs.hardware", "comigs.heap", "comigs.memory", "comigs.threads"),
     ("comigs.store",),
     ("comigs.schema",),
     ("comigs.config",),

@@ -23,6 +23,7 @@ from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
 from comigs.errors import Refusal
+from comigs.memory import memory_kills, memory_limit
 from comigs.messages.plain import read_object
 from comigs.store.lock import lock
 from comigs_clients.place import run_folder, socket_of
@@ -58,7 +59,7 @@ def answer(message: Message, context: Context) -> Message:
 def _answer(message: Message, context: Context) -> Message:
     folder, timeout = _place(message, context.node_config)
     node = json.dumps(dict(context.node_config)).encode()
-    request = [node, encode(message)]
+    request, killed = [node, encode(message)], memory_kills()
     try:
         return decode(ask(folder, request, timeout))
     except (EOFError, OSError):
@@ -66,7 +67,8 @@ def _answer(message: Message, context: Context) -> Message:
     try:
         return decode(ask(folder, request, timeout, anew=True))
     except (EOFError, OSError) as error:
-        raise Refusal("trainer-died", f"the trainer died, twice; see {folder / LOG}") from error
+        why = _of_memory(killed) or f"see {folder / LOG}"
+        raise Refusal("trainer-died", f"the trainer died, twice; {why}") from error
 
 
 def _place(message: Message, node: Mapping[str, Any]) -> tuple[Path, float]:
@@ -133,6 +135,7 @@ def _connect(folder: Path) -> Connection | None:
 
 def _start(folder: Path) -> Connection:
     socket_of(folder).unlink(missing_ok=True)
+    killed = memory_kills()
     with open(folder / LOG, "w") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", TRAINER, str(folder)],
@@ -145,8 +148,16 @@ def _start(folder: Path) -> Connection:
         if trainer := _connect(folder):
             return trainer
         time.sleep(0.05)
-    why = f"the trainer did not start: {_last_line(folder / LOG)}"
-    raise Refusal("trainer-failed", why)
+    why = _of_memory(killed) or _last_line(folder / LOG)
+    raise Refusal("trainer-failed", f"the trainer did not start: {why}")
+
+
+def _of_memory(killed: int) -> str:
+    """The reason, if the kernel has killed more than `killed` processes since for their memory."""
+    limit = memory_limit()
+    if limit is None or memory_kills() <= killed:
+        return ""
+    return f"it needs more memory than its container has: mem_limit is {limit / 1e6:,.0f} MB"
 
 
 def _last_line(path: Path) -> str:

@@ -10,6 +10,7 @@ from comigs.version import __version__
 
 def environment(device: str) -> dict[str, Any]:
     from importlib.metadata import version
+    from importlib.util import find_spec
 
     packages = ("torch", "transformers", "peft", "flwr", "ray", "omegaconf")
     return {
@@ -19,5 +20,5 @@ def environment(device: str) -> dict[str, Any]:
         "processor": processor(),
         "device": device_name(device),
         "cores": os.cpu_count(),
-        "packages": {name: version(name) for name in packages},
+        "packages": {name: version(name) for name in packages if find_spec(name)},
     }

@@ -15,7 +15,7 @@ from comigs.deploy.flowercli import QUIET, ask_flwr, program
 from comigs.errors import ComigsError, Stopped
 from comigs.federation.run import Run
 from comigs.store.eventjson import from_line
-from comigs.store.events import Event, Kept, Started
+from comigs.store.events import Ended, Event, Kept, Started
 from comigs.store.passing import Away, Broke, Opened, Submitted
 from comigs_server.app import EVENT
 from comigs_server.grids.connection import connection
@@ -65,12 +65,13 @@ def submit(run: Run, link: str) -> str:
 
 def _follow(run: str, link: str, journal: Journal) -> None:
     """Repeat the run's events here, from its first, until it has ended."""
-    seen, reason, away_since = 0, "", None
+    seen, reason, away_since, status, over = 0, "", None, "", False
     while True:
         for number, event in enumerate(_events(run, link)):
             if number < seen:
                 continue
             seen, away_since = number + 1, None
+            over = over or isinstance(event, Broke | Ended)
             if isinstance(event, Broke):
                 reason = event.reason
             elif isinstance(event, Kept):
@@ -81,6 +82,8 @@ def _follow(run: str, link: str, journal: Journal) -> None:
                 journal.tell(event)
             if journal.stop:
                 raise Stopped(journal.stop)
+        if status.startswith("finished"):
+            break
         try:
             status = _flwr("ls", link, "--run-id", run)["runs"][0]["status"]
         except ComigsError as error:
@@ -90,9 +93,11 @@ def _follow(run: str, link: str, journal: Journal) -> None:
             journal.tell(Away(str(error)))
             time.sleep(LOOK_SECONDS)
             continue
-        if status.startswith("finished"):
+        if not status.startswith("finished"):
+            time.sleep(LOOK_SECONDS)
+        elif over:
             break
-        time.sleep(LOOK_SECONDS)
+        # Else the log broke off before its end, and the run is over by now: read it again.
     if status != "finished:completed":
         raise ComigsError(reason or f"the run ended as {status}; see: flwr log {run} --show")
 

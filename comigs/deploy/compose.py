@@ -13,7 +13,7 @@ INTRO = (
     "A comigs federation. `comigs deploy` writes this file again when a client is added: put what\n"
     "# you change into compose.override.yaml, which docker compose reads after it."
 )
-TIMING = "interval: 15s\n      timeout: 10s\n      start_period: 60s"
+TIMING = "interval: 15s\n      timeout: 30s\n      start_period: 300s"
 
 
 def compose_text(fleet: Fleet, name: str, context: str | None, intro: str = INTRO) -> str:

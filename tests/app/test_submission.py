@@ -104,8 +104,13 @@ def test_a_log_that_breaks_off_is_taken_up_where_it_was(flwr, tmp_path):
     states = [away, status("running"), status("finished:completed")]
     flwr(log=[log(START), log(START), log(START, ROUND), log(START, ROUND, END)], ls=states)
     seen = []
-    assert follow(tmp_path / "run", seen.append) == [START, ROUND]
+    assert follow(tmp_path / "run", seen.append) == [START, ROUND, END]
     assert Away("flwr ls: cannot connect") in seen
+
+
+def test_a_log_that_breaks_off_shortly_before_the_run_ends_is_read_to_the_end(flwr, tmp_path):
+    flwr(log=[log(START), log(START, ROUND, END)], ls=[status("finished:completed")])
+    assert follow(tmp_path / "run") == [START, ROUND, END]
 
 
 def test_a_superlink_that_stays_away_ends_the_wait(flwr, tmp_path, monkeypatch):

@@ -66,6 +66,15 @@ def test_a_trainer_that_dies_is_started_anew_and_the_message_redone(ask, tmp_pat
     assert ask()["client"] == 2
 
 
+def test_a_device_names_the_limit_that_its_trainer_died_of(ask, monkeypatch, capfd):
+    killed = iter(range(9))
+    monkeypatch.setattr(device, "memory_kills", lambda: next(killed))
+    monkeypatch.setattr(device, "memory_limit", lambda: 1_500_000_000)
+    with pytest.raises(ComigsError, match=r"^refused \(trainer-died\)$"):
+        ask("die")
+    assert "than its container has: mem_limit is 1,500 MB" in capfd.readouterr().err
+
+
 def test_a_trainer_that_hangs_is_killed(ask):
     before = ask()
     with pytest.raises(ComigsError, match=r"too-slow: server.round_timeout"):

@@ -68,7 +68,7 @@ def test_there_is_a_stage_for_each_variant(variant):
 
 def test_every_package_has_the_version_of_the_lock_file():
     for line in LINES:
-        for install in re.findall(r"pip install[^&]*", line):
+        for install in re.findall(r"pip (?:--python \S+ +)?install[^&]*", line):
             assert "--constraint requirements.lock" in install
     assert not [line for line in LINES if "apt-get" in line]
 

@@ -1,0 +1,30 @@
+"""The memory that a container may use, and whether something in it had to die for it."""
+
+from contextlib import suppress
+from pathlib import Path
+
+PLACES = (  # of cgroup v2, and v1: limit, and what has happened
+    ("memory.max", "memory.events"),
+    ("memory/memory.limit_in_bytes", "memory/memory.oom_control"),
+)
+
+
+def memory_limit(root: Path = Path("/")) -> int | None:
+    """Bytes that the processes of this container may use together; None outside of one.
+
+    Args:
+        root: where /sys is.
+    """
+    for limit, _ in PLACES:
+        with suppress(OSError, ValueError):
+            return int((root / "sys/fs/cgroup" / limit).read_text())
+    return None
+
+
+def memory_kills(root: Path = Path("/")) -> int:
+    """How many processes of this container the kernel has killed because of its limit."""
+    for _, events in PLACES:
+        with suppress(OSError):
+            lines = (root / "sys/fs/cgroup" / events).read_text().splitlines()
+            return int(dict(line.split() for line in lines).get("oom_kill", 0))
+    return 0
