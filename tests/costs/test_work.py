@@ -24,6 +24,7 @@ from comigs.training.bilevel import train_locally
 from tests.backbone.test_families import CONFIGS, base_of
 from tests.helpers import client_of
 
+pytestmark = pytest.mark.slow
 _aten = torch.ops.aten
 ON_CPU = {  # the counter knows only the kernels of GPUs
     _aten._scaled_dot_product_flash_attention_for_cpu: (

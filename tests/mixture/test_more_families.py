@@ -200,6 +200,7 @@ def assert_packs(base):
         assert token_loss(base, rows, "sum", chunked).item() == pytest.approx(total, rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", MORE)
 def test_from_its_folder_to_a_step_of_training(family, tmp_path, monkeypatch):
     monkeypatch.setattr(head, "CHUNK", 64 * 7)
