@@ -6,6 +6,7 @@ import comigs
 from comigs.config.load import read_config
 from comigs.costs.traffic import traffic
 from comigs.federation.run import resolve
+from comigs.methods import all_methods
 from tests.helpers import events
 
 pytest_plugins = ("tests.fixtures",)
@@ -58,6 +59,11 @@ def assert_bytes(folder):
 @pytest.fixture()
 def equal(tree):
     return tree | {"experts": {"specialists": 1, "rank": 2}}
+
+
+@pytest.mark.parametrize("method", [name for name, m in all_methods().items() if not m.trains])
+def test_bytes_of_a_method_that_does_not_train(method, equal, tmp_path):
+    assert_exact(equal, tmp_path, method=method)
 
 
 @pytest.mark.parametrize("method", [m for m in UNEQUAL if m != "hetlora"])

@@ -87,7 +87,7 @@ def test_a_run_cut_off_between_rounds_ends_bit_identical(method, both_runs):
     assert_same_numbers(resumed, whole)
 
 
-@pytest.mark.parametrize("method", [name for name in all_methods() if name != "hetlora"])
+@pytest.mark.parametrize("method", [name for name in TRAINED if name != "hetlora"])
 def test_the_bytes_of_every_method_are_predicted(method, runs):
     assert_bytes(runs(method))
 
