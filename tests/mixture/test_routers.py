@@ -53,7 +53,7 @@ def test_an_unknown_kind_is_refused_with_the_names_there_are():
 @pytest.mark.parametrize("top_k", [1, 2])
 def test_clients_in_one_pass_train_as_each_alone(top_k, two_layers):
     experts = comigs.ExpertsConfig(specialists=2, top_k=top_k, rank=4, router="two_layers")
-    assert_trained_alike(base_of("llama"), experts)
+    assert_trained_alike("llama", experts)
 
 
 def test_shapes_and_parameters_are_exact(two_layers):
