@@ -71,3 +71,11 @@ def finished(tree, tmp_path_factory):
     import comigs
 
     return comigs.run(tree, out=tmp_path_factory.mktemp("finished")).folder
+
+
+@pytest.fixture(scope="module")
+def quick_plans():
+    """Plans that time one step of each kind, in place of two seconds of them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("comigs.costs.calibrate.SECONDS", 0.0)
+        yield

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -85,6 +86,26 @@ def stopped_and_resumed(tree, folder, after=2):
     with pytest.raises(KeyboardInterrupt):
         comigs.run(tree, out=folder, watch=stop)
     return comigs.app.run.resume(folder).folder
+
+
+def run_and_resumed(tree, folder, after=2):
+    """Run `tree` to its end, and go on with what was there when round `after` was saved.
+
+    That copy is what a machine that lost its power then would have. Returns both folders.
+    """
+    import comigs
+
+    def copy(event):
+        if event["event"] == "round" and event["round"] == after:
+            shutil.copytree(folder / "whole", folder / "cut")
+
+    whole = comigs.run(tree, out=folder / "whole", watch=copy).folder
+    assert (
+        max(event["round"] for event in events(folder / "cut", "round"))
+        == after
+        < len(events(whole, "round"))
+    )
+    return whole, comigs.app.run.resume(folder / "cut").folder
 
 
 def assert_same_numbers(folder, other):

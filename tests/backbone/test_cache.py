@@ -1,6 +1,7 @@
 """Processes share the frozen base, whatever dtype it is stored in."""
 
 import os
+import shutil
 import subprocess
 import sys
 
@@ -15,7 +16,6 @@ from comigs.backbone.names import BUNDLED
 from tests.helpers import QUIET, damage
 
 pytest_plugins = ("tests.fixtures",)
-pytestmark = pytest.mark.slow
 
 SCRIPT = """
 import sys
@@ -33,8 +33,7 @@ for dtype in ("float32", "bfloat16"):
     bases.append(load_base(model, dtype))
     for parameter in bases[-1].parameters():
         parameter.float().sum()
-    print(private() - before, sum(p.nbytes for p in bases[-1].parameters()), flush=True)
-sys.stdin.read()
+    print(private() - before, sum(p.nbytes for p in bases[-1].parameters()))
 """
 
 
@@ -59,35 +58,38 @@ def cache(tmp_path, monkeypatch):
     base_on.cache_clear()
 
 
-def start(*arguments):
-    command = [sys.executable, "-c", SCRIPT, *map(str, arguments)]
-    pipe, env = subprocess.PIPE, os.environ | QUIET
-    return subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=env)
+@pytest.fixture
+def model(tiny_model, tmp_path_factory, monkeypatch):
+    """A folder with weights that are worth sharing, however few they are."""
+    monkeypatch.setattr(basecache, "WORTH_SHARING", 1)
+    return shutil.copytree(tiny_model, tmp_path_factory.mktemp("small") / "model")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/proc/self/smaps_rollup"), reason="needs Linux's smaps")
 def test_a_second_process_holds_no_copy_of_the_base(tiny_model, large_model, cache):
-    with start(tiny_model, large_model) as first:
-        assert first.stdout.readline() and first.stdout.readline()
-        with start(tiny_model, large_model) as second:
-            held = [tuple(map(int, second.stdout.readline().split())) for _ in range(2)]
-            second.stdin.close()
-        first.stdin.close()
-    for private, base in held:
-        assert base > 50e6
-        assert private < base / 2
+    ours = [load_base(str(large_model), dtype) for dtype in ("float32", "bfloat16")]
+    for parameter in (p for base in ours for p in base.parameters()):
+        parameter.float().sum()  # every page is in this process
+    command = [sys.executable, "-c", SCRIPT, str(tiny_model), str(large_model)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=os.environ | QUIET)
+    lines = done.stdout.splitlines()
+    for base, line in zip(ours, lines, strict=True):
+        private, size = map(int, line.split())
+        assert size == sum(p.nbytes for p in base.parameters()) > 50e6
+        assert private < size / 2
 
 
-def test_the_stored_copy_holds_the_same_numbers_and_is_made_once(large_model, cache):
-    base = load_base(str(large_model), "bfloat16")
-    plain = GPT2LMHeadModel.from_pretrained(large_model, dtype=torch.bfloat16)
+def test_the_stored_copy_holds_the_same_numbers_and_is_made_once(model, cache):
+    base = load_base(str(model), "bfloat16")
+    plain = GPT2LMHeadModel.from_pretrained(model, dtype=torch.bfloat16)
     for (name, one), two in zip(base.named_parameters(), plain.parameters(), strict=True):
         assert one.dtype == torch.bfloat16
         assert torch.equal(one, two), name
     [made] = [path for path in cache.iterdir() if path.is_dir()]
     before = made.stat()
     base_on.cache_clear()
-    load_base(str(large_model), "bfloat16")
+    load_base(str(model), "bfloat16")
     assert [path for path in cache.iterdir() if path.is_dir()] == [made]
     assert (made.stat().st_ino, made.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
@@ -98,33 +100,33 @@ def test_weights_that_fit_or_are_small_are_not_stored_again(large_model, tiny_mo
     assert not cache.exists()
 
 
-def test_other_weights_under_the_same_name_get_a_copy_of_their_own(large_model, cache):
-    load_base(str(large_model), "bfloat16")
-    weights = large_model / "model.safetensors"
+def test_other_weights_under_the_same_name_get_a_copy_of_their_own(model, cache):
+    load_base(str(model), "bfloat16")
+    weights = model / "model.safetensors"
     stat = weights.stat()
     os.utime(weights, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
     base_on.cache_clear()
-    load_base(str(large_model), "bfloat16")
+    load_base(str(model), "bfloat16")
     assert len([path for path in cache.iterdir() if path.is_dir()]) == 2
 
 
-def test_a_cache_that_cannot_be_written_is_said(large_model, cache, caplog):
+def test_a_cache_that_cannot_be_written_is_said(model, cache, caplog):
     cache.write_text("in the way")
-    base = load_base(str(large_model), "bfloat16")
+    base = load_base(str(model), "bfloat16")
     assert base.dtype == torch.bfloat16
     assert "each process keeps its own" in caplog.text
 
 
 @pytest.mark.parametrize("how", ["flip", "truncate", "delete"])
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json", "checksums.json"])
-def test_a_damaged_copy_is_made_again(large_model, cache, how, name):
-    plain = GPT2LMHeadModel.from_pretrained(large_model, dtype=torch.bfloat16)
-    load_base(str(large_model), "bfloat16")
+def test_a_damaged_copy_is_made_again(model, cache, how, name):
+    plain = GPT2LMHeadModel.from_pretrained(model, dtype=torch.bfloat16)
+    load_base(str(model), "bfloat16")
     [made] = [path for path in cache.iterdir() if path.is_dir()]
     damage(made / name, how)
     base_on.cache_clear()
     basecache.intact.cache_clear()  # as in a new process
-    base = load_base(str(large_model), "bfloat16")
+    base = load_base(str(model), "bfloat16")
     for (name, one), two in zip(base.named_parameters(), plain.parameters(), strict=True):
         assert torch.equal(one, two), name
 
@@ -135,7 +137,7 @@ def nobody(uid):
 
 @pytest.mark.parametrize("trouble", ["no home", "read-only home", "full disk"])
 def test_a_user_without_a_place_for_copies_is_warned(
-    large_model, cache, tmp_path, monkeypatch, caplog, trouble
+    model, cache, tmp_path, monkeypatch, caplog, trouble
 ):
     monkeypatch.delenv("XDG_CACHE_HOME")
     if trouble == "no home":
@@ -151,7 +153,7 @@ def test_a_user_without_a_place_for_copies_is_warned(
             raise SafetensorError("I/O error: No space left on device (os error 28)")
 
         monkeypatch.setattr(GPT2LMHeadModel, "save_pretrained", full)
-    base = load_base(str(large_model), "bfloat16")
+    base = load_base(str(model), "bfloat16")
     assert base.dtype == torch.bfloat16
     assert "no bfloat16 copy" in caplog.text and "each process keeps its own" in caplog.text
     assert [path for path in tmp_path.rglob("*.safetensors")] == []

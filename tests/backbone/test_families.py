@@ -40,9 +40,11 @@ CONFIGS = {
 }
 
 
-def base_of(family):
+def base_of(family, **changed):
     torch.manual_seed(0)
-    return tf.AutoModelForCausalLM.from_config(copy.deepcopy(CONFIGS[family])).eval()
+    config = copy.deepcopy(CONFIGS[family])
+    config.update(changed)
+    return tf.AutoModelForCausalLM.from_config(config).eval()
 
 
 def mixture_of(base, **experts):

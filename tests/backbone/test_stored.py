@@ -12,6 +12,7 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 import comigs
+from comigs.app.result import RunResult
 from comigs.backbone import cache as basecache
 from comigs.backbone.base import base_on, load_base
 from comigs.backbone.quantised import FILE
@@ -21,7 +22,7 @@ from comigs.evaluation.perplexity import token_loss
 from comigs.mixture.adapters import adapter_parameters, init_adapters
 from tests.backbone.test_families import CONFIGS, base_of
 from tests.folders import llama, logits, save
-from tests.helpers import numbers, stopped_and_resumed
+from tests.helpers import numbers, run_and_resumed
 
 pytest_plugins = ("tests.fixtures",)
 
@@ -130,12 +131,13 @@ def test_a_copy_that_was_kept_is_the_base_that_was_quantised(tmp_path, monkeypat
     base_on.cache_clear()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["bfloat16", "int8", "nf4"])
 def test_a_run_over_it_resumes_bit_for_bit_and_its_experts_go_anywhere(tree, tmp_path, dtype):
     tree = tree | {"model": {"name": "comigs-tiny", "dtype": dtype, "compute": "float32"}}
-    whole = comigs.run(tree, out=tmp_path / "whole")
-    assert numbers(stopped_and_resumed(tree, tmp_path / "resumed")) == numbers(whole.folder)
-    comigs.save_experts(whole.client(0).model(), tmp_path / "experts")
+    whole, resumed = run_and_resumed(tree, tmp_path)
+    assert numbers(resumed) == numbers(whole)
+    comigs.save_experts(RunResult(whole, []).client(0).model(), tmp_path / "experts")
     plain = PeftModel.from_pretrained(
         copy.deepcopy(load_base("comigs-tiny", "float32")), tmp_path / "experts" / "generalist_0"
     )

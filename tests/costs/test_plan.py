@@ -12,6 +12,7 @@ from comigs.costs.calibrate import Speed, kind_of
 from tests.helpers import events
 
 pytest_plugins = ("tests.fixtures",)
+pytestmark = pytest.mark.usefixtures("quick_plans")
 
 SMALL = "devices.define.small={like: board, memory: 1000}"
 

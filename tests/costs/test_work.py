@@ -24,6 +24,7 @@ from comigs.training.bilevel import train_locally
 from tests.backbone.test_families import CONFIGS, base_of
 from tests.helpers import client_of
 
+pytestmark = pytest.mark.slow
 _aten = torch.ops.aten
 ON_CPU = {  # the counter knows only the kernels of GPUs, and no products by group
     _aten._grouped_mm: lambda x, w, *_, out_shape=None, **__: 2 * x[0] * w[1] * w[2],

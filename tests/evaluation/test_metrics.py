@@ -127,8 +127,8 @@ def test_an_unknown_metric_is_refused_with_the_names_there_are(tree):
         comigs.run(tree | {"log": {"metrics": ["gate"]}})
 
 
-def test_metrics_are_told_per_client_and_as_a_mean_and_change_no_number(tree, tmp_path):
-    plain = comigs.run(tree, out=tmp_path / "plain").table
+def test_metrics_are_told_per_client_and_as_a_mean_and_change_no_number(tree, finished, tmp_path):
+    plain = events(finished, "final")
     asked = [*NAMES, "routing"]
     log = tree.get("log", {}) | {"metrics": asked, "eval_every": 1}
     result = comigs.run(tree | {"log": log}, out=tmp_path / "run")
@@ -140,7 +140,7 @@ def test_metrics_are_told_per_client_and_as_a_mean_and_change_no_number(tree, tm
             assert done["metrics"][name] == pytest.approx(sum(m[name] for m in mine) / len(mine))
     key = "after"
     assert [row[key] for row in result.table] == [row[key] for row in plain]
-    assert "metrics" not in events(tmp_path / "plain", "client")[0]
+    assert "metrics" not in events(finished, "client")[0]
 
 
 def test_a_metric_that_is_no_number_is_a_broken_reply():

@@ -20,7 +20,7 @@ from comigs.messages.update import plus
 from comigs.mixture.adapters import start_tensor
 from comigs.mixture.ranks import cut
 from comigs.store.state import read_state
-from tests.helpers import assert_same_numbers, client_of, events, stopped_and_resumed
+from tests.helpers import assert_same_numbers, client_of, events, run_and_resumed
 
 pytest_plugins = ("tests.fixtures",)
 
@@ -178,8 +178,8 @@ def test_a_codec_changes_little(tree, finished, tmp_path):
 @pytest.mark.parametrize("codec", LOSSY)
 def test_what_is_left_out_is_private_state_and_resumes_bit_identical(codec, tree, tmp_path):
     tree = tree | {"payload": {"codec": codec}, "participation": 0.6, "rounds": 4}
-    whole = comigs.run(tree, out=tmp_path / "whole").folder
-    assert_same_numbers(stopped_and_resumed(tree, tmp_path / "run", after=3), whole)
+    whole, resumed = run_and_resumed(tree, tmp_path, after=3)
+    assert_same_numbers(resumed, whole)
     last = max(events(whole, "client"), key=lambda e: e["round"])
     tensors, _ = read_state(whole / "clients" / str(last["client"]), last["round"])
     assert tensors["unsent"]

@@ -12,7 +12,7 @@ from comigs.methods import comigs_adaptive
 from comigs.methods.comigs_adaptive import FORGET, ROLES, rests, weigh
 from comigs.mixture.adapters import is_router
 from comigs.store.state import read_state
-from tests.helpers import events, numbers, stopped_and_resumed
+from tests.helpers import events, numbers, run_and_resumed
 
 pytest_plugins = ("tests.fixtures",)
 
@@ -87,12 +87,6 @@ def test_who_never_takes_it_is_not_touched_by_the_others(equal, tmp_path, monkey
     assert [row["after"] for row in alone] == [row["before"] for row in alone]
 
 
-def test_roles_and_evidence_come_back_with_a_resumed_run(equal, tmp_path):
-    adaptive = equal | {"method": "comigs-adaptive"}
-    whole = comigs.run(adaptive, out=tmp_path / "whole").folder
-    assert numbers(stopped_and_resumed(adaptive, tmp_path / "resumed")) == numbers(whole)
-
-
 def test_the_role_at_the_end_is_the_best_on_the_whole_validation_text(equal, tmp_path, monkeypatch):
     ends = {}
     for roles in (ROLES, (0.0,), (1.0,)):  # of the last arrival; it is the only one
@@ -122,7 +116,7 @@ def test_a_resting_client_costs_no_traffic_and_leaves_the_mean(equal, tmp_path, 
         return real(arrival)
 
     monkeypatch.setitem(vars(comigs_adaptive.METHOD), "receive", only_one_is_alone)
-    folder = comigs.run(adaptive, out=tmp_path / "run").folder
+    folder, resumed = run_and_resumed(adaptive, tmp_path, after=5)
     told = {(e["client"], e["round"]): e for e in events(folder, "client")}
     assert [n for n in range(1, 8) if told[1, n]["bytes_up"]] == [1, 2, 3]
     assert [n for n in range(1, 8) if told[1, n]["bytes_down"]] == [2, 3, 4, 7]
@@ -132,7 +126,7 @@ def test_a_resting_client_costs_no_traffic_and_leaves_the_mean(equal, tmp_path, 
     own = [read_state(folder / f"clients/{i}", 7)[0]["tensors"] for i in (0, 2)]
     for name, tensor in mean.items():
         torch.testing.assert_close(tensor, (own[0][name] + own[1][name]) / 2)
-    assert numbers(stopped_and_resumed(adaptive, tmp_path / "resumed", after=5)) == numbers(folder)
+    assert numbers(resumed) == numbers(folder)
 
 
 def test_who_comes_back_travels_at_once(equal, tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """Every method in a small federation: what travels, what stays, what trains."""
 
 import math
+from functools import cache
 
 import pytest
 import torch
@@ -13,7 +14,8 @@ from comigs.local.round import start_of
 from comigs.methods import all_methods, find_method
 from comigs.mixture.ranks import pairs
 from comigs.store.state import read_state
-from tests.helpers import assert_same_numbers, events, stopped_and_resumed
+from tests.costs.test_traffic import assert_bytes
+from tests.helpers import assert_same_numbers, events, run_and_resumed
 
 pytest_plugins = ("tests.fixtures",)
 pytestmark = pytest.mark.slow
@@ -30,15 +32,22 @@ def even(tree):
 
 
 @pytest.fixture(scope="module")
-def runs(even, tmp_path_factory):
+def both_runs(even, tmp_path_factory):
+    """The folders of a finished run of any method, and of its copy that was cut and resumed."""
+
+    @cache
+    def run(method):
+        return run_and_resumed(even | {"method": method}, tmp_path_factory.mktemp(method))
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def runs(both_runs):
     """The folder of a finished run of any method."""
-    done = {}
 
     def run(method):
-        if method not in done:
-            out = tmp_path_factory.mktemp(method)
-            done[method] = comigs.run(even | {"method": method}, out=out).folder
-        return done[method]
+        return both_runs(method)[0]
 
     return run
 
@@ -72,10 +81,15 @@ def test_bytes_follow_from_the_share_mask(method, even, runs):
         assert event["bytes_down"] == (0 if event["round"] == 1 else down)
 
 
-@pytest.mark.parametrize("method", [name for name in TRAINED if name != "comigs"])
-def test_a_run_stopped_between_rounds_ends_bit_identical(method, even, runs, tmp_path):
-    folder = stopped_and_resumed(even | {"method": method}, tmp_path / "run")
-    assert_same_numbers(folder, runs(method))
+@pytest.mark.parametrize("method", TRAINED)
+def test_a_run_cut_off_between_rounds_ends_bit_identical(method, both_runs):
+    whole, resumed = both_runs(method)
+    assert_same_numbers(resumed, whole)
+
+
+@pytest.mark.parametrize("method", [name for name in TRAINED if name != "hetlora"])
+def test_the_bytes_of_every_method_are_predicted(method, runs):
+    assert_bytes(runs(method))
 
 
 @pytest.mark.parametrize("method", TRAINED)

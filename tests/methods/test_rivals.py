@@ -7,6 +7,7 @@ from comigs.app.run import plan
 from tests.helpers import events, numbers
 
 pytest_plugins = ("tests.fixtures",)
+pytestmark = pytest.mark.slow
 RIVALS = ["mr-mtl", "ditto", "apfl", "fedala", "fedalt", "feddpa"]
 REFUSED = ("fedalt",)  # where the server does not take the plain mean
 
@@ -15,11 +16,14 @@ REFUSED = ("fedalt",)  # where the server does not take the plain mean
 @pytest.mark.parametrize(
     "more",
     [
-        {"participation": 0.7},
+        {
+            "participation": 0.7,
+            "train": {"checkpointing": True, "clip": 1.0},
+            "micro_batch_size": 1,
+        },
         {"payload": {"codec": "topk-int8", "keep": 0.5}},
         {"server": {"strategy": "FedProx", "options": {"proximal_mu": 1.0}}},
         {"privacy": {"mechanism": "client", "where": "client"}},
-        {"train": {"checkpointing": True, "clip": 1.0}, "micro_batch_size": 1},
         {"engine": {"fuse": 2}},
     ],
     ids=str,
@@ -42,7 +46,7 @@ def test_a_rival_goes_with_everything(tree, tmp_path, method, more):
 
 
 @pytest.mark.parametrize("method", RIVALS)
-def test_a_plan_says_what_a_rival_then_does(tree, tmp_path, method):
+def test_a_plan_says_what_a_rival_then_does(tree, quick_plans, tmp_path, method):
     devices = {"profiles": ["laptop", "board", "laptop"]}
     config = tree | {"experts": {"rank": 2}, "method": method, "devices": devices}
     _, planned = plan(config)

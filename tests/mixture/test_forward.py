@@ -101,18 +101,23 @@ def test_a_round_of_training_is_the_same_with_less_memory(grad):
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
-@pytest.mark.parametrize("loss", ["full", "chunked"])
-def test_a_compiled_model_agrees(loss):
-    model = mixture_of(base_of("gpt2"), specialists=1, top_k=2, rank=4)
+def test_a_compiled_model_agrees_and_is_compiled_once_for_both_losses():
+    from torch._inductor import config as inductor
+
+    model = mixture_of(base_of("gpt2", n_layer=1), specialists=1, top_k=2, rank=4)
     plain = gradients(model, IDS, TrainConfig())
     torch.compiler.reset()
     frames = torch._dynamo.utils.counters["frames"]
     frames.clear()
-    found_loss, balance, found = gradients(model, IDS, TrainConfig(compile=True, loss=loss))
-    assert frames["ok"] > 0
-    torch.testing.assert_close((found_loss, balance), plain[:2], rtol=1e-4, atol=0)
-    for name, gradient in plain[2].items():
-        torch.testing.assert_close(found[name], gradient, rtol=1e-3, atol=1e-5)
+    compiled = set()
+    for loss in ("full", "chunked"):
+        with inductor.patch({"cpp.simdlen": 1}):  # plain loops are less work for g++
+            found_loss, balance, found = gradients(model, IDS, TrainConfig(compile=True, loss=loss))
+        compiled.add(frames["ok"])
+        torch.testing.assert_close((found_loss, balance), plain[:2], rtol=1e-4, atol=0)
+        for name, gradient in plain[2].items():
+            torch.testing.assert_close(found[name], gradient, rtol=1e-3, atol=1e-5)
+    assert len(compiled) == 1 and compiled != {0}
 
 
 def test_to_compile_without_a_compiler_is_an_error_that_says_so(monkeypatch):

@@ -3,6 +3,7 @@
 import copy
 import logging
 from dataclasses import replace
+from functools import cache
 
 import pytest
 import torch
@@ -10,7 +11,6 @@ import transformers as tf
 from safetensors.torch import load_file
 
 import comigs
-from comigs.app.run import resume
 from comigs.config.experts import RouterConfig
 from comigs.config.load import config_hash, identity, load_config
 from comigs.config.model import DataConfig
@@ -22,7 +22,7 @@ from comigs.mixture.fused import join
 from comigs.training.bilevel import train_group
 from comigs.training.trainee import Trainee
 from tests.backbone.test_families import CONFIGS, base_of
-from tests.helpers import assert_same_numbers, events
+from tests.helpers import assert_same_numbers, events, run_and_resumed
 
 pytest_plugins = ("tests.fixtures",)
 
@@ -38,13 +38,20 @@ CONFIG = RunConfig(
 TEXTS = [torch.randint(64, (300,), generator=torch.Generator().manual_seed(i)) for i in range(N)]
 
 
-def trainees(base, experts, config=CONFIG, steps_done=(0, 0, 0)):
-    """N clients with adapters of their own over one base."""
-    found, run = [], resolve(config)
-    for client, (text, done) in enumerate(zip(TEXTS, steps_done, strict=True)):
-        shared = {id(t): t for t in base.parameters()}
-        model = comigs.add_experts(copy.deepcopy(base, memo=shared), experts)
+@cache
+def models_of(family, experts):
+    """N models over one base; every test begins them anew."""
+    base = base_of(family)
+    shared = {id(t): t for t in base.parameters()}
+    return [comigs.add_experts(copy.deepcopy(base, memo=dict(shared)), experts) for _ in range(N)]
+
+
+def trainees(family, experts, config=CONFIG, steps_done=(0, 0, 0)):
+    """N clients with adapters of their own over one base, as they are before round 1."""
+    found, run, models = [], resolve(config), models_of(family, experts)
+    for client, (model, text, done) in enumerate(zip(models, TEXTS, steps_done, strict=True)):
         init_adapters(model, 0, client)
+        model.zero_grad(set_to_none=True)
         found.append(Trainee(run.client(client), model, text, text.flip(0), {}, done))
     return found
 
@@ -57,34 +64,40 @@ def train(group, together):
     return results
 
 
-def assert_trained_alike(base, experts, config=CONFIG, steps_done=(0, 0, 0)):
-    one, two = (trainees(base, experts, config, steps_done) for _ in range(2))
-    alone, fused = train(one, together=False), train(two, together=True)
-    for a, b, (moments, stats), (their_moments, their_stats) in zip(
-        one, two, alone, fused, strict=True
+def trained(together, *group):
+    """What training gave, and the tensors then, of each client."""
+    group = trainees(*group)
+    results = train(group, together)
+    return [(*each, adapter_tensors(g.model)) for g, each in zip(group, results, strict=True)]
+
+
+def assert_trained_alike(family, experts, config=CONFIG, steps_done=(0, 0, 0)):
+    alone, fused = (trained(x, family, experts, config, steps_done) for x in (False, True))
+    for (moments, stats, tensors), (their_moments, their_stats, ours) in zip(
+        alone, fused, strict=True
     ):
         assert stats.losses == pytest.approx(their_stats.losses, rel=1e-5)
         assert stats.balances == pytest.approx(their_stats.balances, rel=1e-5)
         assert stats.router_steps == their_stats.router_steps
         assert moments.keys() == their_moments.keys()
-        ours = adapter_tensors(b.model)
         # of first order a step follows the difference of two gradients, divided by 2 nu
         atol = 1e-5 if config.router.grad == "alternating" else 5e-5
-        for name, tensor in adapter_tensors(a.model).items():
+        for name, tensor in tensors.items():
             torch.testing.assert_close(ours[name], tensor, rtol=1e-5, atol=atol, msg=name)
     return alone
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("experts, top_k", [(1, 1), (2, 2), (3, 1), (4, 2)])
 @pytest.mark.parametrize("family", ["gpt2", "llama", "phi3", "gpt_neox"])
 def test_clients_in_one_pass_train_as_each_alone(family, experts, top_k):
     experts = comigs.ExpertsConfig(specialists=experts - 1, top_k=top_k, rank=4)
-    assert_trained_alike(base_of(family), experts)
+    assert_trained_alike(family, experts)
 
 
 @pytest.mark.parametrize("family", CONFIGS)
 def test_one_pass_gives_every_client_of_every_family_its_own_logits(family):
-    group = trainees(base_of(family), comigs.ExpertsConfig(rank=4))
+    group = trainees(family, comigs.ExpertsConfig(rank=4))
     train(group, together=False)
     ids = torch.randint(64, (N, 2, 8), generator=torch.Generator().manual_seed(9))
     with torch.no_grad():
@@ -110,24 +123,24 @@ def test_one_pass_gives_every_client_of_every_family_its_own_logits(family):
 def test_every_way_to_train_is_the_same_in_one_pass(change, specialists):
     experts = comigs.ExpertsConfig(specialists=specialists, top_k=2, rank=4)
     experts = replace(experts, routed=change.get("method") != "fdlora")
-    assert_trained_alike(base_of("gpt2"), experts, replace(CONFIG, **change))
+    assert_trained_alike("gpt2", experts, replace(CONFIG, **change))
 
 
 def test_router_steps_fall_due_for_each_client_on_its_own():
     experts = comigs.ExpertsConfig(specialists=1, rank=4)
-    results = assert_trained_alike(base_of("gpt2"), experts, steps_done=(0, 1, 2))
-    assert [stats.router_steps for _, stats in results] == [2, 2, 4]
+    results = assert_trained_alike("gpt2", experts, steps_done=(0, 1, 2))
+    assert [stats.router_steps for _, stats, _ in results] == [2, 2, 4]
 
 
 def test_dropout_is_refused():
-    group = trainees(base_of("gpt2"), comigs.ExpertsConfig(rank=4, dropout=0.1))
+    group = trainees("gpt2", comigs.ExpertsConfig(rank=4, dropout=0.1))
     with pytest.raises(comigs.BadInput, match=r"experts\.dropout"):
         train(group, together=True)
 
 
 def test_one_client_that_diverges_leaves_the_others_tensors_untouched_by_it():
     """Its NaN stays in its own products: no other client's gradient holds one."""
-    group = trainees(base_of("gpt2"), comigs.ExpertsConfig(rank=4))
+    group = trainees("gpt2", comigs.ExpertsConfig(rank=4))
     with torch.no_grad():
         next(p for n, p in group[1].model.named_parameters() if ".lora_A." in n).fill_(torch.nan)
     with pytest.raises(comigs.ComigsError, match=r"train\.lr"):
@@ -148,6 +161,7 @@ def tensors(folder):
     return {str(path.relative_to(folder)): load_file(path) for path in found}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["comigs", "flora", "hetlora", "pcl"])
 def test_a_run_of_fused_clients_is_the_run_of_single_ones(tree, tmp_path, method):
     more = {"method": method}
@@ -233,21 +247,10 @@ def test_a_damaged_state_costs_only_its_own_client(tree, tmp_path, passes, monke
     assert passes == [3, 2]
 
 
-class Stop(Exception):
-    pass
-
-
 def test_a_resumed_run_of_fused_clients_is_the_uninterrupted_one(tree, tmp_path):
     config = even(tree, 3, experts={"rank": 2}, participation=0.7, rounds=3)
-    whole = comigs.run(config, out=tmp_path / "whole").folder
-
-    def stop(event):
-        if event["event"] == "round":
-            raise Stop
-
-    with pytest.raises(Stop):
-        comigs.run(config, out=tmp_path / "cut", watch=stop)
-    assert_same_numbers(resume(tmp_path / "cut").folder, whole)
+    whole, resumed = run_and_resumed(config, tmp_path, after=1)
+    assert_same_numbers(resumed, whole)
 
 
 def test_fusing_belongs_to_the_identity_and_one_is_as_before():
@@ -273,7 +276,7 @@ def test_what_cannot_be_fused_is_refused(settings, message):
 
 
 def test_frozen_weights_are_not_copied():
-    group = trainees(base_of("gpt2"), comigs.ExpertsConfig(rank=4))
+    group = trainees("gpt2", comigs.ExpertsConfig(rank=4))
     joined = join([each.model for each in group])
     mine = {t.data_ptr() for t in group[0].model.parameters()}
     assert isinstance(joined, tf.GPT2LMHeadModel)

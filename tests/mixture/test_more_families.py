@@ -206,6 +206,7 @@ def assert_packs(base):
         assert token_loss(base, rows, "sum", chunked).item() == pytest.approx(total, rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "family, native", [(family, False) for family in MORE] + [(family, True) for family in NATIVE]
 )

@@ -11,6 +11,7 @@ from comigs.cli import devices, plan
 from comigs.config.profiles import library
 from comigs.track.progress import final_table
 
+pytest_plugins = ("tests.fixtures",)
 ROW = {
     "name": "de",
     "pretrained": 1534.5,
@@ -68,13 +69,18 @@ def test_device_profiles_are_whole_too(width, monkeypatch):
     assert f"{library()['laptop'].flops['float32'] / 1e9:,.0f}" in console.file.getvalue()
 
 
-@pytest.mark.parametrize("width", [40, 60])
-def test_a_plan_is_whole_too(width, monkeypatch):
+@pytest.fixture(scope="module")
+def planned(tree, quick_plans):
     from comigs.app import run as api
 
+    return api.plan(tree, ["rounds=1", "devices.profiles={laptop: 3}"])
+
+
+@pytest.mark.parametrize("width", [40, 60])
+def test_a_plan_is_whole_too(width, planned, monkeypatch):
     console = Console(width=width, file=io.StringIO())
     monkeypatch.setattr(plan, "Console", lambda: console)
-    plan.show_plan(*api.plan(None, ["rounds=1", "devices.profiles={laptop: 1}"]))
+    plan.show_plan(*planned)
     text = console.file.getvalue()
     assert "…" not in text
     assert re.search(r"on a wider terminal\s+also:", text)

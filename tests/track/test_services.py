@@ -30,9 +30,9 @@ def followed(tree, tmp_path, monkeypatch):
 
     def followed(name):
         monkeypatch.chdir(tmp_path)
-        tree["log"] = {"tensorboard": False, "trackers": [name], "eval_every": 1}
+        log = {"tensorboard": False, "trackers": [name], "eval_every": 1}
         with pytest.raises(Stopped):
-            comigs.run(tree, out=tmp_path / "run", trackers=[Stops()])
+            comigs.run(tree | {"log": log}, out=tmp_path / "run", trackers=[Stops()])
         return comigs.app.run.resume(tmp_path / "run").folder
 
     return followed

@@ -51,14 +51,14 @@ def test_the_hooks_see_the_run_from_its_start_to_its_end(tree, tmp_path):
     assert recorder.calls[-1] == ("end", True)
 
 
-def test_a_run_that_a_tracker_stops_goes_on_to_the_same_numbers(tree, tmp_path):
+def test_a_run_that_a_tracker_stops_goes_on_to_the_same_numbers(tree, finished, tmp_path):
     recorder = Recorder()
     with pytest.raises(Stopped, match="it learns nothing; the state of round 2 is saved"):
         comigs.run(tree, out=tmp_path / "run", trackers=[Impatient(), recorder])
     assert saved_rounds(tmp_path / "run/server")[-1] == 2
     assert recorder.calls[-1] == ("end", False)
     comigs.app.run.resume(tmp_path / "run")
-    assert_same_numbers(tmp_path / "run", comigs.run(tree, out=tmp_path / "whole").folder)
+    assert_same_numbers(tmp_path / "run", finished)
 
 
 @pytest.mark.parametrize("hook", ["start", "event", "end"])

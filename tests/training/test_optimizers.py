@@ -16,7 +16,7 @@ from comigs.training import optimizers, schedules
 from comigs.training.optimizers import find_optimizer, make_optimizer, moments_of
 from comigs.training.optimizers.adamw import rates as adam_rates
 from comigs.training.schedules import find_schedule, learning_rate
-from tests.helpers import assert_same_numbers, client_of, stopped_and_resumed
+from tests.helpers import assert_same_numbers, client_of, run_and_resumed
 
 pytest_plugins = ("tests.fixtures",)
 
@@ -94,8 +94,8 @@ def test_sgd_takes_half_of_the_memory_and_resumes_bit_identically(tree, tmp_path
 
     assert moments("sgd") < 0.51 * moments("adamw")
     tree = tree | {"train": {"optimizer": "sgd", "lr": 0.5}}
-    whole = comigs.run(tree, out=tmp_path / "whole").folder
-    assert_same_numbers(stopped_and_resumed(tree, tmp_path / "run"), whole)
+    whole, resumed = run_and_resumed(tree, tmp_path)
+    assert_same_numbers(resumed, whole)
 
 
 @pytest.mark.parametrize(
