@@ -29,4 +29,4 @@ def plain_reports(request, monkeypatch):
     """Reports without pictures: drawing them takes longer than the small runs of most tests."""
     if not {"report", "test_readme.py"} & set(request.path.parts):
         monkeypatch.setattr("comigs.report.page.pictures_of", lambda run: [])
-        monkeypatch.setattr("comigs.report.page.draw_dumbbell", lambda rows, alone: None)
+        monkeypatch.setattr("comigs.report.page.draw_dumbbell", lambda *_: None)
