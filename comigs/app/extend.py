@@ -1,9 +1,7 @@
 """A run that goes on to more rounds than it was begun with."""
 
 import shutil
-from collections.abc import Iterable
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 
 from comigs.config.load import rewrite_config
@@ -14,7 +12,7 @@ from comigs.federation.stopping import over
 from comigs.store.extended import Extended
 from comigs.store.metrics import final_rows
 from comigs.store.state import newest_state, saved_rounds
-from comigs.training.schedules import find_schedule, learning_rate
+from comigs.training.schedules import rates_of
 
 
 def check_longer(before: RunConfig, run: Run, folder: Path) -> None:
@@ -63,22 +61,16 @@ def extend(before: RunConfig, run: Run, folder: Path) -> tuple[RunConfig, Extend
     config = replace(before, rounds=run.config.rounds)
     steps = run.steps_per_round
     number = max(saved_rounds(folder / "server"), default=0)
-    done, rates = range(number * steps), None
-    if number and list(_rates(before, steps, done)) != list(_rates(config, steps, done)):
+    had, has = rates_of(before, steps), rates_of(config, steps)
+    if any(had(at) != has(at) for at in range(number * steps)):
         config = replace(config, extended=[*(before.extended or []), [number, before.rounds]])
+    rates = None
     if number and config.extended:
-        [rates] = pairwise(_rates(config, steps, range(number * steps - 1, number * steps + 1)))
+        goes_on = rates_of(config, steps)
+        rates = goes_on(number * steps - 1), goes_on(number * steps)
     for final in folder.glob("clients/*/final"):
         shutil.rmtree(final)
     (folder / PIN).unlink(missing_ok=True)  # these clients are the user's own
     rewrite_config(config, folder)
     longer = replace(run.config, extended=config.extended)
     return longer, Extended(number, before.rounds, config.rounds, rates)
-
-
-def _rates(config: RunConfig, steps: int, ats: Iterable[int]) -> Iterable[float]:
-    """Learning rates of local steps, of which a round has `steps`."""
-    schedule = find_schedule(config.train.schedule)
-    for at in ats:
-        total = config.scheduled(at // steps + 1) * steps
-        yield learning_rate(schedule, config.train.lr, at, total)

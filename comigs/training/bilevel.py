@@ -25,7 +25,7 @@ from comigs.mixture.fused import join
 from comigs.mixture.router import slot_counts
 from comigs.training.hypergradient import hypergradient
 from comigs.training.optimizers import find_optimizer
-from comigs.training.schedules import find_schedule, learning_rate
+from comigs.training.schedules import rates_of
 from comigs.training.trainee import Learner, LocalStats, Part, Penalty, Trainee, set_lr
 
 
@@ -65,8 +65,7 @@ def train_group(
     method, config = trainees[0].client.method, trainees[0].client.config
     learners = [Learner(trainee, round_number) for trainee in trainees]
     on_train = config.router.data == "train" or method.router == "train"
-    total = config.scheduled(round_number) * steps
-    schedule = find_schedule(config.train.schedule)
+    rate_at = rates_of(config, steps)
 
     @cache
     def joined(members: tuple[int, ...]) -> nn.Module:
@@ -75,7 +74,7 @@ def train_group(
     everyone = joined(tuple(range(len(learners))))
     for i in range(steps):
         at = (round_number - 1) * steps + i
-        rate = learning_rate(schedule, config.train.lr, at, total, config.train.warmup)
+        rate = rate_at(at)
         phase = method.phases[at % len(method.phases)]
         parts = [learner.expert_part(phase, at) for learner in learners]
         with ExitStack() as levels:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import comigs
+from comigs.config.load import load_config
 from comigs.config.train import TrainConfig
 from comigs.errors import BadInput
 from comigs.store.metrics import events_of
@@ -16,7 +17,7 @@ from comigs.training.optimizers import find_optimizer, make_optimizer
 from comigs.training.optimizers.rotational_adamw import angle as adamw_angle
 from comigs.training.optimizers.rotational_lion import angle as lion_angle
 from comigs.training.optimizers.rotational_sgd import angle as sgd_angle
-from comigs.training.schedules import find_schedule, learning_rate
+from comigs.training.schedules import find_schedule, learning_rate, rates_of
 from tests.helpers import assert_same_numbers, stopped_and_resumed
 
 pytest_plugins = ("tests.fixtures",)
@@ -127,6 +128,15 @@ def test_warmup_rises_to_the_schedule_along_a_line():
     whole = [learning_rate(cosine, 2.0, step, 40) for step in range(40)]
     shares = [a / b for a, b in zip(rates, whole, strict=True)]
     assert shares == pytest.approx([0.25, 0.5, 0.75] + [1.0] * 37)
+
+
+def test_a_longer_run_warms_up_by_the_rounds_it_had():
+    """Two rounds of two steps became four: half of the steps rise, in the first two rounds two."""
+    tree = {"rounds": 4, "train": {"schedule": "constant", "lr": 1.0, "warmup": 0.5}}
+    once = rates_of(load_config(tree), 2)
+    longer = rates_of(load_config(tree | {"extended": [[2, 2]]}), 2)
+    assert [once(at) for at in range(8)] == [0.25, 0.5, 0.75, 1, 1, 1, 1, 1]
+    assert [longer(at) for at in range(8)] == [0.5, 1, 1, 1, 1, 1, 1, 1]
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ Cosine and linear end at a tenth of the peak, REX and the cooldowns at 0.
 import sys
 from collections.abc import Callable
 
+from comigs.config.settings import RunConfig
 from comigs.schema.byfile import find_in
 
 FLOOR = 0.1
@@ -34,3 +35,14 @@ def learning_rate(
     """
     rising = min((step + 1) / (warmup * total), 1.0) if warmup else 1.0
     return rising * peak * schedule(min(step / max(total - 1, 1), 1.0))
+
+
+def rates_of(config: RunConfig, steps: int) -> Callable[[int], float]:
+    """The learning rate at each local step of a run, from 0; a round has `steps` of them."""
+    schedule, train = find_schedule(config.train.schedule), config.train
+
+    def rate(at: int) -> float:
+        total = config.scheduled(at // steps + 1) * steps
+        return learning_rate(schedule, train.lr, at, total, train.warmup)
+
+    return rate
