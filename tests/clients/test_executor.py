@@ -18,7 +18,7 @@ FORKS = """
 import io, os, sys
 from comigs_clients.executor import nursery
 def task():
-    print(*sys.argv[1:], os.getppid(), flush=True)
+    os.write(1, f"{' '.join(sys.argv[1:])} {os.getppid()}\\n".encode())  # at once
     os._exit(0)
 print(os.getpid(), flush=True)
 nursery(io.StringIO('["a", "b"]\\n["c"]\\n'), task)

@@ -220,7 +220,6 @@ def test_metrics_cut_off_in_the_middle_of_a_line_are_mended(copy, finished):
         ("seed=8", "seed"),
         ("train.lr=0.5", "train.lr"),
         ("experts.specialists=[1, 1, 3]", "experts.specialists"),
-        ("rounds=9", "rounds"),
         ("threads=2", "threads"),
     ],
 )
