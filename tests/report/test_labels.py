@@ -28,6 +28,16 @@ def test_runs_of_the_same_settings_have_their_folders(make):
     assert labels(*same) == ["seed=42 (one)", "seed=42 (two)", "seed=5 (third)"]
 
 
+def test_where_much_differs_a_name_stays_short(make):
+    one = make("one", method="fedavg", participation=0.5, batch_size=2, local_steps=1)
+    two = make("two", participation=0.6, batch_size=4, local_steps=2)
+    assert labels(one, two) == ["method=fedavg", "method=comigs"]
+    three = make("three", participation=0.7, batch_size=8, local_steps=3)
+    assert labels(two, three) == ["two", "three"]
+    longer = make("longer", local_steps=2, extended=[[1, 2]])
+    assert labels(make("short", local_steps=1), longer) == ["local_steps=1", "local_steps=2"]
+
+
 def test_a_run_without_settings_has_its_folder(make):
     one, two, bare = make("one", seed=1), make("two", seed=2), make("bare")
     (bare / "config.yaml").unlink()

@@ -9,17 +9,21 @@ import yaml
 from comigs.report.page.run import Run
 
 FIRST = ("method", "seed")
-HOW = ("name", "log.", "engine.", "ray.", "flower.", "threads")  # it was run, not what
-MOST, LONGEST = 3, 32  # settings of a label, characters of a value
+HOW = ("name", "log.", "engine.", "ray.", "flower.", "threads", "extended")  # it was run, not what
+MOST, LONGEST = 2, 32  # other settings of a label, characters of a value
 
 
 def labelled(runs: Sequence[Run], differences: Mapping[str, Sequence[Any]]) -> list[Run]:
     """The runs under names that differ: their settings that do, with their folders if need be.
 
+    Where many settings differ, only method and seed are in a name.
+
     Args:
         differences: by dotted setting, the value that each run has.
     """
-    keys = sorted((key for key in differences if not key.startswith(HOW)), key=_rank)[:MOST]
+    keys = [key for key in FIRST if key in differences]
+    others = [key for key in differences if not key.startswith(HOW) and key not in FIRST]
+    keys += others if len(others) <= MOST else []
     names = [
         ", ".join(f"{key}={_shown(differences[key][i])}" for key in keys)
         if run.config
@@ -54,7 +58,3 @@ def _both(name: str, folder: str) -> str:
 def _shown(value: Any) -> str:
     text = yaml.safe_dump(value, default_flow_style=True, width=10_000).split("\n")[0]
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}\N{HORIZONTAL ELLIPSIS}"
-
-
-def _rank(key: str) -> int:
-    return FIRST.index(key) if key in FIRST else len(FIRST)
