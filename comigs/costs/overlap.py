@@ -1,20 +1,11 @@
 """Who is at work in which round where rounds overlap (`server.mode` buffered), before it is run."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from comigs.costs.trip import expected_trip, seconds_until_lost
-from comigs.federation.closing import close_round
+from comigs.federation.closing import close_overlapping, still_at_work
 from comigs.federation.run import Run
 from comigs.federation.selection import drops_out, participants
-
-
-@dataclass(frozen=True)
-class Working:
-    """A client at work: seconds until its update is there, or its device is known to be lost."""
-
-    due: float
-    lost: bool
 
 
 class Overlap:
@@ -27,7 +18,8 @@ class Overlap:
     def __init__(self, run: Run, ups: Sequence[int]) -> None:
         self._run, self._ups = run, ups
         self._done = [0] * len(ups)
-        self._working: dict[int, Working] = {}
+        self._due: dict[int, float] = {}  # seconds, of who is at work
+        self._lost: set[int] = set()  # who of them is lost
 
     def round(self, number: int, downs: Sequence[int]) -> tuple[set[int], set[int]]:
         """Who begins in the next round and is not lost on the way, and whose updates arrive in it.
@@ -35,22 +27,17 @@ class Overlap:
         Args:
             downs: by client, bytes that it would fetch.
         """
-        run, working = self._run, dict(self._working)
-        chosen = participants(run, number, range(len(self._ups)), busy=working)
+        run, due, lost = self._run, dict(self._due), set(self._lost)
+        chosen = participants(run, number, range(len(self._ups)), busy=due)
         for i in chosen:
             client, share = run.client(i), drops_out(run, i, number)
             if share is None:
-                one = expected_trip(client, downs[i], self._ups[i], self._done[i])
+                due[i] = expected_trip(client, downs[i], self._ups[i], self._done[i]).seconds
                 self._done[i] += 1
-                working[i] = Working(one.seconds, lost=False)
             else:
-                working[i] = Working(seconds_until_lost(client, downs[i], share)[0], lost=True)
-        there = {i: one.due for i, one in working.items() if not one.lost}
-        gone = {i: one.due for i, one in working.items() if one.lost}
-        closing = close_round(there, gone, run.config.server.buffer or 1, None)
-        self._working = {
-            i: Working(one.due - closing.seconds, one.lost)
-            for i, one in working.items()
-            if (one.due > closing.seconds if one.lost else i in closing.late)
-        }
-        return {i for i in chosen if not working[i].lost}, set(closing.in_time)
+                due[i] = seconds_until_lost(client, downs[i], share)[0]
+                lost.add(i)
+        closing = close_overlapping(due, lost, run.config.server.buffer or 1)
+        self._due = still_at_work(due, lost, closing)
+        self._lost = lost & set(self._due)
+        return set(chosen) - lost, set(closing.in_time)

@@ -12,7 +12,7 @@ from comigs.config.experts import ExpertsConfig
 from comigs.config.strategies import find_strategy
 from comigs.costs.overlap import Overlap
 from comigs.costs.shapes import adapter_shapes
-from comigs.federation.edges import edges_of
+from comigs.federation.edges import at_edges_once, edges_of
 from comigs.federation.run import Run
 from comigs.federation.selection import answering, takers_of_the_test
 from comigs.messages.codecs import wire_bytes
@@ -93,7 +93,7 @@ def traffic(run: Run) -> list[Traffic]:
             got = {i: lines[i].down[-1] for i in chosen}
             for members in edges_of(run, chosen).values():
                 lines[members[0]].edge_up += bytes_of(shared[kind_of[members[0]]])
-                lines[members[0]].edge_down += sum({got[i] for i in members})
+                lines[members[0]].edge_down += at_edges_once(run, {i: got[i] for i in members})
         before = chosen
     down, tested = downloads(), set(takers_of_the_test(run, clients))
     for i in clients:

@@ -1,7 +1,7 @@
 """When a round of simulated time closes: enough updates have arrived, or it is the deadline."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 
@@ -37,3 +37,30 @@ def close_round(
         seconds = min(limit, max([*arrivals.values(), *losses.values()], default=0.0))
     late = [client for client in order if client not in in_time]
     return Closing(seconds, sorted(in_time), late)
+
+
+def close_overlapping(due: Mapping[int, float], lost: Collection[int], buffer: int) -> Closing:
+    """Close a round at its K-th arrival; with fewer once nobody is at work any more.
+
+    Args:
+        due: by client at work, seconds until its update is there, or its loss is known.
+        lost: which of them are lost.
+        buffer: K.
+
+    Returns:
+        `late` are those that are still under way.
+    """
+    arrivals = {i: seconds for i, seconds in due.items() if i not in lost}
+    losses = {i: seconds for i, seconds in due.items() if i in lost}
+    return close_round(arrivals, losses, buffer, None)
+
+
+def still_at_work(
+    due: Mapping[int, float], lost: Collection[int], closing: Closing
+) -> dict[int, float]:
+    """What is left of `due` after a round: of updates not there, and of losses not yet known."""
+    return {
+        i: seconds - closing.seconds
+        for i, seconds in sorted(due.items())
+        if (seconds > closing.seconds if i in lost else i in closing.late)
+    }

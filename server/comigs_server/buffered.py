@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from comigs.federation.closing import Closing, close_round
+from comigs.federation.closing import Closing, close_overlapping, still_at_work
 from comigs.federation.run import Run
 from comigs.local.reference import reference
 from comigs.messages.update import minus, plus
@@ -49,10 +49,9 @@ def close_buffered(
     Returns:
         `late` are those that are still under way.
     """
-    there = {i: flight.due for i, flight in flying.items() if not flight.lost}
-    gone = {i: flight.due for i, flight in flying.items() if flight.lost}
-    new = {i: loss.seconds for i, loss in losses.items()}
-    return close_round(there | dict(arrivals), gone | new, buffer, None)
+    due = {i: flight.due for i, flight in flying.items()} | dict(arrivals)
+    due |= {i: loss.seconds for i, loss in losses.items()}
+    return close_overlapping(due, lost_of(flying) | set(losses), buffer)
 
 
 def began(progress: Progress, number: int, closing: Closing) -> dict[int, int]:
@@ -124,8 +123,11 @@ def overtaken(
 
 def still_flying(flying: Mapping[int, Flight], closing: Closing) -> dict[int, Flight]:
     """Who is at work after a round: whose update is not there, or is not yet known to be lost."""
-    return {
-        i: replace(flight, due=flight.due - closing.seconds)
-        for i, flight in sorted(flying.items())
-        if (flight.due > closing.seconds if flight.lost else i in closing.late)
-    }
+    due = {i: flight.due for i, flight in flying.items()}
+    left = still_at_work(due, lost_of(flying), closing)
+    return {i: replace(flying[i], due=seconds) for i, seconds in left.items()}
+
+
+def lost_of(flying: Mapping[int, Flight]) -> set[int]:
+    """Whose devices are lost."""
+    return {i for i, flight in flying.items() if flight.lost}

@@ -23,8 +23,7 @@ def check_tiers(run: Run, experts: Sequence[ExpertsConfig]) -> None:
     start = f"server.tiers is {tiers}, which needs"
     if tiers > len(experts):
         raise BadInput(f"server.tiers is {tiers}; there are {len(experts)} clients")
-    if method.pooled or not method.trains or not any(e.generalists for e in experts):
-        raise BadInput(f"{start} a method that shares something; method {method.name!r} does not")
+    _check_shares(run, experts, start)
     if not run.aggregator.averages or run.may_rest:
         raise BadInput(
             f"{start} a method whose clients all send what is averaged; method {method.name!r} "
@@ -35,10 +34,7 @@ def check_tiers(run: Run, experts: Sequence[ExpertsConfig]) -> None:
             f"{start} clients that share the same tensors; here they differ in experts.specialists "
             "or experts.rank"
         )
-    if not find_strategy(config.server.strategy).of_means:
-        raise BadInput(
-            f"{start} a strategy of means; server.strategy is {config.server.strategy!r}"
-        )
+    _check_means(run, start)
     others = {
         "server.mode": (config.server.mode, "sync"),
         "server.late": (config.server.late, "discard"),
@@ -62,17 +58,13 @@ def check_mode(run: Run, experts: Sequence[ExpertsConfig], at_work: int) -> int:
     """
     config, method = run.config, run.method
     start = "server.mode is 'buffered', which needs"
-    if method.pooled or not method.trains or not any(e.generalists for e in experts):
-        raise BadInput(f"{start} a method that shares something; method {method.name!r} does not")
+    _check_shares(run, experts, start)
     if not run.aggregator.averages or method.restarts:
         raise BadInput(
             f"{start} a method that averages; method {method.name!r} combines updates of one and "
             "the same round in its own way"
         )
-    if not find_strategy(config.server.strategy).of_means:
-        raise BadInput(
-            f"{start} a strategy of means; server.strategy is {config.server.strategy!r}"
-        )
+    _check_means(run, start)
     if config.privacy.mechanism != "none":
         raise BadInput(
             f"{start} privacy.mechanism none: how often a client counts depends on its speed, "
@@ -88,3 +80,15 @@ def check_mode(run: Run, experts: Sequence[ExpertsConfig], at_work: int) -> int:
             f"server.buffer is {buffer}; only {at_work} clients are at work at once (participation)"
         )
     return buffer
+
+
+def _check_shares(run: Run, experts: Sequence[ExpertsConfig], start: str) -> None:
+    method = run.method
+    if method.pooled or not method.trains or not any(e.generalists for e in experts):
+        raise BadInput(f"{start} a method that shares something; method {method.name!r} does not")
+
+
+def _check_means(run: Run, start: str) -> None:
+    strategy = run.config.server.strategy
+    if not find_strategy(strategy).of_means:
+        raise BadInput(f"{start} a strategy of means; server.strategy is {strategy!r}")
