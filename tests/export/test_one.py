@@ -157,8 +157,6 @@ def test_the_page_says_how_the_sources_are_fetched():
 @pytest.mark.slow
 @pytest.mark.parametrize("family", ["gpt2", "llama"])
 def test_llama_cpp_s_files_hold_the_expert(family, tiny_model, tmp_path, llama_cpp):
-    if family == "llama":
-        pytest.importorskip("sentencepiece")  # which the converter imports for it
     folder = tiny_model if family == "gpt2" else save(llama(), tmp_path / "llama")
     base = AutoModelForCausalLM.from_pretrained(folder)
     model = mixture_of(base, specialists=1, rank=4)
