@@ -1,6 +1,8 @@
 """Shared by all tests: small models are fastest on one thread, and nothing is fetched."""
 
+import logging
 import os
+from pathlib import Path
 
 os.environ.update(
     HF_HUB_OFFLINE="1",
@@ -30,3 +32,18 @@ def plain_reports(request, monkeypatch):
     if not {"report", "test_readme.py"} & set(request.path.parts):
         monkeypatch.setattr("comigs.report.page.pictures_of", lambda run: [])
         monkeypatch.setattr("comigs.report.page.draw_dumbbell", lambda *_: None)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def nothing_left_behind():
+    """A file of tests leaves the process as it was: the next one may be any other."""
+    before = of_the_process()
+    yield
+    assert of_the_process() == before
+
+
+def of_the_process():
+    log = logging.getLogger("comigs")
+    told = (log.level, log.disabled, log.propagate, len(log.filters))
+    mine = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
+    return told, mine, Path.cwd(), torch.get_num_threads(), torch.is_grad_enabled()

@@ -1,6 +1,5 @@
 """generate, chat and serve as commands."""
 
-import logging
 import socket
 import threading
 from dataclasses import replace
@@ -24,7 +23,6 @@ def chats(tree, tmp_path_factory):
     """A finished run of clients of chats."""
     place = tmp_path_factory.mktemp("chats")
     data = tree["data"] | {"name": str(write_federation(place / "data")), "seq_len": 48}
-    logging.getLogger("comigs").setLevel(logging.ERROR)
     return comigs.run(tree | {"data": data, "rounds": 1}, out=place / "run").folder
 
 
