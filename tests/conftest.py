@@ -45,5 +45,4 @@ def nothing_left_behind():
 def of_the_process():
     log = logging.getLogger("comigs")
     told = (log.level, log.disabled, log.propagate, len(log.filters))
-    mine = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
-    return told, mine, Path.cwd(), torch.get_num_threads(), torch.is_grad_enabled()
+    return told, Path.cwd(), torch.get_num_threads(), torch.is_grad_enabled()

@@ -1,5 +1,6 @@
 """generate, chat and serve as commands."""
 
+import logging
 import socket
 import threading
 from dataclasses import replace
