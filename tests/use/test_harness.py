@@ -15,7 +15,6 @@ from comigs.use.generate import open_client
 from comigs.use.harness import evaluate_tasks
 
 pytest_plugins = ("tests.fixtures",)
-pytest.importorskip("lm_eval")
 
 QUESTIONS = [
     {"question": "one two", "choices": ["three", "the", "of a"], "answer": 0},
