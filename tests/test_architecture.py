@@ -19,6 +19,7 @@ ORDER = (  # of the rooms, lowest first: a file imports from its own room and fr
     ("comigs.cores", "comigs.hardware", "comigs.heap", "comigs.memory", "comigs.threads"),
     ("comigs.store",),
     ("comigs.schema",),
+    ("comigs.traces",),
     ("comigs.config",),
     ("comigs.backbone",),
     ("comigs.data",),
