@@ -87,6 +87,7 @@ FEW_PLACES = {  # what only these files may use
         "comigs.costs.footprint",
         "comigs.use.generate",
         "comigs.app.join",
+        "comigs.app.measure",
         "comigs.app.result",
         "comigs.app.run",
         "comigs.app.start",

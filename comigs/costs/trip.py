@@ -88,9 +88,11 @@ def lost_in(
         begin: simulated seconds at which the round begins.
     """
     config, run = client.config, client.run
+    share, times = drops_out(run, client.number, number), run.availability
+    if share is None and times is None:
+        return None
     tokens = run.steps_per_round * config.batch_size * config.data.seq_len
     whole = trip(client, device, bytes_down, 0, tokens, 0, 0)
-    share, times = drops_out(run, client.number, number), run.availability
     drops = math.inf if share is None else share * whole.seconds
     leaves = math.inf if times is None else times.stays(client.number, begin)
     if leaves >= whole.down + whole.compute:
