@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from comigs.errors import BadInput
+from comigs.memory import available_memory
 
 if TYPE_CHECKING:
     import torch
@@ -60,6 +61,16 @@ def device_name(name: str) -> str:
     import torch
 
     return f"{name} ({torch.cuda.get_device_name(name)})"
+
+
+def free_memory(name: str) -> int | None:
+    """Bytes that a device has left; None where the system does not tell."""
+    if not name.startswith("cuda"):
+        return available_memory()
+    import torch
+
+    free: int = torch.cuda.mem_get_info(name)[0]
+    return free
 
 
 def processor() -> str:

@@ -1,4 +1,4 @@
-"""The memory that a container may use, and whether something in it had to die for it."""
+"""The memory that is left, that a container may use, and whether something died for its limit."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +18,23 @@ def memory_limit(root: Path = Path("/")) -> int | None:
     for limit, _ in PLACES:
         with suppress(OSError, ValueError):
             return int((root / "sys/fs/cgroup" / limit).read_text())
+    return None
+
+
+def available_memory(root: Path = Path("/")) -> int | None:
+    """Bytes that new processes here may use; None where the system does not tell.
+
+    Args:
+        root: where /proc and /sys are.
+    """
+    with suppress(OSError):
+        lines = dict(
+            line.split(":", 1) for line in (root / "proc/meminfo").read_text().splitlines()
+        )
+        if "MemAvailable" in lines:
+            free = int(lines["MemAvailable"].split()[0]) * 1024
+            limit = memory_limit(root)
+            return free if limit is None else min(free, limit)
     return None
 
 

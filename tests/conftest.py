@@ -9,6 +9,8 @@ os.environ.update(
     TOKENIZERS_PARALLELISM="false",
     FLWR_TELEMETRY_ENABLED="0",
     RAY_USAGE_STATS_ENABLED="0",
+    GRPC_VERBOSITY="error",  # as flwr, and
+    CRC32C_SW_MODE="auto",  # tensorboardX have it once they are loaded
     TORCHINDUCTOR_COMPILE_THREADS="1",  # no processes of its own for two small models
     OMP_WAIT_POLICY="PASSIVE",  # as the command has it: a run on two threads must not burn cores
 )

@@ -46,6 +46,8 @@ def run(arguments, folder):
         # Beside `comigs run engine=ray` itself, one worker process that loads libraries is enough.
         one = ["engine.workers=1"] if {"engine=ray"} < set(arguments[1:]) else []
         arguments = [*arguments, *one, *small, "--out", str(folder)]
+    if arguments[:2] == ["devices", "calibrate"]:
+        arguments = [*arguments, *small]
     if arguments[0] == "compare":  # one cell of the grid
         cell = ["data.name=multilingual", "data.target=in_distribution", "seed=1"]
         arguments = [*arguments, *small, *cell, "--out", str(folder)]
@@ -85,6 +87,10 @@ def place(tmp_path_factory):
         ["data", "prepare", str(place / "chats.jsonl"), "--by", "user", "--out", ""],
         place / "my-data",
     )
+    simulate = (ROOT / "docs" / "simulate.md").read_text()
+    (mine,) = re.findall(r"```yaml\n(devices:.*?)```", simulate, re.DOTALL)
+    (place / "mine.yaml").write_text(mine)
+    run(["devices", "traces", "--clients", "4", "--out", str(place / "traces.json")], place)
     run(["run"], place / "FOLDER")
     for name in ("FOLDER1", "FOLDER2", "runs/first", "runs/second"):
         shutil.copytree(place / "FOLDER", place / name)

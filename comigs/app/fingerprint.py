@@ -15,7 +15,7 @@ from comigs.data.corpus import BUNDLED, ROSTER, client_names, federation_folder
 from comigs.data.encoding import opening
 from comigs.data.names import SPLITS
 from comigs.errors import BadInput
-from comigs.store.plain import MIB, read_plain, sha256_of
+from comigs.store.plain import MIB, from_home, read_plain, sha256_of
 from comigs.store.whole import write_whole
 
 NAME = "origin.json"
@@ -39,10 +39,14 @@ def at_home(config: RunConfig) -> RunConfig:
     if not (MODELS / model).is_dir() or Path(model).is_absolute():
         model = _absolute(model)
     start = config.start and _absolute(config.start)
+    traces = config.devices.traces
+    if traces is not None:
+        traces = str(from_home(traces).resolve())
     return replace(
         config,
         data=replace(config.data, name=data),
         model=replace(config.model, name=model),
+        devices=replace(config.devices, traces=traces),
         start=start,
     )
 
@@ -53,7 +57,7 @@ def _absolute(name: str) -> str:
 
 
 def fingerprint(config: RunConfig) -> dict[str, Any]:
-    """Names of the clients, and a checksum of every file of their text and of the base.
+    """Names of the clients, and a checksum of each file of their text, the base and their traces.
 
     Only what this machine has: behind a SuperLink text and base are on the devices.
     """
@@ -64,6 +68,8 @@ def fingerprint(config: RunConfig) -> dict[str, Any]:
     texts = {str(path.relative_to(folder)): sha256_of(path) for path in _texts(folder, names)}
     begins = opening(load_tokenizer(config.model.name))
     found = {"clients": list(names), "text": texts, "base": _base_of(config.model.name)}
+    if (traces := config.devices.traces) is not None:
+        found["traces"] = {Path(traces).name: sha256_of(from_home(traces))}
     return found | ({} if begins is None else {OPENING: begins})
 
 
@@ -121,9 +127,11 @@ def check_origin(config: RunConfig, folder: Path) -> None:
             f"the run in {folder} began without the token that the model's tokenizer puts before "
             "every text, as earlier versions did; start a new run"
         )
-    for part, what in (("clients", "clients"), ("text", "text"), ("base", "base model")):
+    parts = {"clients": "clients", "text": "text", "base": "base model", "traces": "traces"}
+    places = {"base": config.model.name, "traces": config.devices.traces}
+    for part, what in parts.items():
         if before.get(part) != now.get(part):
-            where = config.model.name if part == "base" else config.data.name
+            where = places.get(part, config.data.name)
             raise BadInput(
                 f"the {what} in {where} {_how(before.get(part), now.get(part))}: the run in "
                 f"{folder} was started with another; put it back, or start a new run"

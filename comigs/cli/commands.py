@@ -14,6 +14,7 @@ from comigs.cli.base import Commands, Debug, LogAs, Quiet, expanded, split
 from comigs.cli.base import fail as _fail
 from comigs.cli.data import app as data
 from comigs.cli.deploy import app as deploy
+from comigs.cli.devices import app as devices
 from comigs.cli.results.evaluate import evaluate
 from comigs.cli.results.export import export
 from comigs.cli.results.join import join_command
@@ -190,28 +191,6 @@ def plan(
         _fail(error, debug)
 
 
-def devices(
-    source: Annotated[
-        Path | None,
-        typer.Argument(
-            metavar="[CONFIG]",
-            help="Also list the profiles that this file defines.",
-            callback=expanded,
-        ),
-    ] = None,
-    debug: Debug = False,
-) -> None:
-    """List the device profiles with their sources."""
-    from comigs.cli.devices import show_profiles
-    from comigs.config.load import load_config
-    from comigs.config.profiles import library, profiles_of
-
-    try:
-        show_profiles(profiles_of(load_config(source).devices.define) if source else library())
-    except ComigsError as error:
-        _fail(error, debug)
-
-
 def methods() -> None:
     """List the methods with their papers."""
     from rich.console import Console
@@ -240,12 +219,12 @@ PANELS: dict[str, dict[str, Callable[..., None]]] = {
         "plan": plan,
         "methods": methods,
         "settings": settings_command,
-        "devices": devices,
     },
 }
 for panel, members in PANELS.items():
     for name, command in members.items():
         app.command(name, rich_help_panel=panel)(command)
+app.add_typer(devices, name="devices", rich_help_panel="Before you start")
 app.add_typer(data, name="data", rich_help_panel="Before you start")
 app.add_typer(deploy, name="deploy", rich_help_panel="On real devices")
 

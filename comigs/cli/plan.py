@@ -33,6 +33,7 @@ def plan_json(config: RunConfig, plan: Plan) -> dict[str, Any]:
         "seconds": plan.seconds,
         "host_memory": plan.host_memory,
         "process": plan.process,
+        "sim_seconds": plan.sim_seconds,
     }
 
 
@@ -152,6 +153,8 @@ def _totals(config: RunConfig, plan: Plan) -> Iterable[str]:
     energy = sum(c.device.joules * c.rounds for c in clients if c.device)
     line = f"training on all clients: {_number(flops / 1e12)} TFLOP"
     yield line + (f", {_number(energy / 3600)} Wh above idle" if energy else "")
+    if plan.sim_seconds is not None:
+        yield f"simulated time of all rounds: {about}{_duration(plan.sim_seconds)}"
     held = ", ".join(f"{engine} {_mb(size)} MB" for engine, size in plan.host_memory.items())
     yield f"memory on this machine: {held} (Ray without its own services)"
     yield f"a process adds {_mb(plan.process)} MB to the tensors of a client"

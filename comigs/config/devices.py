@@ -6,7 +6,17 @@ from typing import Literal
 from comigs.config.profiles import DeviceConfig, profiles_of
 from comigs.errors import BadInput
 from comigs.schema.build import suggest
-from comigs.schema.rules import require
+from comigs.schema.rules import place, positive, require
+
+
+@dataclass(frozen=True)
+class SiteConfig:
+    """The link of a site, shared by its devices that take part in a round."""
+
+    up: float | None = None
+    """Bytes per second to the server; null: no limit."""
+    down: float | None = None
+    """Bytes per second from the server; null: no limit."""
 
 
 @dataclass(frozen=True)
@@ -17,6 +27,10 @@ class DevicesConfig:
     """Whether clients with more text have devices of more power (agreeing) or less (opposed)."""
     define: dict[str, DeviceConfig] = field(default_factory=dict)
     """Profiles of your own, by name."""
+    sites: dict[str, SiteConfig] = field(default_factory=dict)
+    """Links that several devices share, by name; a profile says its `site`."""
+    traces: str | None = None
+    """File that says when, in simulated time, each device is there; null: always."""
     fit: Literal["check", "derive"] = "check"
     """Refuse what is too large for a device, or make it fit."""
     margin: float = 0.1
@@ -26,6 +40,19 @@ class DevicesConfig:
         require(0 <= self.margin < 1, "devices.margin", self.margin, "in [0, 1)")
         for name, device in self.define.items():
             device.check(f"devices.define.{name}")
+            if device.site is not None and device.site not in self.sites:
+                raise BadInput(
+                    f"devices.define.{name}.site is {device.site!r}, which devices.sites lacks; "
+                    "give it there",
+                    f"devices.define.{name}.site",
+                )
+        for name, site in self.sites.items():
+            positive(f"devices.sites.{name}.up", site.up)
+            positive(f"devices.sites.{name}.down", site.down)
+        if self.traces is not None:
+            place("devices.traces", self.traces)
+            if self.profiles is None:
+                raise BadInput("devices.traces needs devices.profiles", "devices.traces")
         if isinstance(self.profiles, dict):
             counts = self.profiles
             good = all(n >= 0 for n in counts.values()) and any(counts.values())

@@ -27,6 +27,7 @@ SUITE = {"title": str, "base": dict, "methods": list, "grid": dict, "seeds": lis
 IDENTITY_FILE = "identity.json"
 _OF_FIRST_ORDER = ("router.nu", "router.inner_steps")
 _IDENTITY = ("engine.fuse",)  # all the same: sums in another order
+_OF_PROFILES = (".speed_jitter", ".network_jitter", ".site")  # later keys: null is as before
 _WHEN_IT_STOPS = "log.eval_every"  # what else decides the numbers of a run with `stop`
 
 
@@ -187,6 +188,9 @@ def identity(config: RunConfig) -> dict[str, Any]:
         values["engine.fuse"] = 1
     if config.model.native:
         del values["model.compute"]
+    off = [key for key in values if key.endswith(_OF_PROFILES) and values[key] is None]
+    for key in off:
+        del values[key]
     decides = _IDENTITY if config.stop.patience is None else (*_IDENTITY, _WHEN_IT_STOPS)
     return {k: v for k, v in values.items() if k in decides or not k.startswith(unread)}
 

@@ -38,6 +38,12 @@ class DeviceConfig:
     """Rounds in which it is there: "1", or not: "0"; repeated."""
     watts: float | None = None
     """Power in training, above idle."""
+    speed_jitter: float | None = None
+    """Sigma of the log-normal factor of its FLOP/s, drawn for each round; null: none."""
+    network_jitter: float | None = None
+    """The same of its up and down together."""
+    site: str | None = None
+    """Site of `devices.sites` whose link it shares; null: none."""
     source: str | None = None
     """Where the numbers are from."""
 
@@ -49,7 +55,7 @@ class DeviceConfig:
         """
         for name in ("memory", "up", "down"):
             positive(f"{key}.{name}", getattr(self, name))
-        for name in ("latency", "watts"):
+        for name in ("latency", "watts", "speed_jitter", "network_jitter"):
             at_least(f"{key}.{name}", getattr(self, name), 0)
         for dtype, rate in (self.flops or {}).items():
             known = dtype in ("float32", "bfloat16")
@@ -75,6 +81,9 @@ class Profile:
         trace: "1" for rounds in which it is available, "0" for others; repeated.
         watts: drawn above idle while training.
         source: where each number is from, and which of them are assumed.
+        speed_jitter, network_jitter: sigma of the log-normal factor, with median 1, of `flops`, and
+            of `up` and `down` together, that is drawn for each client and round.
+        site: whose link it shares.
     """
 
     name: str
@@ -87,6 +96,9 @@ class Profile:
     trace: str
     watts: float
     source: str
+    speed_jitter: float = 0.0
+    network_jitter: float = 0.0
+    site: str | None = None
 
 
 @lru_cache(maxsize=1)
@@ -122,7 +134,7 @@ def _profile(name: str, own: DeviceConfig, known: Mapping[str, Profile]) -> Prof
     values = start | given | {"name": name}
     if "flops" in given and own.like:
         values["flops"] = start["flops"] | given["flops"]
-    fields = [field.name for field in dataclasses.fields(Profile)]
+    fields = [f.name for f in dataclasses.fields(Profile) if f.default is dataclasses.MISSING]
     if missing := [field for field in fields if field not in values]:
         raise BadInput(f"{key} lacks {missing[0]}; give it, or say like: and a profile's name", key)
     for dtype in ("float32", "bfloat16"):

@@ -47,7 +47,7 @@ class Work:
 
 @dataclass(frozen=True)
 class OnDevice:
-    """One client on its device; a round as the simulated clock counts it (`comigs.costs.trip`).
+    """One client on its device, as its profile has it; a round as `comigs.costs.trip` counts it.
 
     Attributes:
         usable: bytes of memory, less the margin.
@@ -102,6 +102,7 @@ class Plan:
         host_memory: expected bytes on this machine, by engine; of Ray without its own services.
         process: bytes that a process holds beside tensors.
         edge_up, edge_down: bytes between edges and server in all rounds (`server.tiers`).
+        sim_seconds: of all rounds on the simulated clock; None without devices.
     """
 
     clients: list[ClientPlan]
@@ -110,6 +111,7 @@ class Plan:
     process: int
     edge_up: int = 0
     edge_down: int = 0
+    sim_seconds: float | None = None
 
 
 def make_plan(run: Run, speeds: Mapping[Kind, Speed], process: int, workers: int) -> Plan:
@@ -120,7 +122,8 @@ def make_plan(run: Run, speeds: Mapping[Kind, Speed], process: int, workers: int
         process: bytes that a process holds beside tensors: libraries, tokens, threads.
         workers: processes that the ray engine would have.
     """
-    config, count, sent = run.config, len(run.names), traffic(run)
+    config, count, expected = run.config, len(run.names), traffic(run)
+    sent = expected.clients
     trains, tested = run.method.trains, takers_of_the_test(run, range(count))
     plans, seconds = [], 0.0
     for i, client in enumerate(run.clients()):
@@ -150,7 +153,7 @@ def make_plan(run: Run, speeds: Mapping[Kind, Speed], process: int, workers: int
     seconds /= at_once if config.engine.name == "ray" else 1
     host = _host_memory(plans, process, workers)
     up, down = sum(one.edge_up for one in sent), sum(one.edge_down for one in sent)
-    return Plan(plans, seconds, host, process, up, down)
+    return Plan(plans, seconds, host, process, up, down, expected.sim_seconds)
 
 
 def _training(client: Client, count: int) -> Work:
@@ -186,7 +189,7 @@ def _on_device(client: Client, plan: ClientPlan, work: Work) -> OnDevice | None:
     fits = plan.memory.total <= have
     if not client.method.trains:
         return OnDevice(profile.name, have, fits, 0.0, 0.0, 0.0)
-    one = trip(client, plan.down, plan.up, work.expert, work.router, work.look)
+    one = trip(client, profile, plan.down, plan.up, work.expert, work.router, work.look)
     transfer = one.down + one.up
     return OnDevice(profile.name, have, fits, one.compute, transfer, one.joules)
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from comigs.aggregation.sizes import Group, bytes_of
 from comigs.config.experts import ExpertsConfig
 from comigs.config.strategies import find_strategy
-from comigs.costs.overlap import Overlap
+from comigs.costs.ahead import Ahead
 from comigs.costs.shapes import adapter_shapes
 from comigs.federation.edges import at_edges_once, edges_of
 from comigs.federation.run import Run
-from comigs.federation.selection import answering, takers_of_the_test
+from comigs.federation.selection import takers_of_the_test
 from comigs.messages.codecs import wire_bytes
 
 
@@ -29,8 +29,9 @@ class Traffic:
         down: what it gets, by round, and last for the final evaluation.
         edge_up, edge_down: of the run's rounds between its edge and the server (`server.tiers`);
             of each round with the first of those that it stands for.
-        exact: false where a client may lower its rank, updates may come too late to count, or
-            rounds overlap (`server.mode` buffered): who is free for one is then an estimate.
+        exact: false where a client may lower its rank, updates may come too late to count, rounds
+            overlap (`server.mode` buffered), or devices come and go (`devices.traces`): who takes
+            part in one is then an estimate.
     """
 
     update: int = 0
@@ -42,11 +43,19 @@ class Traffic:
     exact: bool = True
 
 
-def traffic(run: Run) -> list[Traffic]:
+@dataclass(frozen=True)
+class Expected:
+    """A run's bytes by client, and the simulated seconds of its rounds; None without devices."""
+
+    clients: list[Traffic]
+    sim_seconds: float | None
+
+
+def traffic(run: Run) -> Expected:
     """What each client sends and gets."""
     method, config, clients = run.method, run.config, range(len(run.names))
     if not method.trains:
-        return [Traffic(down=[0]) for _ in clients]
+        return Expected([Traffic(down=[0]) for _ in clients], None)
     kind_of = [client.experts for client in run.clients()]  # equal experts share equal shapes
     examples = dict(zip(reversed(kind_of), reversed(clients), strict=True))
     shared = {
@@ -56,7 +65,8 @@ def traffic(run: Run) -> list[Traffic]:
     ups = {kind: wire_bytes(config.payload, shapes) for kind, shapes in shared.items()}
     buffered = config.server.mode == "buffered"
     in_time = config.server.deadline is None and not config.server.over_selection and not buffered
-    exact = method.prune is None and in_time and not run.may_rest
+    drawn = in_time and run.availability is None
+    exact = method.prune is None and drawn and not run.may_rest
     lines = [Traffic(ups[kind], exact=exact) for kind in kind_of]
     kept = run.aggregator.sizes()
     if find_strategy(config.server.strategy).from_start or config.start is not None:
@@ -72,18 +82,15 @@ def traffic(run: Run) -> list[Traffic]:
         return {(kind, fresh): size(kind, fresh) for kind in shared for fresh in (True, False)}
 
     before: set[int] = set()
-    overlap = Overlap(run, [line.update for line in lines]) if buffered else None
+    ahead = Ahead(run, [line.update for line in lines])
     for number in range(1, config.rounds + 1):
         down = downloads()
-        if overlap:
-            sizes = [down[kind, i in before] for i, kind in enumerate(kind_of)]
-            chosen, arrived = overlap.round(number, sizes)
-        else:
-            chosen = arrived = set(answering(run, number, clients))
+        sizes = [down[kind, i in before] for i, kind in enumerate(kind_of)]
+        chosen, arrived = ahead.round(number, sizes)
         for i in clients:
             lines[i].rounds += i in chosen
             lines[i].up.append(ups[kind_of[i]] if i in chosen else 0)
-            lines[i].down.append(down[kind_of[i], i in before] if i in chosen else 0)
+            lines[i].down.append(sizes[i] if i in chosen else 0)
         if len(arrived) >= config.server.min_clients:  # or the server's tensors stay
             groups: dict[ExpertsConfig, list[int]] = {}
             for i in sorted(arrived):
@@ -98,4 +105,4 @@ def traffic(run: Run) -> list[Traffic]:
     down, tested = downloads(), set(takers_of_the_test(run, clients))
     for i in clients:
         lines[i].down.append(down[kind_of[i], i in before] if i in tested else 0)
-    return lines
+    return Expected(lines, None if run.devices is None else ahead.clock)

@@ -1,10 +1,13 @@
 """What one client's part in a round costs on its device, in simulated seconds and joules."""
 
+import math
 from dataclasses import dataclass
 
 from comigs.config.model import NATIVE
+from comigs.config.profiles import Profile
 from comigs.costs.work import token_flops
 from comigs.federation.run import Client
+from comigs.federation.selection import drops_out
 
 
 @dataclass(frozen=True)
@@ -21,8 +24,17 @@ class Trip:
         return self.down + self.compute + self.up
 
 
+@dataclass(frozen=True)
+class Lost:
+    """A device that is lost in a round: seconds from its beginning, and those that it computed."""
+
+    seconds: float
+    computed: float
+
+
 def trip(
     client: Client,
+    device: Profile,
     bytes_down: float,
     bytes_up: float,
     tokens: float,
@@ -32,13 +44,11 @@ def trip(
     """One client's part in a round.
 
     Args:
-        client: with a device.
-        bytes_down, bytes_up: what the device fetches and sends.
+        device: the client's, as it is in the round.
+        bytes_down, bytes_up: what it fetches and sends.
         tokens, router_tokens: that its experts and its routers train on.
         evaluated: tokens of evaluations that belong to the method.
     """
-    device = client.profile
-    assert device is not None
     cost = token_flops(client)
     flops = tokens * cost.expert + router_tokens * cost.router + evaluated * cost.look
     compute = flops / device.flops[NATIVE[client.dtype]]
@@ -50,7 +60,9 @@ def trip(
     )
 
 
-def expected_trip(client: Client, bytes_down: float, bytes_up: float, done: int) -> Trip:
+def expected_trip(
+    client: Client, device: Profile, bytes_down: float, bytes_up: float, done: int
+) -> Trip:
     """`trip` of a round before it is trained: exact but for methods that look only at times.
 
     Args:
@@ -60,17 +72,32 @@ def expected_trip(client: Client, bytes_down: float, bytes_up: float, done: int)
     batch, every = config.batch_size * config.data.seq_len, config.router.every
     router = ((done + 1) * steps // every - done * steps // every) * config.router.steps
     looks = client.method.looks(config)
-    return trip(client, bytes_down, bytes_up, steps * batch, router * batch, looks)
+    return trip(client, device, bytes_down, bytes_up, steps * batch, router * batch, looks)
 
 
-def seconds_until_lost(client: Client, bytes_down: float, share: float) -> tuple[float, float]:
-    """Simulated seconds until a device is lost, and those of them that it computed.
+def lost_in(
+    client: Client, device: Profile, number: int, bytes_down: float, begin: float
+) -> Lost | None:
+    """How a device is lost in round `number`; None if it stays.
+
+    It drops out at a share of its download and training (without routers) that is drawn from (seed,
+    client, round), or is not there any more (`devices.traces`) before these are done: what is being
+    sent by then arrives.
 
     Args:
-        share: of its download and training (without routers) that it stays for.
+        begin: simulated seconds at which the round begins.
     """
-    config = client.config
-    tokens = client.run.steps_per_round * config.batch_size * config.data.seq_len
-    whole = trip(client, bytes_down, 0, tokens, 0, 0)
-    seconds = share * whole.seconds
-    return seconds, max(0.0, min(seconds - whole.down, whole.compute))
+    config, run = client.config, client.run
+    share, times = drops_out(run, client.number, number), run.availability
+    if share is None and times is None:
+        return None
+    tokens = run.steps_per_round * config.batch_size * config.data.seq_len
+    whole = trip(client, device, bytes_down, 0, tokens, 0, 0)
+    drops = math.inf if share is None else share * whole.seconds
+    leaves = math.inf if times is None else times.stays(client.number, begin)
+    if leaves >= whole.down + whole.compute:
+        leaves = math.inf
+    seconds = min(drops, leaves)
+    if seconds == math.inf:
+        return None
+    return Lost(seconds, max(0.0, min(seconds - whole.down, whole.compute)))

@@ -16,6 +16,9 @@ from comigs.data.roster import roster
 from comigs.errors import BadInput
 from comigs.methods import find_method
 from comigs.methods.base import Method
+from comigs.store.plain import from_home
+from comigs.traces.availability import Availability
+from comigs.traces.windows import read_traces
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,18 @@ class Run:
     @cached_property
     def _profiles(self) -> dict[str, Profile]:
         return profiles_of(self.config.devices.define)
+
+    @cached_property
+    def availability(self) -> Availability | None:
+        """When, in simulated time, its devices are there; None where they always are.
+
+        Raises:
+            BadInput: `devices.traces` cannot be read.
+        """
+        traces = self.config.devices.traces
+        if traces is None or self.devices is None:
+            return None
+        return Availability(read_traces(from_home(traces)))
 
     @property
     def devices(self) -> list[str] | None:

@@ -167,6 +167,7 @@ class RoundDone:
         epsilon: client-level privacy spent so far; None without bound, untold without privacy.
         sim_seconds: simulated length; sim_clock: since the start; abandoned: too few came in time.
         edge_up, edge_down: bytes of edges and server; arrived, staleness: updates, their mean age.
+        sim_wait: of sim_seconds, those in which too few devices were there to begin.
     """
 
     kind: ClassVar[str] = "round"
@@ -191,6 +192,7 @@ class RoundDone:
     edge_down: int | None = None
     arrived: int | None = None
     staleness: float | None = None
+    sim_wait: float | None = None
     metrics: dict[str, float] | None = None
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from comigs.aggregation.sizes import bytes_of
+from comigs.config.profiles import Profile
 from comigs.federation.closing import Closing
 from comigs.federation.edges import at_edges_once, edges_of
 from comigs.federation.run import Run
@@ -14,17 +15,20 @@ from comigs_server.fleet.judge import Accepted
 from comigs_server.resume import Progress, Totals
 
 
-def trained(run: Run, number: int, accepted: Accepted, down: int) -> ClientTrained:
+def trained(
+    run: Run, number: int, accepted: Accepted, device: Profile | None, down: int
+) -> ClientTrained:
     """The event of an accepted update.
 
     Args:
         number: the round.
+        device: the client's, as it is in the round.
         down: bytes that the client fetched.
     """
     client, said = accepted.client, accepted.reported
     about = said.model_dump(exclude={"round", "fetches"}, exclude_none=True)
     up = accepted.bytes_up
-    simulated = trip_of(run, client.id, said, up, down)
+    simulated = trip_of(run, client.id, device, said, up, down)
     return ClientTrained(
         round=number, client=client.id, name=client.name, **about,
         bytes_up=up, bytes_down=down, norm=accepted.norm, **simulated,
@@ -41,6 +45,7 @@ def account(
     abandoned: bool,
     wall: float,
     since: Mapping[int, int],
+    wait: float,
 ) -> RoundDone:
     """Move `progress` on by one round, and sum the round up.
 
@@ -50,6 +55,7 @@ def account(
         abandoned: whether nothing was combined.
         wall: seconds that the round took here.
         since: by client whose update arrived, the round in which it began.
+        wait: simulated seconds until enough devices were there to begin.
     """
     number, events = progress.round + 1, list(told.values())
     for client, event in told.items():
@@ -98,6 +104,7 @@ def account(
         late=0 if buffered else len(closing.late),
         dropped=len(lost),
         abandoned=abandoned,
+        sim_wait=wait or None,
     )
     if not buffered:
         return done

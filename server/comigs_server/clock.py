@@ -1,22 +1,26 @@
 """Simulated time: what a round takes on the clients' devices. No wall clock is read.
 
-Who is there and who is lost comes from (seed, client, round), the same for every method. A device
-downloads, computes and uploads.
+What devices are like in a round and who drops out comes from (seed, client, round), the same for
+every method. A device downloads, computes and uploads.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from comigs.costs.trip import seconds_until_lost, trip
+from comigs.config.profiles import Profile
+from comigs.costs.trip import lost_in, trip
 from comigs.federation.run import Run
-from comigs.federation.selection import drops_out
 from comigs.messages.reply import Reported
 
 
 @dataclass(frozen=True)
 class Loss:
-    """A device that drops out of a round: seconds until that is known, joules spent, and why."""
+    """A device that is lost in a round: when that is known, joules spent, and why.
+
+    Attributes:
+        seconds: since the round before has closed.
+    """
 
     device: str
     seconds: float
@@ -24,37 +28,50 @@ class Loss:
     reason: str
 
 
-def lost_devices(run: Run, number: int, down: Mapping[int, int]) -> dict[int, Loss]:
-    """The devices that drop out of a round, at a moment drawn from (seed, client, round).
+def lost_devices(
+    run: Run,
+    number: int,
+    devices: Mapping[int, Profile],
+    down: Mapping[int, int],
+    begin: float,
+    wait: float,
+) -> dict[int, Loss]:
+    """The devices that are lost in a round (`comigs.costs.trip.lost_in`).
 
     Args:
+        devices: by client, as they are in the round.
         down: by client, the bytes it fetches.
+        begin: simulated seconds at which the round begins.
+        wait: those of them since the round before has closed.
     """
-    lost = {}
-    for client, size in down.items():
-        profile, share = run.profile(client), drops_out(run, client, number)
-        if profile is None or share is None:
+    found = {}
+    for client, device in devices.items():
+        lost = lost_in(run.client(client), device, number, down[client], begin)
+        if lost is None:
             continue
-        seconds, computed = seconds_until_lost(run.client(client), size, share)
-        reason = f"{profile.name} lost after {seconds:.0f} simulated seconds"
-        lost[client] = Loss(profile.name, seconds, profile.watts * computed, reason)
-    return lost
+        reason = f"{device.name} lost after {lost.seconds:.0f} simulated seconds"
+        joules = device.watts * lost.computed
+        found[client] = Loss(device.name, wait + lost.seconds, joules, reason)
+    return found
 
 
-def trip_of(run: Run, client: int, said: Reported, up: int, down: int) -> dict[str, Any]:
+def trip_of(
+    run: Run, client: int, device: Profile | None, said: Reported, up: int, down: int
+) -> dict[str, Any]:
     """The simulated fields of a client's event; {} without devices.
 
     The evaluation that only `log.eval_every` asks for is not in them.
 
     Args:
+        device: as it is in the round.
         up, down: bytes that it sent and fetched.
     """
-    if (profile := run.profile(client)) is None:
+    if device is None:
         return {}
     peers = said.peer_evaluation_tokens or 0
-    one = trip(run.client(client), down, up, said.tokens, said.router_tokens, peers)
+    one = trip(run.client(client), device, down, up, said.tokens, said.router_tokens, peers)
     return {
-        "device": profile.name,
+        "device": device.name,
         "sim_down": one.down,
         "sim_compute": one.compute,
         "sim_up": one.up,

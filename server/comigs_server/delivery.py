@@ -50,6 +50,12 @@ def takes_changes(run: Run, progress: Progress, client: Client) -> bool:
     return packed and client.id in progress.current and client.id not in progress.resting
 
 
+def kept_round(progress: Progress, client: Client) -> dict[str, int]:
+    """The round of which a client is to keep its state: it goes with the best one so far."""
+    number = progress.watched.states.get(client.id)
+    return {} if number is None else {"kept-round": number}
+
+
 def take_in(run: Run, progress: Progress, made: Mapping[str, Tensor]) -> None:
     """Let `progress.shared` go on to what a round has made.
 

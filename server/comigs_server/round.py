@@ -10,10 +10,12 @@ from flwr.app import Message
 from flwr.serverapp import Grid
 from torch import Tensor
 
+from comigs.config.profiles import Profile
 from comigs.errors import ComigsError
 from comigs.federation.closing import Closing, close_round
+from comigs.federation.conditions import devices_in
 from comigs.federation.run import Run
-from comigs.federation.selection import participants, those_there, wanted
+from comigs.federation.selection import beginning, participants, those_there, wanted
 from comigs.federation.stopping import watch
 from comigs.store.events import Abandoned, ClientTrained, Dropped, Failed, Joined, Late
 from comigs.store.passing import RoundStarted
@@ -23,7 +25,7 @@ from comigs_server.clock import Loss, lost_devices
 from comigs_server.combine.accountant import Draw
 from comigs_server.combine.outliers import outliers, with_share
 from comigs_server.combine.rule import Rule
-from comigs_server.delivery import parcels, sharer, take_in, takes_changes
+from comigs_server.delivery import kept_round, parcels, sharer, take_in, takes_changes
 from comigs_server.fleet.exchange import Answer, Client, collect
 from comigs_server.fleet.judge import Fault, judge
 from comigs_server.fleet.records import bytes_of, node_of, tensor_messages
@@ -55,19 +57,23 @@ class Chosen:
 
     Attributes:
         draw: how many could be drawn, and how many were.
+        begin: simulated seconds at which they are asked; wait: since the round before has closed.
     """
 
     ids: list[int]
     clients: list[Client]
     absent: list[Answer]
     draw: Draw
+    begin: float
+    wait: float
 
 
 @dataclass(frozen=True)
 class Sent:
-    """The messages under way, bytes by client, devices lost, and the secure session if any."""
+    """The messages under way; by client, device, bytes and losses; the secure session if any."""
 
     messages: list[Message]
+    devices: Mapping[int, Profile]
     down: Mapping[int, int]
     lost: Mapping[int, Loss]
     session: Session | None
@@ -79,11 +85,13 @@ class Received:
 
     Attributes:
         resting: ids of those who want no shared tensors for the next round.
+        arrivals: simulated seconds from the close of the round before to the update.
     """
 
     updates: dict[int, Update]
     told: dict[int, ClientTrained]
     resting: set[int]
+    arrivals: dict[int, float]
 
 
 def train_round(
@@ -112,7 +120,7 @@ def train_round(
             f"server.min_clients is {run.config.server.min_clients}; the state of round "
             f"{progress.round} is saved"
         )
-    closing = close(now, received, sent)
+    closing = close(now, chosen, received, sent)
     since = began(progress, now.number, closing)
     if run.config.server.mode == "buffered":
         tell_arrivals(journal, clients, now.number, since)
@@ -125,9 +133,8 @@ def train_round(
     progress.resting = progress.resting - set(received.told) | received.resting
     progress.draws.append(chosen.draw)
     wall = time.perf_counter() - begin
-    abandoned = fresh is None
-    done = account(run, progress, received.told, sent.lost, closing, failed, abandoned, wall, since)
-    journal.write(done)
+    costs = received.told, sent.lost, closing, failed, fresh is None, wall, since, chosen.wait
+    journal.write(account(run, progress, *costs))
 
 
 def choose(now: Round) -> Chosen:
@@ -138,12 +145,14 @@ def choose(now: Round) -> Chosen:
     for newcomer in sorted(set(clients.names) - known):
         now.journal.write(Joined(now.number, newcomer, clients.names[newcomer]))
     progress = now.progress
-    ids = participants(run, now.number, clients.ids, progress.secret, progress.flying)
-    draw = len(those_there(run, now.number, clients.ids)), len(ids)
+    clock, busy = progress.sim_seconds, progress.flying
+    begin = beginning(run, clients.ids, clock, busy)
+    ids = participants(run, now.number, clients.ids, progress.secret, busy, begin)
+    draw = len(those_there(run, now.number, clients.ids, begin)), len(ids)
     now.journal.tell(RoundStarted(now.number, len(ids)))
     there, unreachable = clients.meet(ids)
     there, odd = of_one_shape(run, there, progress.shared)
-    return Chosen(ids, there, [*strangers, *unreachable, *odd], draw)
+    return Chosen(ids, there, [*strangers, *unreachable, *odd], draw, begin, begin - clock)
 
 
 def send(now: Round, chosen: Chosen) -> Sent:
@@ -159,13 +168,14 @@ def send(now: Round, chosen: Chosen) -> Sent:
             "server-round": now.number,
             "state-round": progress.client_rounds.get(client.id, 0),
             "changes": takes_changes(run, progress, client),
-            **_kept(progress, client),
+            **kept_round(progress, client),
             **told,
         },
     )
     size = {node_of(message): bytes_of(message) for message in messages}
     down = {client.id: size[client.node] for client in chosen.clients}
-    lost = lost_devices(run, now.number, down)
+    devices = devices_in(run, now.number, down)
+    lost = lost_devices(run, now.number, devices, down, chosen.begin, chosen.wait)
     for one in (client for client in chosen.clients if client.id in lost):
         loss = lost[one.id]
         now.journal.write(Dropped(now.number, one.id, one.name, loss.device, loss.reason))
@@ -174,7 +184,7 @@ def send(now: Round, chosen: Chosen) -> Sent:
         session = agree(now.grid, run, now.number, chosen.clients)
         messages = give(session, messages, chosen.clients)
     staying = {client.node for client in chosen.clients if client.id not in lost}
-    return Sent([m for m in messages if node_of(m) in staying], down, lost, session)
+    return Sent([m for m in messages if node_of(m) in staying], devices, down, lost, session)
 
 
 def receive(now: Round, chosen: Chosen, sent: Sent) -> Received:
@@ -191,7 +201,7 @@ def receive(now: Round, chosen: Chosen, sent: Sent) -> Received:
             _failed(now, verdict.client, verdict.reason)
             continue
         client = verdict.client.id
-        event = trained(run, now.number, verdict, sent.down[client])
+        event = trained(run, now.number, verdict, sent.devices.get(client), sent.down[client])
         now.journal.write(event)
         updates[client], told[client] = verdict.update, event
         if verdict.reported.fetches == 0:
@@ -201,19 +211,21 @@ def receive(now: Round, chosen: Chosen, sent: Sent) -> Received:
     for client, reason in outliers(norms).items():
         _failed(now, by_id[client], reason)
         del updates[client], told[client]
-    return Received(updates, told, resting & set(updates))
+    arrivals = {i: chosen.wait + (event.sim_seconds or 0.0) for i, event in told.items()}
+    return Received(updates, told, resting & set(updates), arrivals)
 
 
-def close(now: Round, received: Received, sent: Sent) -> Closing:
+def close(now: Round, chosen: Chosen, received: Received, sent: Sent) -> Closing:
     """Whose updates count: everybody's, or what simulated time decides."""
     if now.run.devices is None:
         return Closing(0.0, sorted(received.told), [])
-    arrivals, server = _arrivals(received), now.run.config.server
+    arrivals, server = received.arrivals, now.run.config.server
     if server.mode == "buffered":
         return close_buffered(now.progress.flying, arrivals, sent.lost, server.buffer or 1)
     losses = {client: loss.seconds for client, loss in sent.lost.items()}
     count = wanted(now.run, len(now.clients.ids))
-    closing = close_round(arrivals, losses, count, server.deadline)
+    deadline = None if server.deadline is None else chosen.wait + server.deadline
+    closing = close_round(arrivals, losses, count, deadline)
     for client in closing.late:
         told = received.told[client]
         reason = f"late: {arrivals[client]:.0f} s, closed at {closing.seconds:.0f} s"
@@ -232,15 +244,13 @@ def combine(
     run, progress = now.run, now.progress
     config = run.config
     if config.server.mode == "buffered":
-        arrivals = _arrivals(received)
-        updates = land(
-            run, now.clients, progress, now.number, received.updates, arrivals, sent.lost, closing
-        )
+        new, arrivals = received.updates, received.arrivals
+        updates = land(run, now.clients, progress, now.number, new, arrivals, sent.lost, closing)
     else:
         in_time = {i: received.updates[i] for i in closing.in_time}
         updates = due(progress.late, closing) | in_time
     if config.server.late == "keep":
-        progress.late = postpone(progress.late, received.updates, _arrivals(received), closing)
+        progress.late = postpone(progress.late, received.updates, received.arrivals, closing)
     if len(updates) < config.server.min_clients:
         return None
     if run.may_rest:
@@ -281,16 +291,6 @@ def _sum_securely(
     for answer in session.failed[known:]:
         _failed(now, answer.client, answer.reason)
     return summed
-
-
-def _kept(progress: Progress, client: Client) -> dict[str, int]:
-    """The round of which a client is to keep its state: it goes with the best one so far."""
-    number = progress.watched.states.get(client.id)
-    return {} if number is None else {"kept-round": number}
-
-
-def _arrivals(received: Received) -> dict[int, float]:
-    return {i: event.sim_seconds or 0.0 for i, event in received.told.items()}
 
 
 def _failed(now: Round, client: Client, reason: str) -> None:

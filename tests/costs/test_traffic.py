@@ -26,7 +26,7 @@ UNEQUAL = [
 
 def of_clients(folder):
     """Of each client: what is predicted, its events of training, and its last one if it has any."""
-    predicted = traffic(resolve(read_config(folder)))
+    predicted = traffic(resolve(read_config(folder))).clients
     for client in range(len(predicted)):
         final = next((e for e in events(folder, "final") if e["client"] == client), None)
         trained = [e for e in events(folder, "client") if e["client"] == client]

@@ -7,7 +7,7 @@ import re
 import pytest
 from rich.console import Console
 
-from comigs.cli import devices, plan
+from comigs.cli import deviceshow, plan
 from comigs.config.profiles import library
 from comigs.track.progress import final_table
 
@@ -63,8 +63,8 @@ def test_no_gain_is_a_word_with_an_x(after):
 @pytest.mark.parametrize("width", [40, 50, 80])
 def test_device_profiles_are_whole_too(width, monkeypatch):
     console = Console(width=width, file=io.StringIO())
-    monkeypatch.setattr(devices, "Console", lambda: console)
-    devices.show_profiles(library())
+    monkeypatch.setattr(deviceshow, "Console", lambda: console)
+    deviceshow.show_profiles(library())
     assert "…" not in console.file.getvalue()
     assert f"{library()['laptop'].flops['float32'] / 1e9:,.0f}" in console.file.getvalue()
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from comigs.config.load import load_config
 from comigs.federation.closing import close_round
+from comigs.federation.conditions import devices_in
 from comigs.federation.run import resolve
 from comigs.federation.selection import is_on, participants
 from comigs_server.clock import lost_devices
@@ -25,6 +26,11 @@ DEVICES = {
 def run_of(profiles, **more):
     tree = {"devices": DEVICES["devices"] | {"profiles": profiles}, "clients": len(profiles)}
     return resolve(load_config(tree | more))
+
+
+def lost_among(run, number, ids, down=0, begin=0.0, wait=0.0):
+    devices = devices_in(run, number, ids)
+    return lost_devices(run, number, devices, dict.fromkeys(ids, down), begin, wait)
 
 
 def test_without_a_deadline_the_round_waits_for_the_slowest():
@@ -73,9 +79,7 @@ def test_availability_and_losses_are_the_same_for_every_method():
     def seen(method):
         flaky = run_of(["flaky"] * 12 + ["nightly"] * 12, method=method, clients=None)
         there = [participants(flaky, number, range(24)) for number in range(1, 9)]
-        lost = [
-            set(lost_devices(flaky, n, dict.fromkeys(ids, 9))) for n, ids in enumerate(there, 1)
-        ]
+        lost = [set(lost_among(flaky, n, ids, down=9)) for n, ids in enumerate(there, 1)]
         return there, lost
 
     there, lost = seen("comigs")
@@ -92,9 +96,10 @@ def test_a_trace_begins_at_a_place_of_its_own_and_repeats():
 
 def test_devices_are_lost_as_often_as_their_profile_says():
     flaky = run_of(["flaky"] * 200, clients=None)
-    share = len(lost_devices(flaky, 1, dict.fromkeys(range(200), 0))) / 200
+    lost = lost_among(flaky, 1, range(200))
+    share = len(lost) / 200
     assert share == pytest.approx(flaky.profile(0).dropout, abs=0.1)
-    for loss in lost_devices(flaky, 1, dict.fromkeys(range(200), 0)).values():
+    for loss in lost.values():
         assert loss.seconds > 0 and loss.joules >= 0
 
 

@@ -92,7 +92,7 @@ def test_both_sides_agree_and_the_bytes_are_those_of_the_plan(down, settings, tr
     tree = tree | settings | {"experts": {"specialists": 1, "rank": 2}}
     tree["payload"] = {"down": down, **settings.get("payload", {})}
     result = comigs.run(tree, out=tmp_path)
-    for row, line in zip(result.table, traffic(resolve(result.config)), strict=True):
+    for row, line in zip(result.table, traffic(resolve(result.config)).clients, strict=True):
         assert (row["bytes_up"], row["bytes_down"]) == (sum(line.up), sum(line.down))
     last = result.config.rounds
     before = read_state(tmp_path / "server", last - 1)[0]["shared"]

@@ -78,7 +78,7 @@ def moments_of(run: Run) -> list[Moment]:
     """By round and client; of a round that was done anew what came last."""
     begins, clock = {}, 0.0
     for done in run.rounds:
-        begins[done.round] = None if done.sim_clock is None else clock
+        begins[done.round] = None if done.sim_clock is None else clock + (done.sim_wait or 0.0)
         clock = done.sim_clock or clock
     found: dict[tuple[int, int], Moment] = {}
     for event in run.events:

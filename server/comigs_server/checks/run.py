@@ -19,7 +19,7 @@ from comigs.errors import BadInput
 from comigs.evaluation.metrics import find_metric
 from comigs.federation.clients import data_of
 from comigs.federation.run import Run
-from comigs.federation.selection import wanted
+from comigs.federation.selection import beginning, wanted
 from comigs.mixture.routers import router_shapes
 from comigs.training.optimizers import find_optimizer
 from comigs.training.schedules import find_schedule
@@ -51,6 +51,7 @@ def check(run: Run) -> None:
             "take part in a round"
         )
     _check_settings(run, count, taking_part)
+    beginning(run, range(count), 0.0)
     check_length(config)
     tell_skipped(config)
     for model in dict.fromkeys(client.config.model for client in run.clients()):
@@ -85,6 +86,11 @@ def check_without_data(run: Run) -> None:
     if config.server.mode != "sync":
         raise BadInput(
             f"server.mode is {config.server.mode!r}, which is of simulated time: it needs "
+            "engine.name inline or ray"
+        )
+    if config.devices.traces is not None:
+        raise BadInput(
+            f"devices.traces is {config.devices.traces!r}, a file of this machine: it needs "
             "engine.name inline or ray"
         )
     if config.server.tiers is not None:

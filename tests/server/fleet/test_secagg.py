@@ -82,7 +82,7 @@ def test_the_mean_is_that_of_the_clients_and_the_bytes_are_those_of_the_plan(sec
     assert not events(tmp_path, "failure")
     for number in (1, 2, 3):
         assert_mean(tmp_path, number, (0, 1, 2))
-    for row, line in zip(result.table, traffic(resolve(result.config)), strict=True):
+    for row, line in zip(result.table, traffic(resolve(result.config)).clients, strict=True):
         assert (row["bytes_up"], row["bytes_down"]) == (sum(line.up), sum(line.down))
 
 

@@ -1,0 +1,62 @@
+"""Who takes part in which round, and what simulated time it is then, before a run is run."""
+
+from collections.abc import Sequence
+
+from comigs.costs.trip import expected_trip, lost_in
+from comigs.federation.closing import close_overlapping, close_round, still_at_work
+from comigs.federation.conditions import devices_in
+from comigs.federation.run import Run
+from comigs.federation.selection import beginning, participants, wanted
+
+
+class Ahead:
+    """Follows a run's rounds in simulated time, as far as `expected_trip` knows it.
+
+    Args:
+        ups: by client, bytes that it sends.
+
+    Attributes:
+        clock: simulated seconds of the rounds so far.
+    """
+
+    def __init__(self, run: Run, ups: Sequence[int]) -> None:
+        self._run, self._ups = run, ups
+        self._done = [0] * len(ups)
+        self._due: dict[int, float] = {}  # seconds, of who is at work
+        self._lost: set[int] = set()  # who of them is lost
+        self.clock = 0.0
+
+    def round(self, number: int, downs: Sequence[int]) -> tuple[set[int], set[int]]:
+        """Who begins in the next round and is not lost on the way, and whose updates count in it.
+
+        Args:
+            downs: by client, bytes that it would fetch.
+        """
+        run, ids, due, lost = self._run, range(len(self._ups)), dict(self._due), set(self._lost)
+        begin = beginning(run, ids, self.clock, due)
+        chosen = participants(run, number, ids, busy=due, begin=begin)
+        if run.devices is None:
+            return set(chosen), set(chosen)
+        wait = begin - self.clock
+        for i, device in devices_in(run, number, chosen).items():
+            client = run.client(i)
+            if loss := lost_in(client, device, number, downs[i], begin):
+                due[i] = wait + loss.seconds
+                lost.add(i)
+            else:
+                one = expected_trip(client, device, downs[i], self._ups[i], self._done[i])
+                due[i] = wait + one.seconds
+                self._done[i] += 1
+        staying = set(chosen) - lost
+        if run.config.server.mode == "buffered":
+            closing = close_overlapping(due, lost, run.config.server.buffer or 1)
+            self._due = still_at_work(due, lost, closing)
+            self._lost = lost & set(self._due)
+            arrived = set(closing.in_time)
+        else:
+            arrivals = {i: due[i] for i in staying}
+            losses, deadline = {i: due[i] for i in lost}, run.config.server.deadline
+            limit = None if deadline is None else wait + deadline
+            closing, arrived = close_round(arrivals, losses, wanted(run, len(ids)), limit), staying
+        self.clock += closing.seconds
+        return staying, arrived

@@ -1,0 +1,1 @@
+"""When devices are there, in simulated time: read, made up, and asked."""
