@@ -1,11 +1,14 @@
-"""Who is at work in which round where rounds overlap (`server.mode` buffered), before it is run."""
+"""Who is at work in which round where rounds overlap, before it is run.
+
+They do with `server.mode` buffered, and with `server.late` keep.
+"""
 
 from collections.abc import Sequence
 
 from comigs.costs.trip import expected_trip, seconds_until_lost
-from comigs.federation.closing import close_overlapping, still_at_work
+from comigs.federation.closing import close_overlapping, close_round, late_after, still_at_work
 from comigs.federation.run import Run
-from comigs.federation.selection import drops_out, participants
+from comigs.federation.selection import drops_out, participants, wanted
 
 
 class Overlap:
@@ -27,17 +30,25 @@ class Overlap:
         Args:
             downs: by client, bytes that it would fetch.
         """
-        run, due, lost = self._run, dict(self._due), set(self._lost)
-        chosen = participants(run, number, range(len(self._ups)), busy=due)
-        for i in chosen:
+        run, server = self._run, self._run.config.server
+        everybody = range(len(self._ups))
+        arrivals: dict[int, float] = {}
+        losses: dict[int, float] = {}
+        for i in participants(run, number, everybody, busy=self._due):
             client, share = run.client(i), drops_out(run, i, number)
             if share is None:
-                due[i] = expected_trip(client, downs[i], self._ups[i], self._done[i]).seconds
+                trip = expected_trip(client, downs[i], self._ups[i], self._done[i])
+                arrivals[i] = trip.seconds
                 self._done[i] += 1
             else:
-                due[i] = seconds_until_lost(client, downs[i], share)[0]
-                lost.add(i)
-        closing = close_overlapping(due, lost, run.config.server.buffer or 1)
-        self._due = still_at_work(due, lost, closing)
-        self._lost = lost & set(self._due)
-        return set(chosen) - lost, set(closing.in_time)
+                losses[i] = seconds_until_lost(client, downs[i], share)[0]
+        if server.mode == "buffered":
+            due, lost = self._due | arrivals | losses, self._lost | set(losses)
+            closing = close_overlapping(due, lost, server.buffer or 1)
+            self._due = still_at_work(due, lost, closing)
+            self._lost = lost & set(self._due)
+            return set(arrivals), set(closing.in_time)
+        before, count = self._due, wanted(run, len(everybody))
+        closing = close_round(arrivals, losses, count, server.deadline, before.values())
+        self._due = late_after(before, arrivals, closing)
+        return set(arrivals), (set(before) - set(self._due)) | set(closing.in_time)

@@ -72,7 +72,8 @@ def traffic(run: Run) -> list[Traffic]:
         return {(kind, fresh): size(kind, fresh) for kind in shared for fresh in (True, False)}
 
     before: set[int] = set()
-    overlap = Overlap(run, [line.update for line in lines]) if buffered else None
+    overlaps = buffered or config.server.late == "keep"
+    overlap = Overlap(run, [line.update for line in lines]) if overlaps else None
     for number in range(1, config.rounds + 1):
         down = downloads()
         if overlap:

@@ -105,7 +105,7 @@ def train_round(
     sent = send(now, chosen)
     received = receive(now, chosen, sent)
     failed = len(chosen.ids) - len(received.updates) - len(sent.lost)
-    coming = len(received.updates) + len(progress.flying)
+    coming = len(received.updates) + len(progress.at_work)
     if failed and coming < run.config.server.min_clients:
         raise ComigsError(
             f"round {now.number}: {len(received.updates)} of {len(chosen.ids)} clients answered, "
@@ -133,12 +133,12 @@ def train_round(
 def choose(now: Round) -> Chosen:
     """Draw who takes part; look who is there, and whose tensors can be combined."""
     run, clients = now.run, now.clients
-    known = set(clients.names) | set(now.progress.client_rounds)
+    progress, known = now.progress, len(clients.names)
     strangers = clients.look()
-    for newcomer in sorted(set(clients.names) - known):
-        now.journal.write(Joined(now.number, newcomer, clients.names[newcomer]))
-    progress = now.progress
-    ids = participants(run, now.number, clients.ids, progress.secret, progress.flying)
+    if len(clients.names) > known:  # in the order in which they came
+        for newcomer in sorted(set(list(clients.names)[known:]) - set(progress.client_rounds)):
+            now.journal.write(Joined(now.number, newcomer, clients.names[newcomer]))
+    ids = participants(run, now.number, clients.ids, progress.secret, progress.at_work)
     draw = len(those_there(run, now.number, clients.ids)), len(ids)
     now.journal.tell(RoundStarted(now.number, len(ids)))
     there, unreachable = clients.meet(ids)
@@ -213,7 +213,8 @@ def close(now: Round, received: Received, sent: Sent) -> Closing:
         return close_buffered(now.progress.flying, arrivals, sent.lost, server.buffer or 1)
     losses = {client: loss.seconds for client, loss in sent.lost.items()}
     count = wanted(now.run, len(now.clients.ids))
-    closing = close_round(arrivals, losses, count, server.deadline)
+    under_way = [late.due for late in now.progress.late.values()]
+    closing = close_round(arrivals, losses, count, server.deadline, under_way)
     for client in closing.late:
         told = received.told[client]
         reason = f"late: {arrivals[client]:.0f} s, closed at {closing.seconds:.0f} s"
