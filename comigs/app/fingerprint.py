@@ -1,9 +1,11 @@
 """What a run was started with, beside its settings: the clients, their text, and the base model."""
 
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +67,8 @@ def fingerprint(config: RunConfig) -> dict[str, Any]:
         return {}
     folder = federation_folder(config.data.name)
     names = client_names(config.data.name)
-    texts = {str(path.relative_to(folder)): sha256_of(path) for path in _texts(folder, names)}
+    start = len(str(folder / "_")) - 1
+    texts = {str(path)[start:]: sha256_of(path) for path in _texts(folder, names)}
     begins = opening(load_tokenizer(config.model.name))
     found = {"clients": list(names), "text": texts, "base": _base_of(config.model.name)}
     if (traces := config.devices.traces) is not None:
@@ -76,14 +79,14 @@ def fingerprint(config: RunConfig) -> dict[str, Any]:
 def _texts(folder: Path, names: Iterable[str]) -> Iterator[Path]:
     """The files that the clients' text may be in; each folder is listed once."""
     clients = set(names)
-    for path in sorted(folder.iterdir()):
-        ends = re.finditer(ENDINGS, path.name, re.IGNORECASE)
-        if any(path.name[: end.start()] in clients for end in ends):
-            yield path
-        if path.name in clients and path.is_dir():
-            yield from sorted(path.glob(f"*{TEXT}"))
-            for split in SPLITS:
-                yield from sorted(path.glob(f"{split}{CHATS}"))
+    for name in sorted(os.listdir(folder)):
+        ends = re.finditer(ENDINGS, name, re.IGNORECASE)
+        if any(name[: end.start()] in clients for end in ends):
+            yield folder / name
+        if name in clients and (inside := folder / name).is_dir():
+            files = sorted(os.listdir(inside))
+            for pattern in (f"*{TEXT}", *(f"{split}{CHATS}" for split in SPLITS)):
+                yield from (inside / file for file in files if fnmatchcase(file, pattern))
 
 
 def _base_of(name: str) -> dict[str, str]:

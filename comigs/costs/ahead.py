@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from comigs.costs.trip import expected_trip, lost_in
-from comigs.federation.closing import close_overlapping, close_round, still_at_work
+from comigs.federation.closing import close_overlapping, close_round, late_after, still_at_work
 from comigs.federation.conditions import devices_in
 from comigs.federation.run import Run
 from comigs.federation.selection import beginning, participants, wanted
@@ -37,7 +37,7 @@ class Ahead:
         chosen = participants(run, number, ids, busy=due, begin=begin)
         if run.devices is None:
             return set(chosen), set(chosen)
-        wait = begin - self.clock
+        wait, server = begin - self.clock, run.config.server
         for i, device in devices_in(run, number, chosen).items():
             client = run.client(i)
             if loss := lost_in(client, device, number, downs[i], begin):
@@ -48,15 +48,19 @@ class Ahead:
                 due[i] = wait + one.seconds
                 self._done[i] += 1
         staying = set(chosen) - lost
-        if run.config.server.mode == "buffered":
-            closing = close_overlapping(due, lost, run.config.server.buffer or 1)
+        if server.mode == "buffered":
+            closing = close_overlapping(due, lost, server.buffer or 1)
             self._due = still_at_work(due, lost, closing)
             self._lost = lost & set(self._due)
             arrived = set(closing.in_time)
         else:
-            arrivals = {i: due[i] for i in staying}
-            losses, deadline = {i: due[i] for i in lost}, run.config.server.deadline
-            limit = None if deadline is None else wait + deadline
-            closing, arrived = close_round(arrivals, losses, wanted(run, len(ids)), limit), staying
+            arrivals = {i: due[i] for i in chosen if i in staying}
+            losses = {i: due[i] for i in chosen if i in lost}
+            limit = None if server.deadline is None else wait + server.deadline
+            before, count = self._due, wanted(run, len(ids))
+            closing, arrived = close_round(arrivals, losses, count, limit, before.values()), staying
+            if server.late == "keep":
+                self._due = late_after(before, arrivals, closing)
+                arrived = (set(before) - set(self._due)) | set(closing.in_time)
         self.clock += closing.seconds
         return staying, arrived

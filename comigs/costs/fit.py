@@ -48,15 +48,16 @@ def fit_devices(run: Run) -> Run:
     run = place_devices(run)
     if run.devices is None or not run.method.trains:
         return run
+    derive = run.config.devices.fit == "derive"
     fitted: dict[tuple[object, ...], ClientConfig] = {}
     own: list[ClientConfig] = []
-    for client in run.clients():
+    for client in run.clients() if derive else run.kinds(len(run.names)):
         wanted, profile = client.config, cast(Profile, client.profile)
         kind = (profile.name, wanted.model, wanted.experts, wanted.micro_batch_size)
         if kind not in fitted:
             fitted[kind] = _fit(client, profile)
         own.append(fitted[kind])
-    return run if run.config.devices.fit == "check" else resolve(_joined(run.config, own))
+    return resolve(_joined(run.config, own)) if derive else run
 
 
 def usable(config: RunConfig, profile: Profile) -> int:

@@ -16,8 +16,18 @@ import json
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
-from comigs.data.names import EXAMPLES, SPLITS, SUFFIXES, in_order, paths_of, tables_in, texts_in
+from comigs.data.names import (
+    EXAMPLES,
+    SPLITS,
+    SUFFIXES,
+    in_order,
+    listed,
+    paths_of,
+    tables_in,
+    text_files,
+)
 from comigs.data.places import (
     HELD_OUT,
     are_chats,
@@ -67,13 +77,13 @@ def client_names(name: str) -> tuple[str, ...]:
     folder = federation_folder(name)
     if (folder / ROSTER).is_file():
         return _listed(folder / ROSTER)
-    texts = texts_in(folder, SUFFIXES + EXAMPLES)
-    folders = [(p.name, p) for p in folder.iterdir() if p.is_dir() and p.name[0] != "."]
-    names: dict[str, Path] = {}
-    for name, path in texts + [(name, path) for name, path in folders if holds_text(path)]:
+    texts = text_files(folder, SUFFIXES + EXAMPLES)
+    folders = [name for name in listed(folder).folders if name[0] != "."]
+    names: dict[str, str] = {}
+    for name, entry in texts + [(name, name) for name in folders if holds_text(folder / name)]:
         if name in names:
-            raise both(names[name], path)
-        names[name] = path
+            raise both(folder / names[name], folder / entry)
+        names[name] = entry
     if not names:
         tables = tables_in(folder)
         raise BadInput(
@@ -145,14 +155,25 @@ def check_sizes(name: str, clients: Iterable[str]) -> None:
     Raises:
         BadInput: when one is missing, empty, too large, or a link to somewhere else.
     """
-    for client in clients:
-        split_sizes(name, client)
-
-
-def split_sizes(name: str, client: str) -> dict[str, float]:
-    """About how many bytes each split of a client has on disk; raises as `check_sizes`."""
     root = federation_folder(name)
-    if not (files := whole_of(root, client)):
-        return {split: size_of([split_file(root, client, split)], root) for split in SPLITS}
-    size = size_of(files, root)
-    return {split: size * (HELD_OUT if split != "train" else 1 - 2 * HELD_OUT) for split in SPLITS}
+    for client in clients:
+        on_disk(root, client)
+
+
+class OnDisk(NamedTuple):
+    """One split of a client: about how many bytes on disk, and whether they are of chats."""
+
+    size: float
+    chats: bool
+
+
+def on_disk(root: Path, client: str) -> dict[str, OnDisk]:
+    """The splits of a client of the federation in folder `root`; raises as `check_sizes`."""
+    if files := whole_of(root, client):
+        size, chats = size_of(files, root), are_chats(files)
+        shares = {"train": 1 - 2 * HELD_OUT, "valid": HELD_OUT, "test": HELD_OUT}
+        return {split: OnDisk(size * share, chats) for split, share in shares.items()}
+    found = {split: split_file(root, client, split) for split in SPLITS}
+    return {
+        split: OnDisk(size_of([path], root), are_chats([path])) for split, path in found.items()
+    }

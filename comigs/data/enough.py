@@ -6,7 +6,7 @@ from functools import lru_cache
 
 from comigs.config.model import own
 from comigs.config.settings import RunConfig
-from comigs.data.corpus import holds_chats, split_sizes
+from comigs.data.corpus import federation_folder, on_disk
 from comigs.data.examples import Counts, left_out
 from comigs.data.names import SPLITS
 from comigs.data.roster import BYTES, has_an_example, roster, starts_well, told
@@ -23,20 +23,19 @@ def check_texts(config: RunConfig, clients: Iterable[int]) -> None:
         BadInput: a text is missing, empty or too large, or a split shorter than one sequence.
     """
     names, needed = roster(config), config.data.seq_len + 1
+    root = federation_folder(config.data.name)
+    limits = {split: getattr(config.data, f"{split}_tokens") for split in SPLITS}
     for client in clients:
         name = names[client]
-        chats = [split for split in SPLITS if holds_chats(config.data.name, name, split)]
-        for split in SPLITS:
-            limit = own(getattr(config.data, f"{split}_tokens"), client)
-            if limit is not None and limit < needed and split not in chats:
+        for split, (size, chats) in on_disk(root, name).items():
+            limit = own(limits[split], client)
+            if limit is not None and limit < needed and not chats:
                 raise BadInput(
                     f"data.{split}_tokens is {limit} for client {name!r}; one sequence "
                     f"needs data.seq_len + 1 = {needed}"
                 )
-        for split, size in split_sizes(config.data.name, name).items():
-            limit = getattr(config.data, f"{split}_tokens")
             where = config.data.name, name, split, config.model.name, config.data.seq_len
-            if split in chats:
+            if chats:
                 if limit is not None or not has_an_example(*where, config.data.loss):
                     stream(config, client, split)
             elif size < BYTES * needed and not starts_well(*where):

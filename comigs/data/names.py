@@ -1,10 +1,13 @@
 """Which entries of a folder are texts, what they are called, and in which order clients come."""
 
+import os
 import re
 import time
 from collections.abc import Iterable
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
 
 SPLITS = ("train", "valid", "test")
 SUFFIXES = (".txt", ".txt.xz")  # in small or large letters
@@ -16,45 +19,113 @@ _OURS = ("clients.json", "federation.json", "manifest.json")
 
 def name_of(path: Path, suffixes: tuple[str, ...] = SUFFIXES) -> str:
     """A text's name: its path's last part without .txt or .txt.xz; "" for what is hidden."""
-    ends = [len(end) for end in suffixes if path.name.lower().endswith(end)]
-    return "" if path.name.startswith(".") else path.name[: -ends[0]] if ends else path.name
+    return _name_of(path.name, suffixes)
+
+
+def _ends(file: str, suffixes: tuple[str, ...]) -> bool:
+    return file.lower().endswith(suffixes)
+
+
+def _name_of(file: str, suffixes: tuple[str, ...]) -> str:
+    ends = [len(end) for end in suffixes if file.lower().endswith(end)]
+    return "" if file.startswith(".") else file[: -ends[0]] if ends else file
 
 
 def texts_in(folder: Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[tuple[str, Path]]:
     """(name, path) of the folder's texts; what is hidden is none."""
-    named = [(name_of(path, suffixes), path) for path in sorted(folder.iterdir())]
-    return [(name, path) for name, path in named if name not in ("", path.name) and path.is_file()]
+    return [(name, folder / file) for name, file in text_files(folder, suffixes)]
+
+
+def text_files(folder: Path, suffixes: tuple[str, ...]) -> list[tuple[str, str]]:
+    """(name, file name) of the folder's texts: in 100,000 of them paths would be most of memory."""
+    known = listed(folder)
+    files = sorted(f for f in chain(known.files, *known.odd.values()) if _ends(f, suffixes))
+    named = [(_name_of(file, suffixes), file) for file in files]
+    return [(name, file) for name, file in named if name]
 
 
 def tables_in(folder: Path) -> list[str]:
     """Names of the folder's files that hold data of another form, which is not read as text."""
-    files = (path.name for path in folder.iterdir() if path.is_file() and path.name not in _OURS)
-    return sorted(name for name in files if name.lower().endswith(TABLES) and name[0] != ".")
+    with os.scandir(folder) as entries:
+        ending = (entry for entry in entries if entry.name.lower().endswith(TABLES))
+        files = sorted(entry.name for entry in ending if entry.is_file())
+    return [file for file in files if file[0] != "." and file not in _OURS]
 
 
 def paths_of(stem: Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[Path]:
     """The files that hold the text `stem`, a path without .txt: none, one, or too many."""
-    usual = [path for end in suffixes if (path := Path(f"{stem}{end}")).is_file()]
-    if usual or not stem.parent.is_dir():
-        return usual
-    changed = stem.parent.stat().st_mtime_ns
-    listed = _by_name if time.time_ns() - changed > SETTLED else _by_name.__wrapped__
-    return list(listed(stem.parent, changed, suffixes).get(stem.name, ()))
+    folder, name = stem.parent, stem.name
+    known = _settled(folder)
+    if known is None:
+        usual = [path for end in suffixes if os.path.isfile(path := f"{stem}{end}")]
+        if usual or not folder.is_dir():
+            return [Path(path) for path in usual]
+        known = listed(folder)
+    found = [file for end in suffixes if (file := name + end) in known.files]
+    found = found or [f for f in known.odd.get(name, ()) if _ends(f, suffixes)]
+    return [folder / file for file in found]
+
+
+def is_folder(path: Path) -> bool:
+    """Whether there is a folder of this name."""
+    known = _settled(path.parent)
+    return path.is_dir() if known is None else path.name in known.folders
+
+
+class Listed(NamedTuple):
+    """What is in a folder, by name, links followed.
+
+    Attributes:
+        files: texts and chats whose names end as they usually do.
+        odd: by name without ending, those with an ending in large letters.
+        folders: hidden ones, too.
+    """
+
+    files: frozenset[str]
+    odd: dict[str, list[str]]
+    folders: frozenset[str]
+
+
+def listed(folder: Path) -> Listed:
+    """What is in a folder now."""
+    return _settled(folder) or _listed.__wrapped__(str(folder), 0)
+
+
+def _settled(folder: Path) -> Listed | None:
+    """What is in a folder, read once as long as it stays as it is; None for what may change."""
+    try:
+        changed = os.stat(folder).st_mtime_ns
+    except OSError:
+        return None
+    return _listed(str(folder), changed) if time.time_ns() - changed > SETTLED else None
 
 
 @lru_cache(maxsize=64)
-def _by_name(folder: Path, _changed: int, suffixes: tuple[str, ...]) -> dict[str, list[Path]]:
-    """The folder's texts by their names, listed once as long as it stays as it is."""
-    named: dict[str, list[Path]] = {}
-    for name, path in texts_in(folder, suffixes):
-        named.setdefault(name, []).append(path)
-    return named
+def _listed(folder: str, _changed: int) -> Listed:
+    files: set[str] = set()
+    odd: dict[str, list[str]] = {}
+    folders: set[str] = set()
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            name = entry.name
+            if _ends(name, SUFFIXES + EXAMPLES) and entry.is_file():
+                if name.endswith(SUFFIXES + EXAMPLES):
+                    files.add(name)
+                elif stem := _name_of(name, SUFFIXES + EXAMPLES):
+                    odd.setdefault(stem, []).append(name)
+            elif entry.is_dir():
+                folders.add(name)
+    return Listed(
+        frozenset(files), {n: sorted(same) for n, same in odd.items()}, frozenset(folders)
+    )
 
 
 def in_order(names: Iterable[str]) -> tuple[str, ...]:
     """Names as people count: client_2 before client_10. Numbers of one length sort as text."""
     listed = list(names)
-    width = max(map(len, listed), default=0)
+    if len(listed) < 2:
+        return tuple(listed)
+    width = max(map(len, listed))
 
     def padded(name: str) -> tuple[str, str]:
         return re.sub("[0-9]+", lambda digits: digits[0].zfill(width), name), name

@@ -10,7 +10,16 @@ from collections.abc import Sequence
 from itertools import accumulate, pairwise
 from pathlib import Path
 
-from comigs.data.names import EXAMPLES, SPLITS, SUFFIXES, in_order, paths_of, texts_in
+from comigs.data.names import (
+    EXAMPLES,
+    SPLITS,
+    SUFFIXES,
+    in_order,
+    is_folder,
+    paths_of,
+    text_files,
+    texts_in,
+)
 from comigs.errors import BadInput, TooShort
 from comigs.store.plain import MIB, check_plain, read_plain
 
@@ -21,7 +30,7 @@ FEWEST = 3  # examples that can be cut
 
 def holds_text(folder: Path) -> bool:
     """Whether a folder is that of a client."""
-    return bool(texts_in(folder)) or any(paths_of(folder / s, EXAMPLES) for s in SPLITS)
+    return bool(text_files(folder, SUFFIXES)) or any(paths_of(folder / s, EXAMPLES) for s in SPLITS)
 
 
 def whole_of(root: Path, client: str) -> list[Path]:
@@ -32,7 +41,7 @@ def whole_of(root: Path, client: str) -> list[Path]:
     """
     folder = root / client
     found = [(client, path) for path in paths_of(folder, SUFFIXES + EXAMPLES)]
-    if folder.is_dir():
+    if is_folder(folder):
         names = [name.lower() for name, _ in texts_in(folder, SUFFIXES + EXAMPLES)]
         if found:
             raise both(folder, found[0][1])
@@ -85,9 +94,7 @@ def size_of(files: Sequence[Path], root: Path) -> int:
     Raises:
         BadInput: none, or too many; or a file is a link to somewhere else.
     """
-    for path in files:
-        check_plain(path, root, LIMIT)
-    size = sum(path.stat().st_size for path in files)
+    size = sum(check_plain(path, root, LIMIT) for path in files)
     if not size:
         raise TooShort(f"{_together(files)} is empty")
     if size > LIMIT:

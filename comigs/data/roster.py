@@ -3,8 +3,7 @@
 from functools import lru_cache
 
 from comigs.config.settings import RunConfig
-from comigs.data.corpus import client_names, holds_chats, read_split, split_sizes
-from comigs.data.names import SPLITS
+from comigs.data.corpus import OnDisk, client_names, federation_folder, on_disk, read_split
 from comigs.errors import BadInput, TooShort
 
 BYTES = 16  # per token: a text of so many is long enough, whatever its tokenizer
@@ -21,7 +20,7 @@ def roster(config: RunConfig) -> tuple[str, ...]:
     if config.data.source is not None:  # or the text of data.name would be taken
         raise BadInput("data.source was not prepared; comigs.app.source.with_source does it")
     names, left = client_names(config.data.name), skipped(config)
-    names = tuple(name for name in names if name not in left)
+    names = tuple(name for name in names if name not in left) if left else names
     if not names:
         raise BadInput(f"data.skip_small leaves no client of {config.data.name!r}: {_why(config)}")
     if config.clients is not None and config.clients > len(names):
@@ -63,26 +62,37 @@ def _why(config: RunConfig) -> str:
 
 @lru_cache
 def _small(data: str, model: str, seq_len: int, loss: str) -> dict[str, int]:
-    longest = {
-        client: min(_longest(data, client, split, model, seq_len, loss) for split in SPLITS)
-        for client in client_names(data)
-    }
-    return {client: length for client, length in longest.items() if length < seq_len}
+    root = federation_folder(data)
+
+    def longest(client: str) -> int:
+        try:
+            found = on_disk(root, client).items()
+            return min(
+                _longest(one, data, client, split, model, seq_len, loss) for split, one in found
+            )
+        except TooShort:
+            return 0
+
+    lengths = {client: longest(client) for client in client_names(data)}
+    return {client: length for client, length in lengths.items() if length < seq_len}
 
 
-def _longest(data: str, client: str, split: str, model: str, seq_len: int, loss: str) -> int:
-    """Tokens of the longest sequence up to `seq_len` that a split holds; of chats all or none."""
+def _longest(
+    found: OnDisk, data: str, client: str, split: str, model: str, seq_len: int, loss: str
+) -> int:
+    """Tokens of the longest sequence up to `seq_len` that a split holds; of chats all or none.
+
+    Raises:
+        TooShort: it holds nothing.
+    """
     from comigs.data.encoding import amount_of
 
-    try:
-        if holds_chats(data, client, split):
-            return seq_len if has_an_example(data, client, split, model, seq_len, loss) else 0
-        long = split_sizes(data, client)[split] >= BYTES * (seq_len + 1)
-        if long or starts_well(data, client, split, model, seq_len):
-            return seq_len
-        return min(seq_len, max(0, amount_of(model, read_split(data, client, split)) - 1))
-    except TooShort:
-        return 0
+    if found.chats:
+        return seq_len if has_an_example(data, client, split, model, seq_len, loss) else 0
+    long = found.size >= BYTES * (seq_len + 1)
+    if long or starts_well(data, client, split, model, seq_len):
+        return seq_len
+    return min(seq_len, max(0, amount_of(model, read_split(data, client, split)) - 1))
 
 
 def starts_well(data: str, client: str, split: str, model: str, seq_len: int) -> bool:

@@ -19,14 +19,18 @@ def close_round(
     losses: Mapping[int, float],
     wanted: int,
     deadline: float | None,
+    under_way: Collection[float] = (),
 ) -> Closing:
     """Close a round as soon as `wanted` updates are there, nobody is left, or at the deadline.
+
+    Where nobody begins, since all are still at work, it closes with the next arrival.
 
     Args:
         arrivals: by client, seconds from the start of the round to its update.
         losses: by client, seconds until a lost device is known to be lost.
         wanted: updates that the server waits for.
         deadline: seconds; None to wait for the slowest.
+        under_way: seconds until late updates of earlier rounds are there (`server.late` keep).
     """
     order = sorted(arrivals, key=lambda client: (arrivals[client], client))
     limit = math.inf if deadline is None else deadline
@@ -34,9 +38,24 @@ def close_round(
     if len(in_time) == wanted:
         seconds = arrivals[in_time[-1]]
     else:
-        seconds = min(limit, max([*arrivals.values(), *losses.values()], default=0.0))
+        known = [*arrivals.values(), *losses.values()]
+        seconds = min(limit, max(known) if known else min(under_way, default=0.0))
     late = [client for client in order if client not in in_time]
     return Closing(seconds, sorted(in_time), late)
+
+
+def late_after(
+    due: Mapping[int, float], arrivals: Mapping[int, float], closing: Closing
+) -> dict[int, float]:
+    """By client, seconds from the end of a round until its late update is there (`server.late`).
+
+    Args:
+        due: the same from the start of the round, of late updates of earlier rounds.
+        arrivals: of the round's own updates.
+    """
+    late = dict(due) | {i: arrivals[i] for i in closing.late}
+    left = {i: seconds - closing.seconds for i, seconds in late.items()}
+    return {i: seconds for i, seconds in left.items() if seconds > 0 or i in closing.late}
 
 
 def close_overlapping(due: Mapping[int, float], lost: Collection[int], buffer: int) -> Closing:

@@ -8,13 +8,13 @@ from comigs.config.profiles import profiles_of
 from comigs.config.settings import RunConfig
 from comigs.errors import BadInput
 
+LISTED = 10_000  # clients; of more the names would be most of the configuration, or too much
+
 
 def assign_devices(config: RunConfig, quantities: Sequence[int]) -> RunConfig:
     """Return `config` with `devices.profiles` as a list of names, one for each client.
 
-    Numbers of profiles that do not add up to the clients are shares, rounded by largest remainder.
-    The places are drawn from the seed. With `devices.order: agreeing` clients with more data get
-    devices of more FLOP/s (float32), with `opposed` of fewer. A list stays as it is.
+    A list stays as it is, and numbers do where `stays_numbers` says so.
 
     Args:
         quantities: how much training data each client has; their number is the number of clients.
@@ -32,6 +32,33 @@ def assign_devices(config: RunConfig, quantities: Sequence[int]) -> RunConfig:
                 f"{len(quantities)} clients"
             )
         return config
+    if stays_numbers(config, len(quantities)):
+        return config
+    names = names_of_devices(config, quantities)
+    return replace(config, devices=replace(devices, profiles=names))
+
+
+def stays_numbers(config: RunConfig, count: int) -> bool:
+    """Whether the seed alone tells which of `count` clients has which device, and they are many.
+
+    Their names are then not written down; `Run.devices` draws them.
+    """
+    drawn = isinstance(config.devices.profiles, dict) and config.devices.order == "independent"
+    return drawn and count > LISTED and config.engine.name != "flower"
+
+
+def names_of_devices(config: RunConfig, quantities: Sequence[int]) -> list[str]:
+    """By client the name of its device, for `devices.profiles` of numbers.
+
+    Numbers of profiles that do not add up to the clients are shares, rounded by largest remainder.
+    The places are drawn from the seed. With `devices.order: agreeing` clients with more data get
+    devices of more FLOP/s (float32), with `opposed` of fewer.
+
+    Args:
+        quantities: as `assign_devices`.
+    """
+    devices = config.devices
+    assert isinstance(devices.profiles, dict)
     counts = _counts(devices.profiles, len(quantities))
     names = [name for name, count in counts.items() for _ in range(count)]
     _shuffle(names, config.seed)
@@ -43,7 +70,7 @@ def assign_devices(config: RunConfig, quantities: Sequence[int]) -> RunConfig:
         _shuffle(clients, config.seed)  # decides between clients with equally much
         clients.sort(key=lambda client: sign * quantities[client])
         names = [name for _, name in sorted(zip(clients, names, strict=True))]
-    return replace(config, devices=replace(devices, profiles=names))
+    return names
 
 
 def _counts(shares: Mapping[str, int], total: int) -> dict[str, int]:

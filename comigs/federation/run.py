@@ -14,6 +14,7 @@ from comigs.config.settings import ClientConfig, RunConfig
 from comigs.config.strategies import find_strategy
 from comigs.data.roster import roster
 from comigs.errors import BadInput
+from comigs.federation.devices import names_of_devices, stays_numbers
 from comigs.methods import find_method
 from comigs.methods.base import Method
 from comigs.store.plain import from_home
@@ -69,7 +70,7 @@ class Run:
             return None
         return Availability(read_traces(from_home(traces)))
 
-    @property
+    @cached_property
     def devices(self) -> list[str] | None:
         """The profile's name of each client; None without devices, or with all text in one place.
 
@@ -79,9 +80,11 @@ class Run:
         names = self.config.devices.profiles
         if names is None or self.method.pooled:
             return None
-        if not isinstance(names, list):
-            raise BadInput("devices.profiles is not yet one name per client: call assign_devices")
-        return names
+        if isinstance(names, list):
+            return names
+        if stays_numbers(self.config, count := len(self.names)):
+            return names_of_devices(self.config, [1] * count)
+        raise BadInput("devices.profiles is not yet one name per client: call assign_devices")
 
     @property
     def may_rest(self) -> bool:
@@ -102,6 +105,22 @@ class Run:
     def client(self, number: int) -> "Client":
         """Client `number` (0-based), made anew: 100,000 of them are not kept."""
         return Client(self, number, self.config.for_client(number))
+
+    def kinds(self, count: int) -> list["Client"]:
+        """The first client of each kind: all `count` are as one of these in settings and device.
+
+        What is the same for clients of a kind is to be found out once, however many they are.
+        """
+        lists = [
+            values
+            for key, values in self.config.per_client().items()
+            if key.startswith(("model.", "experts.", "micro_batch_size"))
+        ]
+        devices = [] if self.devices is None else [self.devices]
+        first: dict[tuple[object, ...], int] = {}
+        for number, *values in zip(range(count), *lists, *devices, strict=False):
+            first.setdefault(tuple(values), number)
+        return [self.client(number) for number in first.values()]
 
     def clients(self) -> Iterator["Client"]:
         """All that train, one by one."""

@@ -2,11 +2,17 @@
 
 import random
 from collections.abc import Collection, Sequence
+from functools import lru_cache
+from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from comigs.federation.run import Run
 from comigs.seeds import derive, generator
+
+Ids = npt.NDArray[np.int64]
 
 
 def wanted(run: Run, count: int) -> int:
@@ -43,27 +49,71 @@ def participants(
 
     Args:
         secret: of the server, in the place of the seed, where nobody may foresee the draw.
-        busy: clients that are still at work (`server.mode` buffered): they keep their places.
+        busy: clients that are still at work: in `server.mode` buffered they keep their places, in
+            sync (`server.late` keep) others are asked instead.
         begin: simulated seconds at which the round begins.
     """
-    asked = round(wanted(run, len(ids)) * (1 + run.config.server.over_selection)) - len(busy)
-    there = [i for i in those_there(run, number, ids, begin) if i not in busy]
+    server = run.config.server
+    taken = len(busy) if server.mode == "buffered" else 0
+    asked = round(wanted(run, len(ids)) * (1 + server.over_selection)) - taken
+    there = those_there(run, number, ids, begin)
+    if busy:
+        there = np.setdiff1d(there, list(busy), assume_unique=True)
     rng = random.Random(derive(secret or run.config.seed, "server", number, "participants"))
-    return sorted(rng.sample(there, min(asked, len(there))))
+    drawn = rng.sample(range(len(there)), min(asked, len(there)))
+    return sorted(int(there[place]) for place in drawn)
 
 
-def those_there(run: Run, number: int, ids: Sequence[int], begin: float = 0.0) -> list[int]:
-    """Ids of the clients whose devices can take part in a round that begins at `begin`."""
-    there = [i for i in ids if is_on(run, i, number)]
-    return there if run.availability is None else run.availability.there(begin, there)
+def those_there(run: Run, number: int, ids: Sequence[int], begin: float = 0.0) -> Ids:
+    """Ids, in order, of the clients whose devices can take part in a round that begins at `begin`.
+
+    Args:
+        ids: in order.
+    """
+    everybody = np.arange(ids.start, ids.stop) if isinstance(ids, range) else np.array(ids, int)
+    away = [one.clients[~one.on(number)] for one in _traced(run)]
+    if away:
+        everybody = np.setdiff1d(everybody, np.concatenate(away), assume_unique=True)
+    return everybody if run.availability is None else run.availability.there(begin, everybody)
 
 
 def is_on(run: Run, client: int, number: int) -> bool:
-    """Whether a device's trace by rounds, begun at a place of its own, has it there."""
-    profile = run.profile(client)
-    trace = profile.trace if profile else "1"
-    phase = derive(run.config.seed, client, 0, "trace of the device") % len(trace)
-    return trace[(number - 1 + phase) % len(trace)] == "1"
+    """Whether the device can take part in a round: its trace, begun at a place of its own."""
+    return client in those_there(run, number, [client])
+
+
+class Traced(NamedTuple):
+    """The clients with one kind of device.
+
+    Attributes:
+        trace: whether it is there, by round.
+        begin: by client, the place where its trace begins.
+    """
+
+    clients: Ids
+    trace: npt.NDArray[np.bool_]
+    begin: Ids
+
+    def on(self, number: int) -> npt.NDArray[np.bool_]:
+        """By client, whether it is there in a round."""
+        return self.trace[(number - 1 + self.begin) % len(self.trace)]
+
+
+@lru_cache(maxsize=4)
+def _traced(run: Run) -> list[Traced]:
+    """By kind of device, the clients that are not always there."""
+    having: dict[str, list[int]] = {}
+    for client, name in enumerate(run.devices or ()):
+        having.setdefault(name, []).append(client)
+    found = []
+    for clients in having.values():
+        profile = run.profile(clients[0])
+        if profile is None or "0" not in profile.trace:
+            continue
+        trace = np.array([there == "1" for there in profile.trace])
+        begin = [derive(run.config.seed, i, 0, "trace of the device") % len(trace) for i in clients]
+        found.append(Traced(np.array(clients), trace, np.array(begin)))
+    return found
 
 
 def drops_out(run: Run, client: int, number: int) -> float | None:

@@ -157,8 +157,8 @@ class Method:
             or the common start.
         prune: given a round's received and trained tensors, both of the client's present rank and
             scale, the rank from now on.
-        accepts: given every client's experts, why the method's mathematics does not allow a
-            configuration; None if it does.
+        accepts: given the experts of each kind of client, why the method's mathematics does not
+            allow a configuration; None if it does.
     """
 
     name: str

@@ -1,6 +1,7 @@
 """The end of a run: clients evaluate the final model on their test split."""
 
 import math
+from collections.abc import Sequence
 from itertools import chain
 
 from flwr.serverapp import Grid
@@ -13,7 +14,7 @@ from comigs.messages.reply import Broken, read_rows
 from comigs.store.events import Evaluated, Failed
 from comigs.store.passing import EvaluationStarted
 from comigs_server.delivery import parcels, takes_changes
-from comigs_server.fleet.exchange import Client, collect
+from comigs_server.fleet.exchange import Client, collect, in_parts
 from comigs_server.fleet.records import bytes_of, node_of, tensor_messages, text_of
 from comigs_server.fleet.registry import Registry
 from comigs_server.journal import Journal
@@ -25,13 +26,25 @@ ABSENT_SECONDS = 60.0  # for clients behind a SuperLink that are away when the t
 def evaluate(grid: Grid, run: Run, clients: Registry, progress: Progress, journal: Journal) -> None:
     """Let the clients fetch the final tensors and test; write one event per test stream."""
 
+    for client in clients.absent(ABSENT_SECONDS):
+        journal.write(Failed(client.name, "it is not there", client.id))
+    ids = takers_of_the_test(run, clients.ids)
+    journal.tell(EvaluationStarted(len(ids)))
+    for some in in_parts(ids):
+        _evaluate(grid, run, clients, progress, journal, some)
+
+
+def _evaluate(
+    grid: Grid,
+    run: Run,
+    clients: Registry,
+    progress: Progress,
+    journal: Journal,
+    ids: Sequence[int],
+) -> None:
     def failed(client: Client, reason: str) -> None:
         journal.write(Failed(client.name, reason, client.id))
 
-    for client in clients.absent(ABSENT_SECONDS):
-        failed(client, "it is not there")
-    ids = takers_of_the_test(run, clients.ids)
-    journal.tell(EvaluationStarted(len(ids)))
     chosen, unreachable = clients.meet(ids)
     messages = tensor_messages(
         "evaluate",

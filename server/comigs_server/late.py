@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from comigs.federation.closing import Closing
+from comigs.federation.closing import Closing, late_after
 from comigs_server.fleet.update import Update
 
 
@@ -46,17 +46,12 @@ def postpone(
     late: Mapping[int, Late], good: Mapping[int, Update], arrivals: Mapping[int, float],
     closing: Closing,
 ) -> dict[int, Late]:  # fmt: skip
-    """What is still under way after the round; a client's new update replaces its old one.
+    """What is still under way after the round. Until it is there, its client is not asked again.
 
     Args:
         good: by client, the round's updates, in time or not.
         arrivals: by client, simulated seconds from the start of the round to its update.
     """
-    kept = {
-        i: Late(u.tensors, u.weight, u.due - closing.seconds)
-        for i, u in late.items()
-        if u.due > closing.seconds and i not in good
-    }
-    for i in closing.late:
-        kept[i] = Late(good[i].tensors, good[i].weight, arrivals[i] - closing.seconds)
-    return kept
+    left = late_after({i: u.due for i, u in late.items()}, arrivals, closing)
+    source = {**late, **{i: good[i] for i in closing.late}}
+    return {i: Late(source[i].tensors, source[i].weight, seconds) for i, seconds in left.items()}

@@ -71,6 +71,11 @@ class Progress:
     unsent: dict[str, Tensor] = field(default_factory=dict)
     watched: Watched = field(default_factory=Watched)
 
+    @property
+    def at_work(self) -> set[int]:
+        """Ids of clients that an earlier round still waits for; they are not asked meanwhile."""
+        return set(self.flying) | set(self.late)
+
     def tensors(self) -> dict[str, dict[str, Tensor]]:
         """The tensors of the server's checkpoint, apart from the strategy's."""
         late = {f"{i}/{n}": t for i, u in self.late.items() for n, t in u.tensors.items()}

@@ -113,7 +113,7 @@ def train_round(
     sent = send(now, chosen)
     received = receive(now, chosen, sent)
     failed = len(chosen.ids) - len(received.updates) - len(sent.lost)
-    coming = len(received.updates) + len(progress.flying)
+    coming = len(received.updates) + len(progress.at_work)
     if failed and coming < run.config.server.min_clients:
         raise ComigsError(
             f"round {now.number}: {len(received.updates)} of {len(chosen.ids)} clients answered, "
@@ -140,12 +140,12 @@ def train_round(
 def choose(now: Round) -> Chosen:
     """Draw who takes part; look who is there, and whose tensors can be combined."""
     run, clients = now.run, now.clients
-    known = set(clients.names) | set(now.progress.client_rounds)
+    progress, known = now.progress, len(clients.names)
     strangers = clients.look()
-    for newcomer in sorted(set(clients.names) - known):
-        now.journal.write(Joined(now.number, newcomer, clients.names[newcomer]))
-    progress = now.progress
-    clock, busy = progress.sim_seconds, progress.flying
+    if len(clients.names) > known:  # in the order in which they came
+        for newcomer in sorted(set(list(clients.names)[known:]) - set(progress.client_rounds)):
+            now.journal.write(Joined(now.number, newcomer, clients.names[newcomer]))
+    clock, busy = progress.sim_seconds, progress.at_work
     begin = beginning(run, clients.ids, clock, busy)
     ids = participants(run, now.number, clients.ids, progress.secret, busy, begin)
     draw = len(those_there(run, now.number, clients.ids, begin)), len(ids)
@@ -225,7 +225,8 @@ def close(now: Round, chosen: Chosen, received: Received, sent: Sent) -> Closing
     losses = {client: loss.seconds for client, loss in sent.lost.items()}
     count = wanted(now.run, len(now.clients.ids))
     deadline = None if server.deadline is None else chosen.wait + server.deadline
-    closing = close_round(arrivals, losses, count, deadline)
+    under_way = [late.due for late in now.progress.late.values()]
+    closing = close_round(arrivals, losses, count, deadline, under_way)
     for client in closing.late:
         told = received.told[client]
         reason = f"late: {arrivals[client]:.0f} s, closed at {closing.seconds:.0f} s"

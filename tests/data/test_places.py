@@ -9,7 +9,7 @@ import pytest
 from comigs.app.fingerprint import fingerprint
 from comigs.config.load import load_config
 from comigs.data import places
-from comigs.data.corpus import check_sizes, client_names, holds_chats, read_split, split_sizes
+from comigs.data.corpus import check_sizes, client_names, holds_chats, on_disk, read_split
 from comigs.data.examples import chats_of
 from comigs.data.names import SPLITS
 from comigs.data.places import blocks, example_blocks
@@ -68,7 +68,8 @@ def test_each_file_is_looked_at_as_one_text_is(folder, monkeypatch):
     (folder / "anna" / ".diary-3.txt").write_text("hidden\n")
     assert splits_of(folder, "anna") == splits_of(folder, "ben")
     size = sum(path.stat().st_size for path in (folder / "anna").glob("d*"))
-    assert sum(split_sizes(str(folder), "anna").values()) == pytest.approx(size)
+    found = on_disk(folder, "anna").values()
+    assert sum(split.size for split in found) == pytest.approx(size)
     monkeypatch.setattr(places, "LIMIT", 300)
     for look in (lambda: check_sizes(str(folder), ["anna"]), lambda: splits_of(folder, "anna")):
         with pytest.raises(BadInput, match=r"anna are larger than 0 MiB together"):
@@ -175,12 +176,12 @@ def test_a_folder_is_listed_once_for_all_of_its_clients(tmp_path, monkeypatch):
         for split in SPLITS:
             (tmp_path / f"{number}" / f"{split}.txt").write_text("some words\n" * 9)
     os.utime(tmp_path, (1, 1))
-    listed, real = [], type(tmp_path).iterdir
+    listed, real = [], os.scandir
 
     def watched(path):
         listed.append(path)
         return real(path)
 
-    monkeypatch.setattr(type(tmp_path), "iterdir", watched)
+    monkeypatch.setattr(os, "scandir", watched)
     describe(str(tmp_path), "comigs-tiny", lambda *_: None)
     assert listed.count(tmp_path) <= 4

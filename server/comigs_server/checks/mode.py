@@ -8,11 +8,12 @@ from comigs.errors import BadInput
 from comigs.federation.run import Run
 
 
-def check_tiers(run: Run, experts: Sequence[ExpertsConfig]) -> None:
+def check_tiers(run: Run, experts: Sequence[ExpertsConfig], count: int) -> None:
     """Refuse what edges cannot do: they make a mean of updates that have the same tensors.
 
     Args:
-        experts: of each client, in the layout of the method.
+        experts: of each kind of client, in the layout of the method.
+        count: of clients.
 
     Raises:
         BadInput: which setting does not go with edges, and why.
@@ -21,8 +22,8 @@ def check_tiers(run: Run, experts: Sequence[ExpertsConfig]) -> None:
     if tiers is None:
         return
     start = f"server.tiers is {tiers}, which needs"
-    if tiers > len(experts):
-        raise BadInput(f"server.tiers is {tiers}; there are {len(experts)} clients")
+    if tiers > count:
+        raise BadInput(f"server.tiers is {tiers}; there are {count} clients")
     _check_shares(run, experts, start)
     if not run.aggregator.averages or run.may_rest:
         raise BadInput(
@@ -50,7 +51,7 @@ def check_mode(run: Run, experts: Sequence[ExpertsConfig], at_work: int) -> int:
     """How many updates a buffered round combines.
 
     Args:
-        experts: of each client, in the layout of the method.
+        experts: of each kind of client, in the layout of the method.
         at_work: clients that are at work at once.
 
     Raises:

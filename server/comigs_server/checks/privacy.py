@@ -11,11 +11,12 @@ from comigs_server.combine.accountant import check_accountant
 from comigs_server.fleet.secagg import threshold_of
 
 
-def check_privacy(run: Run, experts: Sequence[ExpertsConfig], taking_part: int) -> None:
+def check_privacy(run: Run, experts: Sequence[ExpertsConfig], count: int, taking_part: int) -> None:
     """Refuse what cannot be combined.
 
     Args:
-        experts: of each client, in the layout of the method.
+        experts: of each kind of client, in the layout of the method.
+        count: of clients.
         taking_part: clients that train in a round.
 
     Raises:
@@ -34,8 +35,8 @@ def check_privacy(run: Run, experts: Sequence[ExpertsConfig], taking_part: int) 
     if config.privacy.secure != "none":
         _check_secure(run, experts, taking_part)
     for client in config.faults.poisoned or []:
-        if client >= len(experts):
-            raise BadInput(f"faults.poisoned has client {client}; there are 0..{len(experts) - 1}")
+        if client >= count:
+            raise BadInput(f"faults.poisoned has client {client}; there are 0..{count - 1}")
 
 
 def _check_down(run: Run, experts: Sequence[ExpertsConfig]) -> None:

@@ -54,7 +54,7 @@ def check(run: Run) -> None:
     beginning(run, range(count), 0.0)
     check_length(config)
     tell_skipped(config)
-    for model in dict.fromkeys(client.config.model for client in run.clients()):
+    for model in dict.fromkeys(client.config.model for client in run.kinds(count)):
         load_base(model.name, cast(str, model.dtype), cast(str, model.compute))
         if config.experts.native:
             skeleton(model.name, True)
@@ -122,13 +122,13 @@ def _check_settings(run: Run, count: int, taking_part: int) -> None:
     config = run.config
     _check_devices(config)
     _check_training(config)
-    experts = [run.client(number).experts for number in range(count)]
+    experts = [client.experts for client in run.kinds(count)]
     _check_method(run, experts)
-    check_tiers(run, experts)
+    check_tiers(run, experts, count)
     if config.server.mode == "buffered":
         taking_part = check_mode(run, experts, taking_part)
     check_strategy(run, experts, taking_part)
-    check_privacy(run, experts, taking_part)
+    check_privacy(run, experts, count, taking_part)
 
 
 def _check_system(config: RunConfig) -> None:

@@ -13,7 +13,7 @@ def check_strategy(run: Run, experts: Sequence[ExpertsConfig], taking_part: int)
     """Refuse what the strategy cannot do.
 
     Args:
-        experts: of each client, in the layout of the method.
+        experts: of each kind of client, in the layout of the method.
         taking_part: clients that train in a round.
 
     Raises:

@@ -12,6 +12,8 @@ from comigs_server.fleet.post import Post
 from comigs_server.grids.embedded import EmbeddedGrid
 from comigs_server.grids.superlink import Outcome, bundled, opened
 
+AT_ONCE = 1000  # clients
+
 
 @dataclass(frozen=True)
 class Client:
@@ -41,6 +43,12 @@ class Answer:
     client: Client
     reply: Message | None
     reason: str = ""
+
+
+def in_parts(ids: Sequence[int]) -> Iterator[Sequence[int]]:
+    """Who is asked at once: messages to 100,000 clients are not held in memory together."""
+    for begin in range(0, len(ids), AT_ONCE):
+        yield ids[begin : begin + AT_ONCE]
 
 
 def collect(

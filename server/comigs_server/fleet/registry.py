@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 
 from flwr.serverapp import Grid
@@ -12,7 +12,7 @@ from comigs.errors import BadInput, ComigsError, flat
 from comigs.federation.run import Run
 from comigs.messages.reply import Broken, Hello, read_hello
 from comigs.store.passing import Refused, Waiting
-from comigs_server.fleet.exchange import Answer, Client, collect
+from comigs_server.fleet.exchange import Answer, Client, collect, in_parts
 from comigs_server.fleet.records import query_messages, text_of
 from comigs_server.fleet.shapes import check_fit
 from comigs_server.grids.embedded import EmbeddedGrid
@@ -42,10 +42,10 @@ class Registry:
         self.nodes: dict[int, int] = {}
 
     @property
-    def ids(self) -> list[int]:
+    def ids(self) -> Sequence[int]:
         """Id of every client that can be reached, in order."""
         if self._embedded:
-            return sorted(self.names)
+            return range(len(self.names))
         return sorted(i for i, client in self._known.items() if client.node in self._online)
 
     def look(self) -> list[Answer]:
@@ -90,8 +90,10 @@ class Registry:
     def meet(self, ids: Iterable[int]) -> tuple[list[Client], list[Answer]]:
         """Return the clients with these ids, and the answers of those that cannot be reached."""
         wanted = list(ids)
-        missing = [i for i in wanted if i not in self._known]
-        failed = self._ask([i + 1 for i in missing]) if self._embedded else []
+        missing = [i for i in wanted if i not in self._known] if self._embedded else []
+        failed: list[Answer] = []
+        for some in in_parts(missing):
+            failed += self._ask([i + 1 for i in some])
         return [self._known[i] for i in wanted if i in self._known], failed
 
     def require(self, ids: Iterable[int]) -> list[Client]:
