@@ -5,6 +5,7 @@ Q are the layer's own, d to 32 and 32 to E; the GRU is one for all layers, part 
 No part has a bias.
 """
 
+import torch
 from torch import Tensor, nn
 
 STATE = 32
@@ -18,14 +19,13 @@ class Gru(nn.Module):
         self.inputs = nn.Linear(STATE, 3 * STATE, bias=False)
         self.states = nn.Linear(STATE, 3 * STATE, bias=False)
 
-    def forward(self, x: Tensor, state: Tensor | None) -> Tensor:
-        """Map ... x 32 and the state before, ... x 32 or None for 0, to the state behind it."""
-        of_input = self.inputs(x).chunk(3, -1)
-        if state is None:
-            return (1 - of_input[1].sigmoid()) * of_input[2].tanh()
-        of_state = self.states(state).chunk(3, -1)
-        reset, update = ((a + b).sigmoid() for a, b in zip(of_input[:2], of_state, strict=False))
-        return update * state + (1 - update) * (of_input[2] + reset * of_state[2]).tanh()
+    def forward(self, x: Tensor, state: Tensor) -> Tensor:
+        """Map an input and the state before it, both ... x 32, to the state behind it."""
+        (r, z, n), (r_state, z_state, n_state) = (
+            linear(each).chunk(3, -1) for linear, each in ((self.inputs, x), (self.states, state))
+        )
+        kept = (z + z_state).sigmoid()
+        return kept * state + (1 - kept) * (n + (r + r_state).sigmoid() * n_state).tanh()
 
 
 class Recurrent(nn.Module):
@@ -50,8 +50,9 @@ class Recurrent(nn.Module):
         self._state = None
 
     def forward(self, x: Tensor) -> Tensor:
-        before = self._before[0]._state if self._before else None
-        self._state = self._gru[0](self.project(x), before)
+        low = self.project(x)
+        before = self._before[0]._state if self._before else torch.zeros_like(low)
+        self._state = self._gru[0](low, before)
         logits: Tensor = self.out(self._state)
         return logits
 
