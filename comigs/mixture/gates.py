@@ -14,6 +14,7 @@ from comigs.mixture import router
 from comigs.mixture.routers import check_scope, follows, forget, make_router
 
 BLOCK = 16  # rows of bf16 products
+_CACHES = ("past_key_values", "cache_params")  # as Transformers' families call them
 Parts = Sequence[tuple[Tensor | None, Tensor | None]]
 
 
@@ -70,7 +71,7 @@ class Gates(nn.Module):
             if self.temperature != 1:
                 logits = logits / self.temperature
             if self.place:
-                logits = router.prefix_means(logits, self.place.length, self.place.positions)
+                logits = self.place.means(logits)
             decided = router.route(logits, self.top_k)
         assert decided
         self.routing = decided
@@ -115,30 +116,31 @@ class Gates(nn.Module):
 
 
 class Place:
-    """Where the tokens of the pass under way are: what its first module was called with.
+    """Where the tokens of the pass under way are: what a causal LM's backbone was called with."""
 
-    Attributes:
-        length: tokens of a row.
-        positions: of each in its example, rows x length; None: every row is one example.
-    """
-
-    length = 0
-    positions: Tensor | None = None
+    def __init__(self) -> None:
+        self._length = 0
+        self._positions: Tensor | None = None
+        self._cached = False
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], more: dict[str, Any]) -> None:
-        """A hook before the forward pass of a causal LM without its head.
+        """A hook before the forward pass of the backbone."""
+        self._cached = any(more.get(name) is not None for name in _CACHES)
+        self._length = (args[0] if args else more["input_ids"]).shape[1]
+        self._positions = more.get("position_ids")
+
+    def means(self, logits: Tensor) -> Tensor:
+        """`prefix_means` of the pass's logits, ... x T x E.
 
         Raises:
-            BadInput: tokens before those of this pass are known from a cache alone.
+            BadInput: with a cache, in which tokens may be that the pass does not see.
         """
-        cache = more.get("past_key_values")
-        if cache is not None and cache.get_seq_length():
+        if self._cached:
             raise BadInput(
                 "router.unit is 'sequence', which reads a text from its start in every pass; "
                 "generate with use_cache=False"
             )
-        ids = args[0] if args else more["input_ids"]
-        self.length, self.positions = ids.shape[1], more.get("position_ids")
+        return router.prefix_means(logits, self._length, self._positions)
 
 
 def link(blocks: Sequence[Gates], kind: str, routes: Routes, backbone: nn.Module) -> None:

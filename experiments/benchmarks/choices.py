@@ -28,7 +28,8 @@ from experiments.benchmarks.record import prepare, save
 def told(folder: Path, tokens: int) -> dict[str, float]:
     """Bits of client, topic and token class that a run's choices tell."""
     first, _ = open_client(folder, 0)
-    count, experts = len(first.run.names), first.experts.total
+    count = len(first.run.names)
+    experts = max(client.experts.total for client in first.run.clients())
     config = first.config
     base = load_base(config.model.name, first.dtype, first.compute)
     tokenizer = load_tokenizer(config.model.name)

@@ -214,12 +214,15 @@ def test_voices_in_one_pass_keep_their_temperature():
         torch.testing.assert_close(logits, torch.cat(own), rtol=1e-4, atol=1e-5)
 
 
-def test_a_cache_does_not_know_a_prefix():
-    model = routed(routes=SEQUENCE)
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_a_cache_does_not_know_a_prefix(family):
+    model = routed(routes=SEQUENCE, family=family)
     with pytest.raises(comigs.BadInput, match=r"router\.unit is 'sequence'.*use_cache=False"):
         model.generate(input_ids=IDS[:1], max_new_tokens=3, do_sample=False)
     new = model.generate(input_ids=IDS[:1], max_new_tokens=3, do_sample=False, use_cache=False)
     assert new.shape[1] == IDS.shape[1] + 3
+    with comigs.using_expert(model, "generalist_0"):  # nothing is routed
+        model.generate(input_ids=IDS[:1], max_new_tokens=3, do_sample=False)
 
 
 def test_one_decision_and_routers_in_a_row_do_not_go_together():
