@@ -1,7 +1,7 @@
 """The weights of the experts, token by token, of several voices with routers of their own."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -59,7 +59,8 @@ class Gates:
             for own, bar, voice in zip(weight, missing, present, strict=True):
                 rule = self.rules[voice]
                 if rule.router is not None:
-                    own[: rule.experts] = rule.router.weight / rule.temperature
+                    linear = cast(nn.Linear, rule.router)
+                    own[: rule.experts] = linear.weight / rule.temperature
                 bar[:, rule.experts :] = -torch.inf
             self._taken = present, weight, missing if missing.any() else None
         _, stacked, bars = self._taken
