@@ -36,12 +36,12 @@ def write_standalone(client: Client, model: Any, place: Path) -> None:
             f"experts.router {client.experts.router!r} is not taken along by --as transformers, "
             "which has linear routers; --as peft has the experts"
         )
-    if (routes := client.config.router.routes) != PLAIN:
-        key = next(k for k, v in asdict(PLAIN).items() if getattr(routes, k) != v)
-        raise BadInput(
-            f"router.{key} {getattr(routes, key)!r} is not taken along by --as transformers, whose "
-            "code routes each token in each layer; --as peft has the experts"
-        )
+    for key, value in model.comigs_settings.get("routes", {}).items():
+        if value != getattr(PLAIN, key):
+            raise BadInput(
+                f"router.{key} {value!r} is not taken along by --as transformers, whose code "
+                "routes each token in each layer; --as peft has the experts"
+            )
     tree: PreTrainedModel = model.get_base_model()
     mixture = {"base": tree.config.model_type, **model.comigs_settings, **_shape(tree)}
     write_settings(

@@ -242,11 +242,13 @@ def test_it_is_saved_with_the_experts_and_comes_back(kind, routes, tmp_path):
     assert torch.equal(read(again, IDS)[2], read(model, IDS)[2])
 
 
-@pytest.mark.parametrize("key", ["unit=sequence", "scope=global", "temperature=2.0"])
-def test_a_folder_of_transformers_does_not_take_it_along(key, tmp_path):
-    client = client_of(load_config("quickstart", [f"router.{key}"]))
-    with pytest.raises(comigs.BadInput, match=rf"router\.{key.partition('=')[0]}.*--as peft"):
-        write_standalone(client, None, tmp_path)
+@pytest.mark.parametrize(
+    "key, value", {"unit": "sequence", "scope": "global", "temperature": 2}.items()
+)
+def test_a_folder_of_transformers_does_not_take_it_along(key, value, tmp_path):
+    model = routed(routes=replace(PLAIN, **{key: value}))
+    with pytest.raises(comigs.BadInput, match=rf"router\.{key} '?{value}.*--as peft"):
+        write_standalone(client_of(load_config("quickstart")), model, tmp_path)
 
 
 @pytest.mark.parametrize("kind, key", [("rmoe", "unit=sequence"), ("mlp", "scope=global")])
