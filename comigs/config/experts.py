@@ -60,9 +60,26 @@ class ExpertsConfig:
 
 
 @dataclass(frozen=True)
+class Routes:
+    """What a model's routers are built by, beside their kind (`RouterConfig.routes`)."""
+
+    unit: Literal["token", "sequence"] = "token"
+    scope: Literal["layer", "global"] = "layer"
+    temperature: float = 1.0
+
+
+PLAIN = Routes()
+"""Each token in each layer."""
+
+
+@dataclass(frozen=True)
 class RouterConfig:
-    unit: Literal["token"] = "token"
-    """What is routed."""
+    unit: Literal["token", "sequence"] = "token"
+    """What is routed: each token, or what its example holds up to it (the mean of the logits)."""
+    scope: Literal["layer", "global"] = "layer"
+    """Who decides: a router in each layer, or that of the first one for all."""
+    temperature: float = 1.0
+    """Logits are divided by it: experts have more equal weights above 1, less equal ones below."""
     trainable: bool = True
     """Whether routers learn; otherwise they stay as drawn."""
     every: int = 30
@@ -85,6 +102,7 @@ class RouterConfig:
     """Share of the load meant for the first expert (iota)."""
 
     def __post_init__(self) -> None:
+        positive("router.temperature", self.temperature)
         at_least("router.every", self.every, 1)
         at_least("router.steps", self.steps, 1)
         positive("router.lr", self.lr)
@@ -93,3 +111,7 @@ class RouterConfig:
         at_least("router.balance", self.balance, 0)
         iota = self.generalist_importance
         require(0 < iota < 1, "router.generalist_importance", iota, "between 0 and 1")
+
+    @property
+    def routes(self) -> Routes:
+        return Routes(self.unit, self.scope, self.temperature)

@@ -27,7 +27,7 @@ class Pass:
         experts: names of the experts that run; the attention LoRA is `attention`'s, if any.
         slots: experts that one token goes through.
         rank: of every LoRA.
-        router: weights of a router, by the width of its input; None where none runs.
+        router: weights that a layer's router is made with; None where none runs.
         seq_len: tokens per sequence.
         recomputes: whether backward computes the experts' pre-activations again.
         checkpoints: whether backward runs each layer again.
@@ -38,7 +38,7 @@ class Pass:
     attention: str | None
     slots: int
     rank: int
-    router: Callable[[int], int] | None
+    router: Callable[[Layer], int] | None
     seq_len: int
     recomputes: bool = True
     checkpoints: bool = False
@@ -128,7 +128,7 @@ class Pass:
         )
 
     def _route(self, layer: Layer) -> float:
-        return 2 * self.router(layer.width) if self.router else 0
+        return 2 * self.router(layer) if self.router else 0
 
     def _mix_back(
         self, layer: Layer, learns: Learns, held: Learns, after: bool, before: bool

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from comigs.config.experts import ExpertsConfig
+from comigs.config.experts import ExpertsConfig, Routes
 from comigs.config.model import ModelConfig
 from comigs.config.train import TrainConfig
 from comigs.costs.shadow import LiveBytes, depth, shadow_model
@@ -66,6 +66,7 @@ class _Step(NamedTuple):
     model: ModelConfig
     experts: ExpertsConfig
     method: Method
+    routes: Routes
     routers: bool  # whether routers learn
     optimizer: str
     checkpointing: bool
@@ -82,6 +83,7 @@ def _step_of(client: Client) -> _Step:
         model=config.model,
         experts=client.experts,
         method=client.method,
+        routes=config.router.routes,
         routers=config.router.trainable,
         optimizer=config.train.optimizer,
         checkpointing=config.train.checkpointing,
@@ -115,7 +117,7 @@ def _trace(step: _Step, layers: int) -> tuple[int, ...]:
     An evaluation of no more sequences than a micro-batch needs less than a step, and counts as 0.
     """
     mode = FakeTensorMode()
-    model = shadow_model(step.model, step.experts, layers, mode)
+    model = shadow_model(step.model, step.experts, step.routes, layers, mode)
     named = adapter_parameters(model)
     experts = {n: p for n, p in named.items() if not is_router(n) and step.method.learns(n)}
     routers = {n: p for n, p in named.items() if is_router(n) and step.routers}

@@ -21,7 +21,7 @@ from transformers import AutoModelForCausalLM
 from comigs.backbone.base import load_settings
 from comigs.backbone.faster import prefer_fast_attention
 from comigs.backbone.stored import PER_BYTE, settle, store
-from comigs.config.experts import ExpertsConfig
+from comigs.config.experts import ExpertsConfig, Routes
 from comigs.config.model import NATIVE, ModelConfig
 from comigs.mixture.experts import add_experts
 
@@ -34,7 +34,7 @@ def depth(model: ModelConfig) -> int:
 
 
 def shadow_model(
-    model: ModelConfig, experts: ExpertsConfig, layers: int, mode: FakeTensorMode
+    model: ModelConfig, experts: ExpertsConfig, routes: Routes, layers: int, mode: FakeTensorMode
 ) -> PeftModel:
     """The first `layers` layers of a client's model (`comigs.mixture.models`), without weights."""
     dtype, compute = cast(str, model.dtype), cast(str, model.compute)
@@ -52,7 +52,7 @@ def shadow_model(
         if dtype in PER_BYTE or compute != dtype:
             store(base, dtype, compute)
             settle(base, compute)
-        mixture = add_experts(base.eval(), experts, model.attention_lora)
+        mixture = add_experts(base.eval(), experts, model.attention_lora, routes)
     with mode:
         fakes = {id(t): _on_cpu(t) for t in (*mixture.parameters(), *mixture.buffers())}
         shadow = copy.deepcopy(mixture, fakes)

@@ -14,7 +14,7 @@ from comigs.backbone.families import Family, decoder_layers, family_of, on_nativ
 from comigs.backbone.families import Layer as Place
 from comigs.backbone.natives import unstack
 from comigs.backbone.stored import stacks_experts
-from comigs.config.experts import ExpertsConfig
+from comigs.config.experts import ExpertsConfig, Routes
 from comigs.errors import BadInput, one_line
 from comigs.federation.run import Client
 from comigs.mixture.experts import expert_names
@@ -182,14 +182,15 @@ def _products(module: nn.Module, share: float) -> float:
 def adapter_shapes(client: Client) -> dict[str, tuple[int, ...]]:
     """Shape of every tensor of `comigs.mixture.adapters.adapter_parameters`, by name."""
     model = client.config.model
-    return shapes_of(model.name, model.attention_lora, client.experts)
+    routes = client.config.router.routes
+    return shapes_of(model.name, model.attention_lora, client.experts, routes)
 
 
 @lru_cache(maxsize=64)
 def shapes_of(
-    model: str, attention_lora: bool, experts: ExpertsConfig
+    model: str, attention_lora: bool, experts: ExpertsConfig, routes: Routes
 ) -> dict[str, tuple[int, ...]]:
-    """`adapter_shapes` of whoever has these experts."""
+    """`adapter_shapes` of whoever has these experts and routers."""
     names, rank = expert_names(experts), experts.rank
     assert isinstance(rank, int)
     shapes: dict[str, tuple[int, ...]] = {}
@@ -205,7 +206,8 @@ def shapes_of(
         for linear in (*layer.up, layer.down):
             for name in names:
                 add(linear, name)
-        if experts.routed and len(names) > 1:
-            own = router_shapes(experts.router, layer.width, len(names))
+        first = layer.router == skeleton(model, experts.native).layers[0].router
+        if experts.routed and len(names) > 1 and (first or routes.scope == "layer"):
+            own = router_shapes(experts.router, layer.width, len(names), first)
             shapes |= {f"{layer.router}.{name}": shape for name, shape in own.items()}
     return shapes

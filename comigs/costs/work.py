@@ -8,7 +8,7 @@ from typing import cast
 
 from comigs.config.experts import ExpertsConfig, RouterConfig
 from comigs.costs.flops import Pass
-from comigs.costs.shapes import adapter_shapes, shapes_of, skeleton
+from comigs.costs.shapes import Layer, adapter_shapes, shapes_of, skeleton
 from comigs.federation.run import Client
 from comigs.methods.base import Method, Within, everything
 from comigs.mixture.adapters import is_router
@@ -80,8 +80,10 @@ def _token_flops(
     routed = experts.routed and len(names) > 1
     slots = experts.top_k if routed else len(names)
 
-    def weights(width: int) -> int:
-        return sum(map(prod, router_shapes(experts.router, width, len(names)).values()))
+    def weights(layer: Layer) -> int:
+        if router.scope == "global" and layer is not base.layers[0]:
+            return 0
+        return sum(map(prod, router_shapes(experts.router, layer.width, len(names)).values()))
 
     carrier = names[0] if attention_lora else None
     decides = weights if routed else None
@@ -110,7 +112,7 @@ def _token_flops(
     else:
         router_step = forward + whole.backward(is_router) + again
     learns_alone = routed and router.trainable and method.router != "joint"
-    studied = method.studies(shapes_of(model, attention_lora, experts))
+    studied = method.studies(shapes_of(model, attention_lora, experts, router.routes))
     look = forward + (whole.backward(studied.__contains__) if studied else 0.0)
     return TokenFlops(expert, router_step if learns_alone else 0.0, forward, look)
 

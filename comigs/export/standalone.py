@@ -7,6 +7,7 @@ from typing import Any
 from peft.tuners.lora import LoraLayer
 from transformers import PreTrainedModel
 
+from comigs.config.experts import PLAIN
 from comigs.errors import BadInput
 from comigs.export.weights import stored_type, write_settings, write_weights
 from comigs.federation.run import Client
@@ -28,13 +29,19 @@ def write_standalone(client: Client, model: Any, place: Path) -> None:
     the type that the client computed in.
 
     Raises:
-        BadInput: the router is of a kind that the code does not know.
+        BadInput: the router is of a kind, or decides in a way, that the code does not know.
     """
     if client.experts.router != "linear":
         raise BadInput(
             f"experts.router {client.experts.router!r} is not taken along by --as transformers, "
             "which has linear routers; --as peft has the experts"
         )
+    for key, value in model.comigs_settings.get("routes", {}).items():
+        if value != getattr(PLAIN, key):
+            raise BadInput(
+                f"router.{key} {value!r} is not taken along by --as transformers, whose code "
+                "routes each token in each layer; --as peft has the experts"
+            )
     tree: PreTrainedModel = model.get_base_model()
     mixture = {"base": tree.config.model_type, **model.comigs_settings, **_shape(tree)}
     write_settings(

@@ -24,12 +24,12 @@ def model_of(client: Client, rank: int | None = None, slot: int = 0) -> PeftMode
         rank: the client's LoRA rank now, if pruning has changed it.
         slot: number of the client among those that train at the same time.
     """
-    return expert_model(*_shape_of(client, rank), slot)
+    return expert_model(*_shape_of(client, rank), slot, client.config.router.routes)
 
 
 def own_model_of(client: Client, rank: int | None = None) -> PeftModel:
     """A model of the client's shape for the caller alone; see `model_of`."""
-    return new_model(*_shape_of(client, rank))
+    return new_model(*_shape_of(client, rank), client.config.router.routes)
 
 
 def _shape_of(client: Client, rank: int | None) -> tuple[ModelConfig, ExpertsConfig]:

@@ -15,7 +15,7 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from comigs.config.experts import ExpertsConfig
+from comigs.config.experts import ExpertsConfig, Routes
 from comigs.errors import BadInput
 from comigs.mixture.deltas import delta_tensors, is_delta, load_deltas
 from comigs.mixture.experts import add_experts, expert_blocks
@@ -175,7 +175,8 @@ def load_experts(model: nn.Module, folder: str | Path) -> PeftModel:
     settings = json.loads((folder / SETTINGS).read_text("utf-8"))
     if not isinstance(model, PeftModel):
         experts = ExpertsConfig(**settings["experts"])
-        model = add_experts(model, experts, settings["attention_lora"])
+        routes = Routes(**settings.get("routes", {}))
+        model = add_experts(model, experts, settings["attention_lora"], routes)
     tensors = load_file(folder / ROUTERS)
     for name in expert_blocks(model)[0].names:
         for key, tensor in load_file(folder / name / "adapter_model.safetensors").items():

@@ -110,6 +110,13 @@ def _add_rows(total: Tensor | None, part: Tensor, tokens: Tensor | None, size: i
     return total.index_add(0, tokens, part)
 
 
+def whole(part: Tensor, tokens: Tensor | None, size: int) -> Tensor:
+    """Rows of some of `size` tokens among those of all, which are 0."""
+    if tokens is None:
+        return part
+    return part.new_zeros(size, part.shape[1]).index_add(0, tokens, part)
+
+
 class _Linear(torch.autograd.Function):
     """`linear`, whose gradients are `product`s too, alike for one matrix and for n."""
 

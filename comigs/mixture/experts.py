@@ -21,13 +21,14 @@ from transformers.pytorch_utils import Conv1D
 
 from comigs.backbone.families import Family, decoder_layers, family_of, on_native_experts
 from comigs.backbone.faster import prefer_fast_activation
+from comigs.backbone.head import backbone_of
 from comigs.backbone.natives import order_of, stack, unstack
-from comigs.config.experts import ExpertsConfig
+from comigs.config.experts import PLAIN, ExpertsConfig, Routes
 from comigs.errors import BadInput
 from comigs.mixture import router
-from comigs.mixture.algebra import Expert, linear, mix
+from comigs.mixture.algebra import Expert, linear, mix, whole
 from comigs.mixture.attention import AttentionLora, drops, lora_a, lora_b, low_rank
-from comigs.mixture.gates import Gates
+from comigs.mixture.gates import Gates, link
 from comigs.mixture.peftmodel import MixtureModel
 
 
@@ -110,7 +111,7 @@ class ExpertMLP(Gates):
         bias = down.get_base_layer().bias
         if bias is not None and self.routing is not None and self.top_k == 1:
             y = y + bias * (self.routing.gates - 1).to(dtype)
-        spread = [_whole(part, at, len(x)) for (_, at), part in zip(parts, low, strict=True)]
+        spread = [whole(part, at, len(x)) for (_, at), part in zip(parts, low, strict=True)]
         b = [lora_b(down, name, dtype, down.scaling[name]) for name in names]
         return linear(torch.cat(spread, -1), torch.cat(b, -1), y)
 
@@ -174,22 +175,18 @@ class NativeMLPs(ExpertMLP):
                 )
             )
         hidden, lows = mix(self.hidden, [frozen], experts, drop if drops(drop) else None)
-        whole = [
-            _whole(low, each.tokens, len(frozen)) for each, low in zip(experts, lows, strict=True)
+        wide = [
+            whole(low, each.tokens, len(frozen)) for each, low in zip(experts, lows, strict=True)
         ]
         b = [lora_b(down, name, dtype, down.scaling[name]) for name in names]
-        return hidden, torch.cat(b, -1), torch.cat(whole, -1)
-
-
-def _whole(part: Tensor, tokens: Tensor | None, size: int) -> Tensor:
-    """Rows of some of `size` tokens among those of all, which are 0."""
-    if tokens is None:
-        return part
-    return part.new_zeros(size, part.shape[1]).index_add(0, tokens, part)
+        return hidden, torch.cat(b, -1), torch.cat(wide, -1)
 
 
 def add_experts(
-    model: PreTrainedModel, config: ExpertsConfig, attention_lora: bool = True
+    model: PreTrainedModel,
+    config: ExpertsConfig,
+    attention_lora: bool = True,
+    routes: Routes = PLAIN,
 ) -> PeftModel:
     """Give every MLP of `model` a mixture of LoRA experts and freeze everything else.
 
@@ -199,10 +196,11 @@ def add_experts(
         model: a Hugging Face causal LM of a family in `comigs.backbone.families`.
         config: the experts of one client (plain numbers, no lists per client).
         attention_lora: also give the attention linears the first expert's LoRA.
+        routes: how routers decide.
 
     Raises:
-        BadInput: for an unknown family or kind of router, or a config that still has one value per
-            client.
+        BadInput: for an unknown family or kind of router, or one that cannot decide like that, or a
+            config that still has one value per client.
     """
     if isinstance(config.specialists, list) or isinstance(config.rank, list):
         raise BadInput("add_experts needs the experts of one client: config.for_client(i)")
@@ -241,7 +239,9 @@ def add_experts(
         else:
             mlp.gates = (Gates(names, config, mlp),)
             layer.module.get_submodule(layer.mlp.rpartition(".")[0]).gates = mlp.gates[0]
-    peft_model.comigs_settings = {"experts": asdict(config), "attention_lora": attention_lora}
+    link(expert_blocks(peft_model), config.router, routes, backbone_of(peft_model))
+    settings = {"experts": asdict(config), "attention_lora": attention_lora}
+    peft_model.comigs_settings = settings | ({} if routes == PLAIN else {"routes": asdict(routes)})
     return peft_model.requires_grad_(False).eval()
 
 

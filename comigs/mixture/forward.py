@@ -47,7 +47,7 @@ def forward_of(model: nn.Module, config: TrainConfig) -> Iterator[None]:
         for module in replaced:
             del module.forward  # the class's own shows again
         for expert_block in expert_blocks(model):
-            expert_block.routing = None
+            expert_block.forget()
 
 
 def _check_compiler(device: torch.device) -> None:

@@ -18,6 +18,7 @@ from comigs.mixture.attention import add_lora, add_mixture
 from comigs.mixture.deltas import deltas_of
 from comigs.mixture.gates import Gates
 from comigs.mixture.models import bare_copy
+from comigs.mixture.routers import forget
 
 
 class StackedLinear(nn.Module):
@@ -41,6 +42,11 @@ class StackedRouters(nn.Module):
     def __init__(self, routers: Sequence[nn.Module]) -> None:
         super().__init__()
         self.routers = tuple(routers)
+
+    def forget(self) -> None:
+        """Let go what a pass has left (`comigs.mixture.routers`)."""
+        for router in self.routers:
+            forget(router)
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.stack([router(own) for router, own in zip(self.routers, x, strict=True)])

@@ -1,4 +1,4 @@
-"""Token-level top-k routing and its balance loss (METHODS section 1).
+"""Top-k routing of tokens, or of prefixes of text, and its balance loss (METHODS section 1).
 
 Every function also takes n clients at once, whose tensors have one more dimension in front.
 """
@@ -6,6 +6,7 @@ Every function also takes n clients at once, whose tensors have one more dimensi
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -33,6 +34,26 @@ def route(logits: Tensor, top_k: int) -> Routing:
     values, chosen = logits.topk(top_k, dim=-1)
     gates = values.softmax(-1) if top_k > 1 else logits.softmax(-1).gather(-1, chosen)
     return Routing(logits, chosen, gates)
+
+
+def prefix_means(logits: Tensor, length: int, positions: Tensor | None) -> Tensor:
+    """Of each token the mean logits of its example's tokens up to it, so that none sees ahead.
+
+    Args:
+        logits: ... x T x E, of rows of `length` tokens, one row behind another.
+        positions: of each token in its example, rows x length; None: each row is one example.
+    """
+    exact = torch.float32 if logits.device.type == "mps" else torch.float64
+    rows = logits.reshape(-1, length, logits.shape[-1])
+    sums = rows.cumsum(1, dtype=exact)
+    if positions is None:
+        counts = torch.arange(1, length + 1, device=logits.device).unsqueeze(-1)
+    else:
+        places = torch.arange(length, device=logits.device)
+        begins = (places - positions).clamp(min=0).expand(len(rows), -1).unsqueeze(-1)
+        counts = places.unsqueeze(-1) + 1 - begins
+        sums = sums - F.pad(sums, (0, 0, 1, 0)).gather(1, begins.expand_as(sums))
+    return (sums / counts).to(logits.dtype).view(logits.shape)
 
 
 def of_tokens(routing: Routing, real: Tensor | None) -> Routing:

@@ -1,7 +1,7 @@
 """Models that speak one after the other, in batches that look like those of `comigs.talk.voices`.
 
-For families whose layers cannot be shared between models in one pass: their rows are the models'
-own passes, with the models' own caches.
+For families whose layers cannot be shared between models in one pass, and for routers that look
+further than a token in its layer: rows are the models' own passes, with the models' own caches.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from comigs.backbone.families import family_of
-from comigs.mixture.experts import using_expert
+from comigs.mixture.experts import expert_blocks, using_expert
 from comigs.talk.batch import Batch, Row
 from comigs.talk.voices import Voice, Voices
 
@@ -50,10 +50,15 @@ class Singly(Batch):
         ids = torch.tensor([new], device=self._device)
         more = {} if row.cache is None else {"past_key_values": row.cache}
         with _speaking(voice):
-            out = voice.model(input_ids=ids, use_cache=True, **more)
+            out = voice.model(input_ids=ids, use_cache=_may_keep(voice), **more)
         row.cache = getattr(out, "past_key_values", None)  # without one all is read again
         logits: Tensor = out.logits[0, -1]
         return logits
+
+
+def _may_keep(voice: Voice) -> bool:
+    """Whether keys and values of what was read are all that a voice's next token needs of it."""
+    return all(block.place is None for block in expert_blocks(voice.model))
 
 
 @contextmanager
@@ -69,9 +74,11 @@ def _speaking(voice: Voice) -> Iterator[Any]:
 
 
 def speakers(voices: Sequence[Voice]) -> Voices | Alone:
-    """The voices in one pass, or one by one where their family does not allow it."""
+    """The voices in one pass, or one by one where family or routers do not allow it."""
     kind = voices[0].model.get_base_model().config.model_type
-    return Voices(voices) if family_of(kind).together else Alone(voices)
+    blocks = (block for voice in voices for block in expert_blocks(voice.model))
+    together = family_of(kind).together and all(block.independent for block in blocks)
+    return Voices(voices) if together else Alone(voices)
 
 
 def batch_of(voices: Voices | Alone, tokenizer: PreTrainedTokenizerBase) -> Batch:

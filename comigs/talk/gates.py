@@ -1,7 +1,7 @@
 """The weights of the experts, token by token, of several voices with routers of their own."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ class Rule(NamedTuple):
     experts: int
     router: nn.Module | None
     top_k: int
+    temperature: float = 1.0
 
 
 class Gates:
@@ -46,7 +47,8 @@ class Gates:
         if rule.router is None:
             gates[:, : rule.experts] = 1 / rule.experts
             return gates
-        routing = route(rule.router(x.float()), rule.top_k)
+        logits: Tensor = rule.router(x.float())
+        routing = route(logits / rule.temperature, rule.top_k)
         return gates.scatter(-1, routing.chosen, routing.gates)
 
     def _stacked(self, present: tuple[int, ...], x: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -57,7 +59,8 @@ class Gates:
             for own, bar, voice in zip(weight, missing, present, strict=True):
                 rule = self.rules[voice]
                 if rule.router is not None:
-                    own[: rule.experts] = rule.router.weight
+                    linear = cast(nn.Linear, rule.router)
+                    own[: rule.experts] = linear.weight / rule.temperature
                 bar[:, rule.experts :] = -torch.inf
             self._taken = present, weight, missing if missing.any() else None
         _, stacked, bars = self._taken

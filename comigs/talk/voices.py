@@ -187,4 +187,4 @@ def _pair(layer: Any, name: str | None) -> tuple[Tensor, Tensor]:
 def _rule(voice: Voice, block: ExpertMLP) -> Rule:
     if voice.bare or voice.expert:
         return Rule(1, None, 1)
-    return Rule(len(block.names), block.router, block.top_k)
+    return Rule(len(block.names), block.router, block.top_k, block.temperature)

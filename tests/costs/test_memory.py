@@ -113,6 +113,7 @@ CASES = [
     ("logits", {}, {"train": CHUNKED}),
     ("logits", {}, {"train": BOTH, "micro_batch_size": 2}),
     ("llama", {}, {"method": "ditto"}),
+    ("layers", {"router": "rmoe"}, {"router": RouterConfig(unit="sequence")}),
     ("natives", {"native": True}, {}),
     ("natives", {"native": True, "specialists": 3, "top_k": 2}, {"micro_batch_size": 2}),
 ]

@@ -7,7 +7,9 @@ import pytest
 import torch
 from transformers import GPT2Config
 
-from experiments.benchmarks import fuse, ondevice, overhead, router, serve, step
+from experiments.benchmarks import choices, fuse, ondevice, overhead, router, serve, step
+
+pytest_plugins = ("tests.fixtures",)
 
 PARTS = ("train", "valid", "test")
 SMALL = ["batch_size=1", "data.seq_len=16", *(f"data.{part}_tokens=400" for part in PARTS)]
@@ -50,6 +52,14 @@ def test_router(call, monkeypatch):
     body, shown = call(router, "--rounds", "1")
     assert list(body["seconds"]) == list(router.KINDS)
     assert "against alternating" in shown
+
+
+def test_choices(call, finished):
+    body, shown = call(choices, str(finished), "--tokens", "32")
+    [bits] = body["bits"].values()
+    assert list(bits) == ["client", "topic", "token"]
+    assert all(0 <= value <= 2 for value in bits.values())
+    assert "bits that a choice tells" in shown
 
 
 def test_fuse(call, monkeypatch):

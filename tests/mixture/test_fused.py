@@ -11,7 +11,7 @@ import transformers as tf
 from safetensors.torch import load_file
 
 import comigs
-from comigs.config.experts import RouterConfig
+from comigs.config.experts import PLAIN, RouterConfig
 from comigs.config.load import config_hash, identity, load_config
 from comigs.config.model import DataConfig
 from comigs.config.settings import RunConfig
@@ -39,16 +39,17 @@ TEXTS = [torch.randint(64, (300,), generator=torch.Generator().manual_seed(i)) f
 
 
 @cache
-def models_of(family, experts):
+def models_of(family, experts, routes=PLAIN):
     """N models over one base; every test begins them anew."""
     base = base_of(family)
     shared = {id(t): t for t in base.parameters()}
-    return [comigs.add_experts(copy.deepcopy(base, memo=dict(shared)), experts) for _ in range(N)]
+    bases = [copy.deepcopy(base, memo=dict(shared)) for _ in range(N)]
+    return [comigs.add_experts(each, experts, routes=routes) for each in bases]
 
 
 def trainees(family, experts, config=CONFIG, steps_done=(0, 0, 0)):
     """N clients with adapters of their own over one base, as they are before round 1."""
-    found, run, models = [], resolve(config), models_of(family, experts)
+    found, run, models = [], resolve(config), models_of(family, experts, config.router.routes)
     for client, (model, text, done) in enumerate(zip(models, TEXTS, steps_done, strict=True)):
         init_adapters(model, 0, client)
         model.zero_grad(set_to_none=True)

@@ -72,6 +72,27 @@ def test_micro_batches_with_the_whole_batchs_counts_add_up_to_the_whole_batch(ca
     torch.testing.assert_close(torch.stack(pieces).mean(), balance_loss(whole, 0.5))
 
 
+def test_over_micro_batches_it_is_e_sum_f_p_with_f_of_the_whole_batch():
+    """Global-batch balance (arXiv 2501.11873): iota = 1 / E, the gradient through p alone."""
+    logits = torch.randn(12, 3, generator=torch.Generator().manual_seed(4)).requires_grad_()
+    f, literal = torch.zeros(3), torch.zeros(())
+    for row in logits.tolist():
+        for e in sorted(range(3), key=row.__getitem__)[1:]:
+            f[e] += 1 / 24
+    for part in logits.split(4):
+        chosen = part.detach() > part.detach().min(1, keepdim=True).values
+        p = torch.where(chosen, part, 0.0).softmax(1).mean(0)
+        literal = literal + 3 * (f * p).sum() / 3
+    [want] = torch.autograd.grad(literal, logits)
+    counts = slot_counts(route(logits, 2))
+    parts = [route(part, 2) for part in logits.split(4)]
+    loss = sum(balance_loss(part, 1 / 3, counts) for part in parts) / 3
+    torch.testing.assert_close(loss, literal)
+    torch.testing.assert_close(torch.autograd.grad(loss, logits)[0], want)
+    alone = sum(balance_loss(part, 1 / 3) for part in parts) / 3
+    assert not torch.allclose(torch.autograd.grad(alone, logits)[0], want, rtol=0.05)
+
+
 @pytest.mark.parametrize("k", [1, 2])
 def test_router_learns_through_gates(k):
     logits = torch.tensor([[0.3, -0.2, 0.1]], requires_grad=True)

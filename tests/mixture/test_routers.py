@@ -43,11 +43,11 @@ def test_the_linear_router_is_one_matrix_without_bias():
 
 
 def test_an_unknown_kind_is_refused_with_the_names_there_are():
-    match = r"experts\.router is 'mlp'; expected linear"
+    match = r"experts\.router is 'nlp'; expected linear or mlp or rmoe"
     with pytest.raises(comigs.BadInput, match=match):
-        comigs.run("quickstart", ["experts.router=mlp"])
+        comigs.run("quickstart", ["experts.router=nlp"])
     with pytest.raises(comigs.BadInput, match=match):
-        comigs.add_experts(base_of("llama"), comigs.ExpertsConfig(router="mlp"))
+        comigs.add_experts(base_of("llama"), comigs.ExpertsConfig(router="nlp"))
 
 
 @pytest.mark.parametrize("top_k", [1, 2])

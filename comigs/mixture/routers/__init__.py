@@ -3,15 +3,21 @@
 A kind makes a module from the width d of the hidden states and the number E of experts; the module
 maps fp32 hidden states, ... x d, to logits, ... x E, each token by itself. Its weights are matrices
 that every token is multiplied with once: costs follow from their sizes.
+
+A module may have `follow(before)`: then the router of each layer but the first is told of that of
+the layer before it, may read what it left of the same pass, and may use its weights. `forget()`
+lets go what a pass has left.
 """
 
 import sys
 from collections.abc import Callable
 from functools import lru_cache
+from typing import Any, TypeGuard
 
 import torch
 from torch import nn
 
+from comigs.errors import BadInput
 from comigs.schema.byfile import find_in
 
 RouterKind = Callable[[int, int], nn.Module]
@@ -28,8 +34,42 @@ def make_router(kind: str, width: int, experts: int) -> nn.Module:
 
 
 @lru_cache(maxsize=64)
-def router_shapes(kind: str, width: int, experts: int) -> dict[str, tuple[int, ...]]:
-    """Shapes of a router's weights, by name. Raises: BadInput, as `make_router`."""
+def router_shapes(
+    kind: str, width: int, experts: int, first: bool = True
+) -> dict[str, tuple[int, ...]]:
+    """Shapes of a router's weights, by name. Raises: BadInput, as `make_router`.
+
+    Args:
+        first: whether it is of the first layer.
+    """
     with torch.device("meta"):
         router = make_router(kind, width, experts)
+        if not first and follows(router):
+            router.follow(make_router(kind, width, experts))
     return {name: tuple(weight.shape) for name, weight in router.named_parameters()}
+
+
+def follows(router: object) -> TypeGuard[Any]:
+    """Whether a router reads what that of the layer before it has left."""
+    return hasattr(router, "follow")
+
+
+def forget(router: object) -> None:
+    """Let go what a router keeps of the last pass, if anything."""
+    if hasattr(router, "forget"):
+        router.forget()
+
+
+def check_scope(kind: str, scope: str) -> None:
+    """Refuse one decision for all layers of routers that follow each other.
+
+    Raises:
+        BadInput: as said; or as `make_router`.
+    """
+    with torch.device("meta"):
+        router = make_router(kind, 1, 2)
+    if scope == "global" and follows(router):
+        raise BadInput(
+            f"router.scope is 'global'; experts.router {kind!r} decides in every layer, from the "
+            "layers before it: set router.scope=layer"
+        )

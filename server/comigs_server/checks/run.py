@@ -20,7 +20,7 @@ from comigs.evaluation.metrics import find_metric
 from comigs.federation.clients import data_of
 from comigs.federation.run import Run
 from comigs.federation.selection import beginning, wanted
-from comigs.mixture.routers import router_shapes
+from comigs.mixture.routers import check_scope
 from comigs.training.optimizers import find_optimizer
 from comigs.training.schedules import find_schedule
 from comigs_server.checks.mode import check_mode, check_tiers
@@ -149,7 +149,7 @@ def _check_devices(config: RunConfig) -> None:
 
 
 def _check_training(config: RunConfig) -> None:
-    router_shapes(config.experts.router, width=1, experts=2)
+    check_scope(config.experts.router, config.router.scope)
     find_schedule(config.train.schedule)
     for name in config.log.metrics or ():
         find_metric(name)
