@@ -54,7 +54,7 @@ class ModelConfig:
 class SelectConfig:
     """Which blocks of its training text a client trains on (`comigs.influence.selection`)."""
 
-    by: Literal["hyperinf"] | None = None
+    by: Literal["hyperinf", "classifier"] | None = None
     """What blocks of seq_len tokens are ranked by, on validation text; null: none is left out."""
     keep: float = 0.7
     """Share of the blocks that is kept, the best of them."""

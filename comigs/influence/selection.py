@@ -13,6 +13,7 @@ from torch import Tensor
 from comigs.data.tokens import ClientData
 from comigs.federation.run import Client
 from comigs.influence.blocks import blocks_of, influences
+from comigs.influence.classifier import likeness
 from comigs.influence.rules import hyperinf
 from comigs.store.state import read_state
 
@@ -44,7 +45,10 @@ def choose(
     if select.by is None or steps_done < select.after:
         return {}
     blocks, valid = blocks_of(data.train, length), blocks_of(data.valid, length)
-    scores = influences(client, model, hyperinf, blocks, valid)
+    if select.by == "classifier":
+        scores = likeness(blocks, valid)
+    else:
+        scores = influences(client, model, hyperinf, blocks, valid)
     return {"blocks": best(scores, select.keep)}
 
 
