@@ -214,6 +214,7 @@ def end_round(
     left = left_of(config.payload, order.root, order.state_round)
     travels = _travels(client, meta.get("kept", {}), order.round)
     mine = _global_of(trainee) if client.method.twin else tensors
+    mine = {**mine, **_besides(trainee, tensors)}
     sent, left = outgoing(client, order.round, mine, order.shared, left)
     known = dict(order.shared) if config.payload.down != "none" else {}
     more = {"unsent": left, "kept": trainee.tensors, KNOWN: known, CHOSEN: begun.chosen}
@@ -238,6 +239,15 @@ def end_round(
 def _travels(client: Client, kept: Mapping[str, float], number: int) -> Travels:
     rests = client.method.rests
     return rests(kept, number) if rests and client.run.may_rest else Travels(up=True, down=True)
+
+
+def _besides(trainee: Trainee, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    method = trainee.client.method
+    shapes = {name: tuple(t.shape) for name, t in tensors.items() if method.shares(name)}
+    return {
+        name: trainee.tensors.get(name, torch.zeros(shape))
+        for name, shape in method.besides(shapes).items()
+    }
 
 
 def _global_of(trainee: Trainee) -> dict[str, Tensor]:
