@@ -125,26 +125,16 @@ def test_clients_in_one_pass_choose_as_they_do_alone(little, tmp_path):
     assert chosen(alone, 1) == chosen(fused, 1) != {}
 
 
-def test_only_chosen_blocks_are_trained_on(little, tmp_path, monkeypatch):
-    seen, draw = [], comigs.training.trainee.random_windows
-
-    def watched(tokens, *rest):
-        windows = draw(tokens, *rest)
-        seen.append((tokens, windows))
-        return windows
-
-    monkeypatch.setattr("comigs.training.trainee.random_windows", watched)
-    tree = selecting(little | {"router": {"trainable": False}, "rounds": 1}, keep=0.2)
-    folder = comigs.run(tree | {"engine": {"fuse": 1}}, out=tmp_path).folder
-    for i, kept in chosen(folder, 1).items():
-        blocks = blocks_of(data_of(client_of(load_config(tree), i)).train, LENGTH)[kept]
-        mine = [windows for tokens, windows in seen if torch.equal(tokens, blocks)]
-        assert len(mine) == 2 and len(kept) == math.ceil(0.2 * 12)
-
-
-def test_nothing_of_a_choice_leaves_the_device(little, tmp_path, monkeypatch):
+def test_chosen_blocks_alone_are_trained_on_and_nothing_of_the_choice_leaves_the_device(
+    little, tmp_path, monkeypatch
+):
     """Replies have the same fields, and say as many examples, as without one; no number of it."""
     told, pull = [], InlineGrid.pull_messages
+    seen, draw = [], comigs.training.trainee.random_windows
+    monkeypatch.setattr(
+        "comigs.training.trainee.random_windows",
+        lambda tokens, *rest: seen.append(tokens) or draw(tokens, *rest),
+    )
 
     def captured(self, ids):
         replies = pull(self, ids)
@@ -163,8 +153,10 @@ def test_nothing_of_a_choice_leaves_the_device(little, tmp_path, monkeypatch):
     before, counts, _, _ = fields(little, "all")
     after, same, sent, folder = fields(selecting(little, keep=0.4), "some")
     assert (before, counts) == (after, same)
-    for blocks in chosen(folder, 1).values():
-        assert torch.tensor(blocks).numpy().tobytes()[:64] not in sent
+    for i, kept in chosen(folder, 1).items():
+        assert torch.tensor(kept).numpy().tobytes() not in sent and len(kept) == math.ceil(0.4 * 12)
+        blocks = blocks_of(data_of(client_of(load_config(little), i)).train, LENGTH)[kept]
+        assert sum(torch.equal(tokens, blocks) for tokens in seen) == 2  # its two steps
 
 
 def test_settings_of_a_choice_are_checked_and_change_no_hash_while_it_is_off():
