@@ -33,6 +33,7 @@ ORDER = (  # of the rooms, lowest first: a file imports from its own room and fr
     ("comigs.federation",),
     ("comigs.training.optimizers", "comigs.training.schedules"),
     ("comigs.training",),
+    ("comigs.influence",),
     ("comigs.local",),
     ("comigs.costs",),
     ("comigs.report",),

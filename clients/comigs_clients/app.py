@@ -166,11 +166,12 @@ def hello(message: Message, context: Context) -> Message:
         tell_left_out(run.config, [number])
     client, method = run.client(number), run.method
     named = adapter_parameters(model_of(client)) if method.trains else {}
+    travelling = method.travelling({name: tuple(p.shape) for name, p in named.items()})
     about = {
         "client": number,
         "name": run.names[number],
         "rounds": intact_rounds(task.root),
-        "shapes": {n: list(p.shape) for n, p in named.items() if method.shares(n)},
+        "shapes": {name: list(shape) for name, shape in travelling.items()},
     }
     if run.config.server.weighting == "samples":
         about["num-examples"] = amount(data_of(client).train)

@@ -25,7 +25,10 @@ class Sizes(Protocol):
     """The state of the server in bytes; begins as nothing."""
 
     def add(self, groups: Sequence[Group]) -> None:
-        """Take in one round's updates. A group without clients tells that its tensors are kept."""
+        """Take in one round's updates, none where too few came.
+
+        A group without clients tells that its tensors are kept.
+        """
 
     def to(self, shapes: Shapes, fresh: bool) -> int:
         """Bytes that a client gets.

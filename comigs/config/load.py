@@ -21,11 +21,12 @@ from comigs.store.plain import MIB, check_plain, read_plain
 from comigs.store.whole import write_whole
 
 _NOT_IDENTITY = ("name", "engine.", "ray.", "flower.", "log.", "server.round_timeout")
-_NAMED = ("model", "data", "engine")  # sections that their name alone may stand for
+_SHORT = {"model": "name", "data": "name", "engine": "name", "data.select": "by"}  # for sections
 _OMEGACONF_S_OWN = (TypeError, ValueError, KeyError, IndexError, AttributeError, RecursionError)
 SUITE = {"title": str, "base": dict, "methods": list, "grid": dict, "seeds": list, "reach": float}
 IDENTITY_FILE = "identity.json"
 _OF_FIRST_ORDER = ("router.nu", "router.inner_steps")
+_OF_SELECTION = ("data.select.keep", "data.select.after")
 _IDENTITY = ("engine.fuse",)  # all the same: sums in another order
 _OF_PROFILES = (".speed_jitter", ".network_jitter", ".site")  # later keys: null is as before
 _WHEN_IT_STOPS = "log.eval_every"  # what else decides the numbers of a run with `stop`
@@ -52,8 +53,8 @@ def load_config(
     try:
         merged = OmegaConf.create(_one_place(_spelt_out(tree), [key for key, _ in given]))
         for key, value in given:
-            if key in _NAMED and not isinstance(value, dict):  # engine=ray sets the name alone
-                key = f"{key}.name"
+            if key in _SHORT and not isinstance(value, dict):  # engine=ray sets the name alone
+                key = f"{key}.{_SHORT[key]}"
             OmegaConf.update(merged, key, value, force_add=True)
         plain = OmegaConf.to_container(merged, resolve=True)
     except (OmegaConfBaseException, *_OMEGACONF_S_OWN) as error:
@@ -62,10 +63,15 @@ def load_config(
     return build(RunConfig, plain, origin)
 
 
-def _spelt_out(tree: dict[str, Any]) -> dict[str, Any]:
-    """`model: gpt2` as `model: {name: gpt2}`."""
-    short = {key: {"name": tree[key]} for key in _NAMED if isinstance(tree.get(key), str)}
-    return tree | short
+def _spelt_out(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """`model: gpt2` as `model: {name: gpt2}`, in sections too."""
+    whole = {}
+    for key, value in tree.items():
+        dotted = f"{prefix}{key}"
+        if isinstance(value, str) and dotted in _SHORT:
+            value = {_SHORT[dotted]: value}
+        whole[key] = _spelt_out(value, f"{dotted}.") if isinstance(value, dict) else value
+    return whole
 
 
 def _one_place(tree: dict[str, Any], given: Sequence[str]) -> dict[str, Any]:
@@ -181,6 +187,8 @@ def identity(config: RunConfig) -> dict[str, Any]:
     unread: tuple[str, ...] = _NOT_IDENTITY
     if config.router.grad == "alternating":
         unread += _OF_FIRST_ORDER
+    if config.data.select.by is None:
+        unread += _OF_SELECTION
     values = flat(to_dict(config))
     if config.device in ("auto", "cpu"):
         del values["device"]

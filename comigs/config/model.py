@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from comigs.errors import BadInput
-from comigs.schema.rules import at_least, place
+from comigs.schema.rules import at_least, place, require
 
 PerClient = int | list[int]  # one value for all clients, or one for each
 Dtype = Literal["float32", "bfloat16", "int8", "nf4"]
@@ -51,6 +51,22 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
+class SelectConfig:
+    """Which blocks of its training text a client trains on (`comigs.influence.selection`)."""
+
+    by: Literal["hyperinf", "classifier"] | None = None
+    """What blocks of seq_len tokens are ranked by, on validation text; null: none is left out."""
+    keep: float = 0.7
+    """Share of the blocks that is kept, the best of them."""
+    after: int = 0
+    """Local steps on all text before a client chooses, at the beginning of a round."""
+
+    def __post_init__(self) -> None:
+        require(0 < self.keep <= 1, "data.select.keep", self.keep, "in (0, 1]")
+        at_least("data.select.after", self.after, 0)
+
+
+@dataclass(frozen=True)
 class DataConfig:
     name: str = "multilingual"
     """Bundled federation, or a folder with the texts or chats of each client."""
@@ -74,6 +90,7 @@ class DataConfig:
     """The same of the test text."""
     test_clients: int | None = None
     """Clients in the final test, drawn from the seed; null: all."""
+    select: SelectConfig = field(default_factory=SelectConfig)
 
     @property
     def mixes(self) -> bool:

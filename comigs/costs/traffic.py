@@ -59,8 +59,7 @@ def traffic(run: Run) -> Expected:
     kind_of = [client.experts for client in run.clients()]  # equal experts share equal shapes
     examples = dict(zip(reversed(kind_of), reversed(clients), strict=True))
     shared = {
-        kind: {n: s for n, s in adapter_shapes(run.client(i)).items() if method.shares(n)}
-        for kind, i in examples.items()
+        kind: method.travelling(adapter_shapes(run.client(i))) for kind, i in examples.items()
     }
     ups = {kind: wire_bytes(config.payload, shapes) for kind, shapes in shared.items()}
     buffered = config.server.mode == "buffered"
@@ -91,11 +90,11 @@ def traffic(run: Run) -> Expected:
             lines[i].rounds += i in chosen
             lines[i].up.append(ups[kind_of[i]] if i in chosen else 0)
             lines[i].down.append(sizes[i] if i in chosen else 0)
+        groups: dict[ExpertsConfig, list[int]] = {}
         if len(arrived) >= config.server.min_clients:  # or the server's tensors stay
-            groups: dict[ExpertsConfig, list[int]] = {}
             for i in sorted(arrived):
                 groups.setdefault(kind_of[i], []).append(i)
-            kept.add([Group(shared[kind], members) for kind, members in groups.items()])
+        kept.add([Group(shared[kind], members) for kind, members in groups.items()])
         if config.server.tiers is not None:
             got = {i: lines[i].down[-1] for i in chosen}
             for members in edges_of(run, chosen).values():

@@ -14,6 +14,7 @@ from comigs.evaluation.metrics import measured
 from comigs.evaluation.perplexity import bits_per_byte, evaluate
 from comigs.federation.clients import data_of
 from comigs.federation.run import Client
+from comigs.influence.selection import chosen_of, narrowed
 from comigs.local.receive import finish, receive
 from comigs.local.round import restore
 from comigs.messages.fields import METRIC
@@ -52,6 +53,7 @@ def final_evaluation(
         row["before"] = evaluate(model, data.tests[row["name"]], own)
     kept = dict(meta.get("kept", {}))
     number, last = client.number, own.rounds + 1
+    data = narrowed(client, data, chosen_of(client, root, state_round))
     arrival = Arrival(model, shared, moments, data, own, number, last, kept, tensors)
     extra = receive(run, arrival) | finish(run, arrival)
     write_state(root / "final", state_round, {"tensors": adapter_tensors(model)}, meta)

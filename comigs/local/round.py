@@ -15,6 +15,7 @@ from comigs.evaluation.metrics import measured
 from comigs.evaluation.perplexity import evaluate
 from comigs.federation.clients import data_of, model_of
 from comigs.federation.run import Client, Run
+from comigs.influence.selection import CHOSEN, choose, chosen_of, narrowed
 from comigs.local.known import KNOWN
 from comigs.local.outgoing import left_of, outgoing
 from comigs.local.receive import receive
@@ -96,6 +97,7 @@ class Begun:
     meta: dict[str, Any]
     metrics: dict[str, float]
     seconds: float
+    chosen: dict[str, Tensor]
 
 
 Trained = tuple[dict[str, Tensor], dict[str, float]]  # adapter tensors (`outgoing`), and metrics
@@ -121,8 +123,11 @@ def begin_round(order: Order, slot: int = 0) -> Begun:
     """
     begin = time.perf_counter()
     client, config, shared = order.client, order.client.config, order.shared
-    data = data_of(client)
+    whole = data_of(client)
     model, moments, tensors, meta = restore(client, order.root, order.state_round, slot)
+    chosen = chosen_of(client, order.root, order.state_round)
+    chosen = chosen or choose(client, model, whole, meta["steps_done"])
+    data = narrowed(client, whole, chosen)
     mark = time.perf_counter()
     kept = dict(meta.get("kept", {}))
     number = client.number
@@ -133,13 +138,13 @@ def begin_round(order: Order, slot: int = 0) -> Begun:
         more = measured(config.log.metrics or (), model, data.valid, config)
         metrics |= {f"{METRIC}{name}": value for name, value in more.items()}
     end = time.perf_counter()
-    metrics["eval_seconds"] = end - mark
+    metrics |= {"eval_seconds": end - mark, "num-examples": amount(whole.train)}
     steps_done = meta["steps_done"]
     trainee = Trainee(
         client, model, data.train, data.valid, moments, steps_done,
         kept=kept, tensors=tensors, **_penalties(order, model, tensors),
     )  # fmt: skip
-    return Begun(order, trainee, meta, metrics, end - begin)
+    return Begun(order, trainee, meta, metrics, end - begin, chosen)
 
 
 def _penalties(
@@ -209,9 +214,10 @@ def end_round(
     left = left_of(config.payload, order.root, order.state_round)
     travels = _travels(client, meta.get("kept", {}), order.round)
     mine = _global_of(trainee) if client.method.twin else tensors
+    mine = {**mine, **_besides(trainee, tensors)}
     sent, left = outgoing(client, order.round, mine, order.shared, left)
     known = dict(order.shared) if config.payload.down != "none" else {}
-    more = {"unsent": left, "kept": trainee.tensors, KNOWN: known}
+    more = {"unsent": left, "kept": trainee.tensors, KNOWN: known, CHOSEN: begun.chosen}
     state = {"tensors": tensors, "optimizer": moments}
     state |= {name: some for name, some in more.items() if some}
     write_state(order.root, order.round, state, meta, order.kept_round)
@@ -222,7 +228,6 @@ def end_round(
         "steps": steps,
         "router_steps": stats.router_steps,
         "router_tokens": stats.router_steps * config.batch_size * config.data.seq_len,
-        "num-examples": amount(trainee.train),
         "train_seconds": seconds,
         "seconds": begun.seconds + seconds + time.perf_counter() - begin,
     }
@@ -234,6 +239,15 @@ def end_round(
 def _travels(client: Client, kept: Mapping[str, float], number: int) -> Travels:
     rests = client.method.rests
     return rests(kept, number) if rests and client.run.may_rest else Travels(up=True, down=True)
+
+
+def _besides(trainee: Trainee, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    method = trainee.client.method
+    shapes = {name: tuple(t.shape) for name, t in tensors.items() if method.shares(name)}
+    return {
+        name: trainee.tensors.get(name, torch.zeros(shape))
+        for name, shape in method.besides(shapes).items()
+    }
 
 
 def _global_of(trainee: Trainee) -> dict[str, Tensor]:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:  # listing the methods must not wait for torch
     Tensors = Mapping[str, Tensor]
 
 
+Shapes = Mapping[str, tuple[int, ...]]
+
+
 def generalists(name: str) -> bool:
     """Share mask: generalist experts, with the attention LoRA that belongs to the first."""
     return ".generalist_" in name
@@ -149,6 +152,8 @@ class Method:
         peers: whether each device evaluates every other's model on its validation text in a round.
         looks: tokens of its own text that a device evaluates, besides, before a round.
         studies: of all tensors' names, those whose gradient every such look takes.
+        besides: given the shapes of a client's shared tensors, by name, those of what travels up
+            beside them: tensors that `receive` left in `Arrival.tensors`, or else 0.
         feedback: whether what a codec did not send of an update still means the same in the next
             round, so that it is added there; not where the server changes the basis, or where an
             update is the difference to the client's own last one and makes up for it anyway.
@@ -180,7 +185,13 @@ class Method:
     peers: bool = False
     looks: Callable[[RunConfig], int] = lambda config: 0
     studies: Callable[[Iterable[str]], Collection[str]] = lambda names: ()
+    besides: Callable[[Shapes], Shapes] = lambda shapes: {}
     feedback: bool = True
     penalty: "Callable[[Mapping[str, nn.Parameter], Tensors], Tensor] | None" = None
     prune: "Callable[[Tensors, Tensors], int] | None" = None
     accepts: Callable[[RunConfig, Sequence[ExpertsConfig]], str | None] = lambda config, all: None
+
+    def travelling(self, tensors: Shapes) -> dict[str, tuple[int, ...]]:
+        """Of a client's tensors, by shape, what an update holds: those shared, and `besides`."""
+        shared = {name: shape for name, shape in tensors.items() if self.shares(name)}
+        return shared | dict(self.besides(shared))

@@ -8,6 +8,7 @@ import torch
 from flwr.common.serde import message_to_proto
 
 import comigs
+from comigs.aggregation.meetings import MIDPOINT
 from comigs.config.load import load_config
 from comigs.data.tokens import client_data
 from comigs.messages.codecs import encode
@@ -76,7 +77,7 @@ def test_no_private_name_tensor_or_text_is_in_any_reply_of_a_run(tree, tmp_path,
         if stem == "optimizer":
             moments |= found
         elif stem == "kept":
-            (shared if tensor_name.startswith(GLOBAL) else private).update(found)
+            (shared if tensor_name.startswith((GLOBAL, MIDPOINT)) else private).update(found)
         elif method.twin:  # what travels under these names is the global model
             own |= found
         elif method.shares(tensor_name):

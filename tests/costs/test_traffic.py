@@ -74,7 +74,7 @@ def test_bytes_of_unequal_clients_of_which_some_are_away(method, tree, tmp_path)
     assert_exact(tree, tmp_path, method=method, participation=0.6, rounds=4, experts=experts)
 
 
-@pytest.mark.parametrize("method", ["pcl", "fedex-lora"])
+@pytest.mark.parametrize("method", ["pcl", "cobo", "fedex-lora"])
 def test_bytes_of_equal_clients_of_which_some_are_away(method, equal, tmp_path):
     assert_exact(equal, tmp_path, method=method, participation=0.6, rounds=4)
 
@@ -89,7 +89,7 @@ def test_bytes_of_every_kind_of_strategy(strategy, equal, tmp_path):
     assert_exact(equal, tmp_path, server={"strategy": strategy}, rounds=2)
 
 
-@pytest.mark.parametrize("method", ["comigs", "flora", "pcl"])
+@pytest.mark.parametrize("method", ["comigs", "flora", "pcl", "cobo"])
 def test_bytes_with_lost_and_absent_devices_and_a_smaller_test(method, equal, tmp_path):
     shaky = {"like": "board", "dropout": 0.4, "trace": "110"}
     devices = {"define": {"shaky": shaky}, "profiles": {"shaky": 2, "laptop": 1}}

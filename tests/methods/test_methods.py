@@ -66,12 +66,13 @@ def final(folder, client):
 
 @pytest.mark.parametrize("method", FEDERATED)
 def test_bytes_follow_from_the_share_mask(method, even, runs):
-    """Up: the shared tensors. Down: what the aggregator makes of n clients' shared tensors."""
+    """Up: what the method lets travel. Down: what the aggregator makes of n clients' of that."""
     clients, folder = 3, runs(method)
-    shares = find_method(method).shares
-    tensors = {n: t for n, t in state(folder, 0, 1).items() if ".delta_" not in n}
-    up = 4 * sum(t.numel() for n, t in tensors.items() if shares(n))
-    down = {"pcl": clients, "flora": clients, "fedex-lora": 1 + clients + 1}.get(method, 1) * up
+    shapes = {n: tuple(t.shape) for n, t in state(folder, 0, 1).items() if ".delta_" not in n}
+    up = 4 * sum(map(math.prod, find_method(method).travelling(shapes).values()))
+    down = {"pcl": clients, "cobo": clients, "flora": clients, "fedex-lora": 1 + clients + 1}.get(
+        method, 1
+    ) * up
     for row in events(folder, "final"):
         assert row["bytes_up"] == ROUNDS * up
         assert row["bytes_down"] == ROUNDS * down  # none in round 1, one more at the end
