@@ -1,5 +1,7 @@
 """A device's ClientApp hands messages to a resident trainer, and outlives it."""
 
+import errno
+import io
 import json
 import os
 import signal
@@ -14,6 +16,7 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from comigs.errors import ComigsError
 from comigs_clients import device
+from comigs_clients.seam import told
 
 
 @pytest.fixture
@@ -73,6 +76,28 @@ def test_a_device_names_the_limit_that_its_trainer_died_of(ask, monkeypatch, cap
     with pytest.raises(ComigsError, match=r"^refused \(trainer-died\)$"):
         ask("die")
     assert "than its container has: mem_limit is 1,500 MB" in capfd.readouterr().err
+
+
+def test_a_full_disk_has_a_code_and_a_line_that_names_the_folder(ask, tmp_path, monkeypatch, capfd):
+    with pytest.raises(ComigsError, match=r"^refused \(disk-full\)$"):
+        ask("fill")
+    assert f"no space is left in {tmp_path / 'toy'}" in capfd.readouterr().err
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "trainer.lock")
+    monkeypatch.setattr(device, "lock", lambda _: (_ for _ in ()).throw(full))
+    with pytest.raises(ComigsError, match=r"^refused \(disk-full\)$"):
+        ask()
+    assert "No space left on device: 'trainer.lock'" in capfd.readouterr().err
+
+
+def test_a_log_that_cannot_be_written_to_costs_no_answer(monkeypatch):
+    class Full(io.StringIO):
+        def write(self, _):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(sys, "stderr", Full())
+    safetensors = RuntimeError("I/O error: No space left on device (os error 28)")
+    assert str(told(safetensors)) == "refused (disk-full)"
+    assert str(told(RuntimeError("else"))) == "refused (failed)"
 
 
 def test_a_trainer_that_hangs_is_killed(ask):
