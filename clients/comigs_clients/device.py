@@ -23,7 +23,7 @@ from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
 from comigs.errors import Refusal
-from comigs.memory import memory_kills, memory_limit
+from comigs.memory import first_to_die, memory_kills, memory_limit
 from comigs.messages.plain import read_object
 from comigs.store.lock import lock
 from comigs_clients.place import run_folder, socket_of
@@ -146,6 +146,7 @@ def _start(folder: Path) -> Connection:
             stderr=log,
             start_new_session=True,
         )
+    first_to_die(process.pid)
     while process.poll() is None:
         if trainer := _connect(folder):
             return trainer

@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from flwr.app import ConfigRecord, Context, Message, RecordDict
@@ -98,6 +99,11 @@ def test_a_log_that_cannot_be_written_to_costs_no_answer(monkeypatch):
     safetensors = RuntimeError("I/O error: No space left on device (os error 28)")
     assert str(told(safetensors)) == "refused (disk-full)"
     assert str(told(RuntimeError("else"))) == "refused (failed)"
+
+
+def test_the_kernel_ends_a_trainer_before_the_process_that_tells_of_it(ask):
+    scores = [Path(f"/proc/{pid}/oom_score").read_text() for pid in (ask()["pid"], "self")]
+    assert int(scores[0]) > int(scores[1])
 
 
 def test_a_trainer_that_hangs_is_killed(ask):

@@ -68,7 +68,7 @@ def settings(tree):
         "experts": {"specialists": 1, "rank": 2},
         "engine": {"name": "flower"},
         "data": tree["data"] | {"name": "/data"},
-        "rounds": 8,
+        "rounds": 5,
     }
 
 
@@ -107,11 +107,11 @@ def test_a_device_without_memory_or_space_loses_rounds_and_the_run_goes_on(
 
     lost: dict[str, str] = {}
     comigs.run(settings, out=tmp_path / "run", watch=trouble)
-    assert lost["bo"] == "refused (disk-full)"
-    assert lost["ana"] in ("refused (trainer-failed)", "refused (trainer-died)")
+    assert "refused (disk-full)" in lost["bo"]
+    assert "refused (trainer-" in lost["ana"]
     assert "no space is left in /state/" in project.log("clientapp-bo")
     assert "than its container has: mem_limit is 231 MB" in project.log("clientapp-ana")
-    assert len(events(tmp_path / "run", "round")) == 8
+    assert len(events(tmp_path / "run", "round")) == 5
     assert final_names(tmp_path / "run") == {"ana", "bo", "cy"}
 
 
