@@ -45,3 +45,9 @@ def memory_kills(root: Path = Path("/")) -> int:
             lines = (root / "sys/fs/cgroup" / events).read_text().splitlines()
             return int(dict(line.split() for line in lines).get("oom_kill", 0))
     return 0
+
+
+def first_to_die(process: int) -> None:
+    """Have the kernel end this process, and not those that can tell of it, when memory is short."""
+    with suppress(OSError):  # not Linux, or it has ended
+        Path(f"/proc/{process}/oom_score_adj").write_text("1000")

@@ -23,12 +23,12 @@ from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
 from comigs.errors import Refusal
-from comigs.memory import memory_kills, memory_limit
+from comigs.memory import first_to_die, memory_kills, memory_limit
 from comigs.messages.plain import read_object
 from comigs.store.lock import lock
 from comigs_clients.place import run_folder, socket_of
 from comigs_clients.policy import policy_of
-from comigs_clients.seam import Told, told
+from comigs_clients.seam import DISK_FULL, Told, is_full, told
 from comigs_clients.wire import decode, encode
 
 TRAINER = "comigs_clients.trainer"  # module that a trainer's process runs
@@ -60,15 +60,15 @@ def _answer(message: Message, context: Context) -> Message:
     folder, timeout = _place(message, context.node_config)
     node = json.dumps(dict(context.node_config)).encode()
     request, killed = [node, encode(message)], memory_kills()
-    try:
-        return decode(ask(folder, request, timeout))
-    except (EOFError, OSError):
-        pass
-    try:
-        return decode(ask(folder, request, timeout, anew=True))
-    except (EOFError, OSError) as error:
-        why = _of_memory(killed) or f"see {folder / LOG}"
-        raise Refusal("trainer-died", f"the trainer died, twice; {why}") from error
+    for anew in (False, True):
+        try:
+            return decode(ask(folder, request, timeout, anew))
+        except (EOFError, OSError) as error:
+            if is_full(error):
+                raise
+            died = error
+    why = _of_memory(killed) or f"see {folder / LOG}"
+    raise Refusal("trainer-died", f"the trainer died, twice; {why}") from died
 
 
 def _place(message: Message, node: Mapping[str, Any]) -> tuple[Path, float]:
@@ -99,7 +99,7 @@ def ask(folder: Path, request: list[bytes], timeout: float, anew: bool = False) 
 
     Raises:
         Told: what went wrong at the trainer, as a code.
-        Refusal: it took longer than `timeout`, or did not start.
+        Refusal: it took longer than `timeout`, did not start, or had no space to write to.
         OSError, EOFError: it died.
     """
     with _connected(folder, anew) as trainer:
@@ -112,6 +112,8 @@ def ask(folder: Path, request: list[bytes], timeout: float, anew: bool = False) 
             raise Refusal("too-slow", why, "server.round_timeout")
         kind, body = trainer.recv_bytes(), trainer.recv_bytes()
     if kind == FAILURE:
+        if DISK_FULL in body.decode():  # its log is in the same place
+            raise Refusal(DISK_FULL, f"no space is left in {folder}; make some, or give it more")
         raise Told(body.decode())
     return body
 
@@ -144,6 +146,7 @@ def _start(folder: Path) -> Connection:
             stderr=log,
             start_new_session=True,
         )
+    first_to_die(process.pid)
     while process.poll() is None:
         if trainer := _connect(folder):
             return trainer

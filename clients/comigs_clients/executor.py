@@ -15,6 +15,7 @@ import sys
 import threading
 from collections.abc import Callable
 from importlib import import_module
+from importlib.metadata import version
 from typing import IO
 
 from flwr.supercore.cli import flower_superexec
@@ -102,7 +103,9 @@ def main(kind: str) -> None:
         return
     os.close(read)
     executor = ForkingExecutor(taken, os.fdopen(write, "w"))
-    run_superexec.get_executor = lambda *_, **__: executor  # type: ignore[attr-defined]
+    if not hasattr(run_superexec, "get_executor"):
+        sys.exit(f"flwr {version('flwr')} takes no executor; install the one that comigs asks for")
+    run_superexec.get_executor = lambda *_, **__: executor
     flower_superexec()
 
 

@@ -93,6 +93,21 @@ def add_client(
 
 
 @app.command()
+def kubernetes(folder: Folder, debug: Debug = False) -> None:
+    """Write the project as a kustomize base, too: the same processes in a Kubernetes cluster."""
+    from comigs.deploy.fleet import load_fleet
+    from comigs.deploy.kubernetes import FILES, write_kubernetes
+
+    try:
+        write_kubernetes(folder, load_fleet(folder))
+    except ComigsError as error:
+        fail(error, debug)
+    typer.echo(
+        f"wrote {' and '.join(FILES)} (docs/deploy.md); go on in {folder}:\n  kubectl apply -k ."
+    )
+
+
+@app.command()
 def register(folder: Folder, debug: Debug = False) -> None:
     """Tell the running SuperLink the devices' public keys."""
     from comigs.deploy.register import register

@@ -1,1 +1,1 @@
-"""A compose project for a federation on Flower: certificates, keys, services, upkeep."""
+"""Projects for a federation on Flower, for compose and for clusters: keys, services, upkeep."""

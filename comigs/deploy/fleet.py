@@ -15,6 +15,7 @@ DEFAULT_MIX = ("laptop", "board", "phone-high")
 CORE_FLOPS = 3.375e10  # sustained float32 FLOP/s of one core of the profile `laptop`
 LEAST_CPUS = 0.25
 FILE = "project.json"
+IMAGE_USER = 10001  # of docker/Dockerfile
 
 
 @dataclass(frozen=True)

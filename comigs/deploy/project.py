@@ -14,6 +14,7 @@ from comigs.deploy.compose import checkout, compose_text
 from comigs.deploy.files import POLICY, write_bundle, write_files
 from comigs.deploy.fleet import (
     DEFAULT_MIX,
+    IMAGE_USER,
     Device,
     Fleet,
     check_names,
@@ -22,13 +23,13 @@ from comigs.deploy.fleet import (
     make_devices,
 )
 from comigs.deploy.keys import write_certificates, write_node_key, write_secret
+from comigs.deploy.kubernetes import KUSTOMIZATION, write_kubernetes
 from comigs.errors import BadInput
 from comigs.federation.policy import FILE
 from comigs.schema.rules import require
 
 HOSTS = ("superlink", "localhost", "127.0.0.1")
 MOST_CLIENTS, MOST_DAYS = 10_000, 36_500
-IMAGE_USER = 10001  # of docker/Dockerfile
 
 
 def init_project(
@@ -162,6 +163,8 @@ def _save(folder: Path, fleet: Fleet) -> None:
         (place / "data" / ROSTER).write_text(json.dumps(names) + "\n", encoding="utf-8")
     text = compose_text(fleet, folder.resolve().name, checkout())
     (folder / "compose.yaml").write_text(text, encoding="utf-8")
+    if (folder / KUSTOMIZATION).is_file():
+        write_kubernetes(folder, fleet)
     fleet.save(folder)
     if hasattr(os, "getuid") and os.getuid() == 0:
         uid, gid = (int(part) for part in fleet.user.split(":"))

@@ -1,5 +1,7 @@
 """A device's ClientApp hands messages to a resident trainer, and outlives it."""
 
+import errno
+import io
 import json
 import os
 import signal
@@ -7,6 +9,7 @@ import stat
 import subprocess
 import sys
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from flwr.app import ConfigRecord, Context, Message, RecordDict
@@ -14,6 +17,7 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from comigs.errors import ComigsError
 from comigs_clients import device
+from comigs_clients.seam import told
 
 
 @pytest.fixture
@@ -73,6 +77,33 @@ def test_a_device_names_the_limit_that_its_trainer_died_of(ask, monkeypatch, cap
     with pytest.raises(ComigsError, match=r"^refused \(trainer-died\)$"):
         ask("die")
     assert "than its container has: mem_limit is 1,500 MB" in capfd.readouterr().err
+
+
+def test_a_full_disk_has_a_code_and_a_line_that_names_the_folder(ask, tmp_path, monkeypatch, capfd):
+    with pytest.raises(ComigsError, match=r"^refused \(disk-full\)$"):
+        ask("fill")
+    assert f"no space is left in {tmp_path / 'toy'}" in capfd.readouterr().err
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "trainer.lock")
+    monkeypatch.setattr(device, "lock", lambda _: (_ for _ in ()).throw(full))
+    with pytest.raises(ComigsError, match=r"^refused \(disk-full\)$"):
+        ask()
+    assert "No space left on device: 'trainer.lock'" in capfd.readouterr().err
+
+
+def test_a_log_that_cannot_be_written_to_costs_no_answer(monkeypatch):
+    class Full(io.StringIO):
+        def write(self, _):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(sys, "stderr", Full())
+    safetensors = RuntimeError("I/O error: No space left on device (os error 28)")
+    assert str(told(safetensors)) == "refused (disk-full)"
+    assert str(told(RuntimeError("else"))) == "refused (failed)"
+
+
+def test_the_kernel_ends_a_trainer_before_the_process_that_tells_of_it(ask):
+    scores = [Path(f"/proc/{pid}/oom_score").read_text() for pid in (ask()["pid"], "self")]
+    assert int(scores[0]) > int(scores[1])
 
 
 def test_a_trainer_that_hangs_is_killed(ask):

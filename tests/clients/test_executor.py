@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 from flwr.supercore.constant import TaskType
+from flwr.supercore.superexec import run_superexec
 from flwr.supercore.superexec.executor import ExecutionSpec
 
 from comigs_clients.executor import TOLD, ForkingExecutor, of_thread, plain
@@ -49,6 +50,18 @@ def test_a_task_is_started_as_flower_starts_it():
 def test_a_device_takes_no_other_kind_of_task():
     executor = ForkingExecutor(TaskType.CLIENT_APP, io.StringIO())
     assert executor.get_eligible_capacity(set(TaskType)) == ({TaskType.CLIENT_APP}, set())
+
+
+def test_flower_asks_for_its_executor_by_the_name_that_is_replaced(monkeypatch):
+    class AskedError(Exception):
+        pass
+
+    def get_executor(*_, **__):
+        raise AskedError
+
+    monkeypatch.setattr(run_superexec, "get_executor", get_executor)
+    with pytest.raises(AskedError):
+        run_superexec.run_superexec("127.0.0.1:1", insecure=True)
 
 
 def test_each_order_is_a_process_of_its_own_with_its_arguments():

@@ -1,5 +1,6 @@
 """A trainer that does what a message says, for test_device.py."""
 
+import errno
 import os
 import sys
 import time
@@ -19,6 +20,8 @@ def obey(message, context):
     match message.content.config_records["config"]["do"]:
         case "raise":
             raise RuntimeError("no text\nfor this client")
+        case "fill":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         case "die":
             os._exit(3)
         case "die once" if not (folder / "died").exists():

@@ -66,7 +66,9 @@ def project(texts, tmp_path):
     return folder
 
 
-@pytest.mark.parametrize("command", ["init", "add-client", "register", "rotate", "check"])
+@pytest.mark.parametrize(
+    "command", ["init", "add-client", "register", "rotate", "check", "kubernetes"]
+)
 def test_every_command_has_help(command):
     assert "Usage:" in done(command, "--help")
 
@@ -242,7 +244,7 @@ def test_bad_input_is_one_line_and_writes_nothing(texts, project, tmp_path):
     assert "would both be supernode-cy" in refused(*init, tmp_path / "odd0")
     assert "has no letter a-z or digit" in refused(*init, tmp_path / "odd1")
     assert not new.exists()
-    for command in ("add-client", "rotate", "check", "register"):
+    for command in ("add-client", "rotate", "check", "register", "kubernetes"):
         assert "holds no project.json" in refused(command, tmp_path)
     assert "a client 'ana' already" in refused("add-client", project, "--text", texts / "ana.txt")
     assert "does not exist" in refused("add-client", project, "--text", texts / "zoe.txt")
