@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     Tensors = Mapping[str, Tensor]
 
-GAMMA = 0.1  # a product is about 1 early in a run of the bundled languages
+GAMMA = 0.1
 START = 0.5  # of every w
 WEIGHT, PARTNER = "weight/", "partner"  # in what the device keeps: w of a peer; who was met
 
@@ -47,12 +47,12 @@ def moved(weight: float, mine: Tensors, theirs: Tensors) -> float:
 def pulled(own: Tensors, peers: Mapping[int, Tensors], weights: Mapping[int, float]) -> Tensors:
     """(x_i + sum_j w_ij x_j) / (1 + sum_j w_ij)."""
     total = 1 + sum(weights[j] for j in peers)
-    return {
-        name: ((x.double() + sum(weights[j] * peers[j][name].double() for j in peers)) / total).to(
-            x.dtype
-        )
-        for name, x in own.items()
-    }
+
+    def mean(name: str, x: Tensor) -> Tensor:
+        theirs = sum(weights[j] * peer[name].double() for j, peer in peers.items())
+        return ((x.double() + theirs) / total).to(x.dtype)
+
+    return {name: mean(name, x) for name, x in own.items()}
 
 
 def partner_of(client: int, clients: Sequence[int], seed: int, number: int) -> int | None:
@@ -77,8 +77,8 @@ def receive(arrival: Arrival) -> dict[str, float]:
     gradients = {i: _of(tensors, True) for i, tensors in held.items()}
     me, kept = arrival.client, arrival.kept
     named = adapter_parameters(arrival.model)
-    own = {n: p.detach().to("cpu", copy=True) for n, p in named.items() if generalists(n)}
-    mine = latest.pop(me, own)
+    begun = {n: p.detach().to("cpu", copy=True) for n, p in named.items() if generalists(n)}
+    mine = latest.pop(me, begun)  # as it was sent, if it ever was
     met = int(kept.pop(PARTNER, -1))
     if gradients.get(me) and gradients.get(met):
         weight = kept.get(f"{WEIGHT}{met}", START)

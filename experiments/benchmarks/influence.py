@@ -33,6 +33,7 @@ from experiments.benchmarks.record import RESULTS, prepare, save
 
 RULES = {"hyperinf": hyperinf, "datainf": datainf, "tracin": tracin}
 DAMAGE = ("shuffled", "other language")
+FIXED = ["train.schedule=constant"]
 SHARE = 0.15  # of the blocks, each kind
 
 
@@ -109,7 +110,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, nargs="+", default=[0, 100], help="local steps before")
     parser.add_argument("--out", type=Path, default=RESULTS / "influence.json")
     args = parser.parse_args()
-    run = resolve(load_config(None, ["train.schedule=constant"]))
+    run = resolve(load_config(None, FIXED))
     found: dict[str, dict[str, dict[str, dict[str, float]]]] = {}
     for number in range(args.clients):
         case, begin = damaged(run, number, args.blocks, args.valid), time.perf_counter()

@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import GPT2Config
 
-from experiments.benchmarks import choices, fuse, ondevice, overhead, router, serve, step
+from experiments.benchmarks import choices, fuse, influence, ondevice, overhead, router, serve, step
 
 pytest_plugins = ("tests.fixtures",)
 
@@ -60,6 +60,18 @@ def test_choices(call, finished):
     assert list(bits) == ["client", "topic", "token"]
     assert all(0 <= value <= 2 for value in bits.values())
     assert "bits that a choice tells" in shown
+
+
+def test_influence(call, monkeypatch):
+    monkeypatch.setattr(influence, "FIXED", SMALL)
+    bad, good = torch.tensor([3.0, 1.0]), torch.tensor([0.0, 1.0, 2.0])
+    assert influence.auroc(bad, good) == pytest.approx((3 + 1 + 0.5) / 6)
+    arguments = ("--clients", "1", "--blocks", "7", "--valid", "2", "--steps", "0")
+    body, shown = call(influence, *arguments)
+    [of_steps] = body["auroc"].values()
+    assert list(of_steps["0"]) == ["hyperinf", "datainf", "tracin", "classifier"]
+    assert all(0 <= value <= 1 for kinds in of_steps["0"].values() for value in kinds.values())
+    assert "other language" in shown
 
 
 def test_fuse(call, monkeypatch):
