@@ -16,10 +16,11 @@ from comigs.errors import BadInput
 from comigs.schema.bounds import WORD, shown
 from comigs.schema.build import Origin, build, suggest
 from comigs.schema.rules import place
-from comigs.schema.yamltext import parse_yaml, read_yaml_file, write_yaml
+from comigs.schema.yamltext import MOST, parse_yaml, read_yaml_file, write_yaml
 from comigs.store.plain import MIB, check_plain, read_plain
 from comigs.store.whole import write_whole
 
+MAPPINGS = 1000  # values that are no lines: names of settings and sections
 _NOT_IDENTITY = ("name", "engine.", "ray.", "flower.", "log.", "server.round_timeout")
 _SHORT = {"model": "name", "data": "name", "engine": "name", "data.select": "by"}  # for sections
 _OMEGACONF_S_OWN = (TypeError, ValueError, KeyError, IndexError, AttributeError, RecursionError)
@@ -151,9 +152,20 @@ def read_config(folder: Path, overrides: Sequence[str] = ()) -> RunConfig:
 
 
 def write_config(config: RunConfig, folder: Path) -> None:
-    """Write config.yaml into a run folder, and apart from it what decides the run's numbers."""
-    write_whole(folder / IDENTITY_FILE, json.dumps(identity(config), indent=1) + "\n")
-    write_whole(folder / "config.yaml", dump_yaml(config))
+    """Write config.yaml into a run folder, and apart from it what decides the run's numbers.
+
+    Raises:
+        BadInput: it would be too large to be read again.
+    """
+    text, decides = dump_yaml(config), json.dumps(identity(config), indent=1) + "\n"
+    if max(len(text), len(decides)) > MIB or text.count("\n") > MOST - MAPPINGS:
+        raise BadInput(
+            "the configuration is larger than a run's config.yaml can be (1 MiB); it has a value "
+            f"for each client in {', '.join(config.per_client()) or 'no setting'}: give one for "
+            "all, and leave devices.fit at check"
+        )
+    write_whole(folder / IDENTITY_FILE, decides)
+    write_whole(folder / "config.yaml", text)
 
 
 def rewrite_config(config: RunConfig, folder: Path) -> None:

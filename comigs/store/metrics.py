@@ -1,7 +1,7 @@
 """The events of a run folder, and the final table, from its metrics.jsonl."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,17 +33,29 @@ def lines_of(folder: Path) -> list[Line]:
 
 def events_of(folder: Path) -> list[Event]:
     """Events of a run; lines that cannot be read are left out (`damaged_lines`)."""
-    return [line.event for line in lines_of(folder) if line.event is not None]
+    return events_and_damage(folder)[0]
 
 
 def damaged_lines(folder: Path) -> list[int]:
     """Numbers, from 1, of the lines of metrics.jsonl that hold no event."""
-    return [number for number, line in enumerate(lines_of(folder), 1) if line.event is None]
+    return events_and_damage(folder)[1]
+
+
+def events_and_damage(folder: Path) -> tuple[list[Event], list[int]]:
+    """`events_of` and `damaged_lines`, of one reading."""
+    lines = lines_of(folder)
+    damaged = [number for number, line in enumerate(lines, 1) if line.event is None]
+    return [line.event for line in lines if line.event is not None], damaged
 
 
 def final_rows(folder: Path) -> list[dict[str, Any]]:
     """One row per test stream, in the clients' order; [] for a run that is not finished."""
-    tested = [event for event in events_of(folder) if isinstance(event, Evaluated)]
+    return rows_of(events_of(folder))
+
+
+def rows_of(events: Iterable[Event]) -> list[dict[str, Any]]:
+    """`final_rows` of a run with these events."""
+    tested = [event for event in events if isinstance(event, Evaluated)]
     return [to_object(row) for row in sorted(tested, key=lambda row: (row.client, row.name))]
 
 

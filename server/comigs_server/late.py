@@ -53,5 +53,5 @@ def postpone(
         arrivals: by client, simulated seconds from the start of the round to its update.
     """
     left = late_after({i: u.due for i, u in late.items()}, arrivals, closing)
-    source: Mapping[int, Late | Update] = {**late, **{i: good[i] for i in closing.late}}
+    source: dict[int, Late | Update] = {**late, **{i: good[i] for i in closing.late}}
     return {i: Late(source[i].tensors, source[i].weight, seconds) for i, seconds in left.items()}

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from comigs.config import load
 from comigs.config.load import (
     changed_keys,
     config_hash,
@@ -12,6 +13,7 @@ from comigs.config.load import (
     load_config,
     read_suite,
     to_dict,
+    write_config,
 )
 from comigs.config.pools import PoolConfig
 from comigs.config.settings import RunConfig
@@ -169,6 +171,16 @@ def test_lists_per_client_must_agree_with_each_other_and_with_clients():
     assert "data.train_tokens has 3 values" in error_of(
         None, "experts.specialists=[1,2]", "data.train_tokens=[100,200,300]"
     )
+
+
+def test_what_could_not_be_read_again_is_not_written(tmp_path, monkeypatch):
+    config = load_config({"clients": 900, "experts": {"rank": [8] * 900}})
+    monkeypatch.setattr(load, "MOST", load.MAPPINGS + 900)
+    with pytest.raises(BadInput, match=r"a value for each client in experts\.rank: give one"):
+        write_config(config, tmp_path)
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setattr(load, "MOST", load.MAPPINGS + 1200)
+    write_config(config, tmp_path)
 
 
 def test_min_clients_cannot_exceed_who_takes_part():

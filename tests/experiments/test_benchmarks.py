@@ -7,7 +7,17 @@ import pytest
 import torch
 from transformers import GPT2Config
 
-from experiments.benchmarks import choices, fuse, influence, ondevice, overhead, router, serve, step
+from experiments.benchmarks import (
+    choices,
+    crowd,
+    fuse,
+    influence,
+    ondevice,
+    overhead,
+    router,
+    serve,
+    step,
+)
 
 pytest_plugins = ("tests.fixtures",)
 
@@ -44,6 +54,15 @@ def test_overhead(call, monkeypatch):
     body, shown = call(overhead, "--rounds", "1", "--steps", "1")
     assert len(body["overhead"]) == 1
     assert "median overhead" in shown
+
+
+def test_crowd(call, monkeypatch):
+    monkeypatch.setattr(crowd, "ROUNDS", 2)
+    body, shown = call(crowd, "--quick")
+    assert [row["registered"] for row in body["rows"]] == [8, 16]
+    assert all(row["start_seconds"] > 0 for row in body["rows"])
+    assert [list(row["round_seconds"]) for row in body["rows"]] == [["2", "4"]] * 2
+    assert "bytes of memory per registered device" in shown
 
 
 def test_router(call, monkeypatch):

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from comigs.config.load import load_config
-from comigs.federation.closing import close_round
+from comigs.federation.closing import close_round, late_after
 from comigs.federation.conditions import devices_in
 from comigs.federation.run import resolve
 from comigs.federation.selection import is_on, participants
@@ -52,6 +52,19 @@ def test_a_lost_device_is_waited_for_until_it_is_known_to_be_lost():
     assert close_round({0: 3.0}, {1: 7.0}, 2, None).seconds == 7.0
     assert close_round({0: 3.0}, {1: 7.0}, 2, 5.0).seconds == 5.0
     assert close_round({0: 3.0}, {1: 1.0}, 2, 5.0).seconds == 3.0
+
+
+def test_with_nobody_to_ask_a_round_closes_with_the_next_late_update():
+    assert close_round({}, {}, 2, None, [9.0, 4.0]).seconds == 4.0
+    assert close_round({}, {}, 2, 3.0, [9.0, 4.0]).seconds == 3.0
+    assert close_round({0: 2.0}, {}, 2, None, [9.0]).seconds == 2.0
+    assert close_round({}, {1: 5.0}, 2, None, [9.0]).seconds == 5.0
+
+
+def test_what_is_late_is_under_way_until_its_time():
+    arrivals = {0: 3.0, 1: 9.0, 2: 4.0}
+    closing = close_round(arrivals, {}, 2, None)
+    assert late_after({5: 10.0, 6: 4.0, 7: 1.5}, arrivals, closing) == {1: 5.0, 5: 6.0}
 
 
 seconds = st.floats(0, 100)

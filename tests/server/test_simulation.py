@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import comigs
+from comigs.app.run import plan
 from comigs.errors import BadInput
 from comigs.store.state import read_state
 from tests.helpers import assert_same_numbers, events
@@ -19,6 +20,7 @@ def on(profiles, tree, server=None, **define):
 STEADY = {"like": "laptop", "dropout": 0.0}
 SLOW = STEADY | {"latency": 50.0}
 SLOWER = STEADY | {"latency": 80.0}
+TIMES = {"quick": STEADY | {"latency": 20.0}, "slow": SLOWER}
 FLAKY = {"like": "laptop", "dropout": 0.999}
 
 
@@ -77,6 +79,32 @@ def test_a_late_update_is_kept_for_the_round_in_which_it_arrives(tree, tmp_path)
     ends = [of_client(folder, client, free)[name] for client in trained[free]]
     ends.append(of_client(folder, 1, sent)[name])
     torch.testing.assert_close(mean, sum(ends) / 3)
+
+
+def test_who_is_late_is_not_asked_again_before_its_update_is_there(tree, tmp_path):
+    """A device needs 160 s, the rounds take 60, 40, 40 and 40: there in 4, asked again in 5."""
+    tree = on(["quick", "slow", "quick"], tree, {"deadline": 60.0, "late": "keep"}, **TIMES)
+    tree |= {"rounds": 5, "local_steps": 1}
+    folder = comigs.run(tree, out=tmp_path / "run").folder
+    rounds, trained = events(folder, "round"), events(folder, "client")
+    assert [round(e["sim_clock"], -1) for e in rounds] == [60, 100, 140, 180, 240]
+    assert [e["round"] for e in trained if e["client"] == 1] == [1, 5]
+    assert [(e["clients"], e["late"]) for e in rounds] == [(3, 1), (2, 0), (2, 0), (2, 0), (3, 1)]
+    name, mean = next(iter(shared(folder, 4).items()))
+    ends = [of_client(folder, client, number)[name] for client, number in ((0, 4), (2, 4), (1, 1))]
+    torch.testing.assert_close(mean, sum(ends) / 3)
+    _, told = plan(tree)
+    assert [client.rounds for client in told.clients] == [5, 2, 5]
+
+
+def test_where_all_are_late_time_goes_on(tree, tmp_path):
+    """All need a little more than 100 s, no two of them equally long."""
+    tree = on(["slow"] * 3, tree, {"deadline": 60.0, "late": "keep"}, slow=SLOW)
+    tree |= {"rounds": 3, "local_steps": 1}
+    rounds = events(comigs.run(tree, out=tmp_path).folder, "round")
+    told = [(e["clients"], e["late"], e["abandoned"]) for e in rounds]
+    assert told == [(3, 3, True), (0, 0, False), (1, 1, False)]
+    assert [round(e["sim_clock"], -1) for e in rounds] == [60, 100, 160]
 
 
 def test_a_run_with_late_updates_resumes_bit_for_bit(tree, tmp_path, monkeypatch):

@@ -24,7 +24,7 @@ from comigs.store.events import (
     RoundDone,
     Started,
 )
-from comigs.store.metrics import damaged_lines, events_of, final_rows
+from comigs.store.metrics import events_and_damage, rows_of
 
 E = TypeVar("E", bound=Event)
 NUMBERS = (
@@ -96,7 +96,7 @@ class Run:
 
     @cached_property
     def rows(self) -> list[dict[str, Any]]:
-        return final_rows(self.folder)
+        return rows_of(self.events)
 
     @property
     def clients(self) -> list[str]:
@@ -147,8 +147,7 @@ def load_run(folder: Path) -> Run:
         text,
         config,
         environment,
-        events_of(folder),
-        damaged_lines(folder),
+        *events_and_damage(folder),
     )
 
 
