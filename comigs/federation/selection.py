@@ -55,7 +55,7 @@ def participants(
 def those_there(run: Run, number: int, ids: Sequence[int], begin: float = 0.0) -> list[int]:
     """Ids of the clients whose devices can take part in a round that begins at `begin`."""
     there = [i for i in ids if is_on(run, i, number)]
-    return there if run.availability is None else run.availability.there(begin, there)
+    return there if run.availability is None else run.availability.there(begin, there).tolist()
 
 
 def is_on(run: Run, client: int, number: int) -> bool:

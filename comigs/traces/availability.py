@@ -4,9 +4,12 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from comigs.errors import BadInput
 from comigs.traces.windows import Traces
+
+Ids = npt.NDArray[np.int64]
 
 
 class Availability:
@@ -21,13 +24,13 @@ class Availability:
         flat = [(n, *window) for n, windows in devices for window in windows]
         self._owner, self._start, self._end = np.array(flat, dtype=np.int64).T.copy()
 
-    def there(self, time: float, ids: Sequence[int]) -> list[int]:
+    def there(self, time: float, ids: Sequence[int]) -> Ids:
         """Those of `ids` that are there at `time`, in their order."""
         at = time % self._period
         on = np.zeros(self._count, dtype=bool)
         on[self._owner[(self._start <= at) & (at < self._end)]] = True
         given = np.asarray(ids, dtype=np.int64)
-        found: list[int] = given[on[given % self._count]].tolist()
+        found: Ids = given[on[given % self._count]]
         return found
 
     def stays(self, client: int, time: float) -> float:
