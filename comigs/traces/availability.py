@@ -24,7 +24,7 @@ class Availability:
         flat = [(n, *window) for n, windows in devices for window in windows]
         self._owner, self._start, self._end = np.array(flat, dtype=np.int64).T.copy()
 
-    def there(self, time: float, ids: Sequence[int]) -> Ids:
+    def there(self, time: float, ids: Sequence[int] | Ids) -> Ids:
         """Those of `ids` that are there at `time`, in their order."""
         at = time % self._period
         on = np.zeros(self._count, dtype=bool)
