@@ -72,8 +72,15 @@ def fingerprint(config: RunConfig) -> dict[str, Any]:
     begins = opening(load_tokenizer(config.model.name))
     found = {"clients": list(names), "text": texts, "base": _base_of(config.model.name)}
     if (traces := config.devices.traces) is not None:
-        found["traces"] = {Path(traces).name: sha256_of(from_home(traces))}
+        found["traces"] = {Path(traces).name: _digest(from_home(traces))}
     return found | ({} if begins is None else {OPENING: begins})
+
+
+def _digest(path: Path) -> str:
+    try:
+        return sha256_of(path)
+    except OSError as error:
+        raise BadInput(f"devices.traces: {path} cannot be read: {error.strerror}") from None
 
 
 def _texts(folder: Path, names: Iterable[str]) -> Iterator[Path]:

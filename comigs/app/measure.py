@@ -10,7 +10,8 @@ from comigs.app.early import check_names
 from comigs.app.source import with_source
 from comigs.config.load import load_config
 from comigs.config.profiles import DeviceConfig, profiles_of
-from comigs.hardware import device_name, free_memory, processor, use_device
+from comigs.errors import BadInput
+from comigs.hardware import device_name, free_memory, processor, resolve_device, use_device
 from comigs.schema.rules import folder_name
 
 
@@ -46,12 +47,17 @@ def measure(
     from comigs.federation.run import resolve
 
     config = on_this_machine(wanted)
-    use_device(config.device)
-    memory, flops = free_memory(config.device), {}
+    if not resolve(config).method.trains:
+        raise BadInput(
+            f"method is {config.method!r}, which trains nothing; measure another", "method"
+        )
+    device = resolve_device(config.device)
+    use_device(device)
+    memory, flops = free_memory(device), {}
     for dtype in ("float32", "bfloat16"):
         model = replace(config.model, dtype=dtype, compute=dtype)
         flops[dtype] = calibrate(resolve(replace(config, model=model)).client(0)).expert
-    where = f"{processor()}, {device_name(config.device)}, {config.threads} threads"
+    where = f"{processor()}, {device_name(device)}, {config.threads} threads"
     size = f"{config.batch_size} x {config.data.seq_len} tokens"
     return Measured(flops, memory, where, f"{config.model.name}, steps of {size}")
 

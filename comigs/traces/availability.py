@@ -29,8 +29,9 @@ class Availability:
         at = time % self._period
         on = np.zeros(self._count, dtype=bool)
         on[self._owner[(self._start <= at) & (at < self._end)]] = True
-        given: Ids = np.asarray(ids, dtype=np.int64)
-        return given[on[given % self._count]]
+        given = np.asarray(ids, dtype=np.int64)
+        found: Ids = given[on[given % self._count]]
+        return found
 
     def stays(self, client: int, time: float) -> float:
         """Seconds until a client that is there at `time` is not any more; inf if it always is."""

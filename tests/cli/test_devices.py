@@ -78,6 +78,14 @@ def test_what_is_measured_is_a_profile(tree, tmp_path, monkeypatch):
     assert list(printed["devices"]["define"]) == ["this-machine"]
 
 
-def test_a_profile_like_none_is_one_line():
-    code, text = call("calibrate", "--like", "lap", "--name", "x")
-    assert code == 2 and text.count("\n") == 1 and "which is not in the library" in text
+@pytest.mark.parametrize(
+    "given, words",
+    [
+        (["--like", "lap"], "which is not in the library"),
+        (["--name", "a/b"], "--name is 'a/b'"),
+        (["method=pretrained"], "method is 'pretrained', which trains nothing"),
+    ],
+)
+def test_what_cannot_be_measured_is_one_line(given, words):
+    code, text = call("calibrate", *given)
+    assert code == 2 and text.count("\n") == 1 and words in text
