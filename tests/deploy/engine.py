@@ -79,7 +79,7 @@ def started(parent, clients, federation, override=""):
     assert not found.returncode, f"build it: docker build -f docker/Dockerfile -t {IMAGE} ."
     port = free_port()
     project = Project(parent / f"comigs-test-{port}")
-    init_project(project.folder, clients, "phone-high", str(federation), 2, port)
+    init_project(project.folder, clients, "phone-high", str(federation), 60, port)
     (project.folder / "compose.override.yaml").write_text(override or "services: {}\n")
     with pytest.MonkeyPatch.context() as environment:
         for key, value in (QUIET | {"FLWR_HOME": str(project.folder / "flwr")}).items():
