@@ -16,6 +16,7 @@ from comigs.data.roster import roster
 from comigs.errors import BadInput
 from comigs.methods import find_method
 from comigs.methods.base import Method
+from comigs.schema.build import suggest
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,25 @@ class Run:
     def client(self, number: int) -> "Client":
         """Client `number` (0-based), made anew: 100,000 of them are not kept."""
         return Client(self, number, self.config.for_client(number))
+
+    def number_of(self, asked: int | str) -> int:
+        """The number of the client that a user means: by it, or by its name.
+
+        Digits are a number, whatever the names are.
+
+        Raises:
+            BadInput: there is no such client.
+        """
+        names, text = self.names, str(asked)
+        if text in names and not text.isdecimal():
+            return names.index(text)
+        if text.isdecimal() and len(text) < 10 and int(text) < len(names):
+            return int(text)
+        shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
+        raise BadInput(
+            f"there is no client {text[:100]!r}; this run has 0 to {len(names) - 1}: {shown}"
+            f"{suggest(text, names)}"
+        )
 
     def clients(self) -> Iterator["Client"]:
         """All that train, one by one."""
