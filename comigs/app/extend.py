@@ -36,7 +36,8 @@ def check_longer(before: RunConfig, run: Run, folder: Path) -> None:
     if not run.method.trains:
         raise BadInput(f"{told} is of method {run.method.name!r}, which trains nothing", "rounds")
     newest = newest_state(folder / "server")
-    if newest is None and final_rows(folder):
+    whole = newest and any(folder.glob("clients/*/round_*"))
+    if final_rows(folder) and not whole:
         raise BadInput(f"{told} keeps its final models, but no round to go on from", "rounds")
     if newest and over(stop, watched_in(newest[2])):
         raise BadInput(

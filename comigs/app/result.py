@@ -91,14 +91,16 @@ class RunResult:
         told = [event for event in events_of(self.folder) if isinstance(event, kind)]
         return [{k: v for k, v in to_object(event).items() if k != "event"} for event in told]
 
-    def client(self, number: int) -> RunClient:
-        """Client `number` (0-based)."""
+    def client(self, client: int | str) -> RunClient:
+        """One client, by its number, from 0, or its name.
+
+        Raises:
+            BadInput: there is no such client.
+        """
         from comigs.federation.run import resolve
 
-        count = len(resolve(self.config).names)
-        if not 0 <= number < count:
-            raise BadInput(f"client {number} does not exist; there are 0..{count - 1}")
-        return RunClient(self.folder, self.config, number)
+        config = self.config
+        return RunClient(self.folder, config, resolve(config).number_of(client))
 
 
 def open(folder: str | Path) -> RunResult:

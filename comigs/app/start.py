@@ -54,7 +54,11 @@ def tensors_of(run: Run) -> dict[str, Tensor]:
     _check_same(run, other)
     newest = newest_state(source / "server")
     if newest is None or newest[0] == 0:
-        raise _refusal(run, "has not saved a round yet")
+        raise _refusal(
+            run,
+            "has no saved round of its server: it has not ended one yet, or is what an earlier "
+            "comigs compare --keep-models left: run its config.yaml anew",
+        )
     tensors = newest[1]
     shapes = adapter_shapes(run.client(0))
     shared = sorted(tensors["shared"].items())

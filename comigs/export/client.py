@@ -20,7 +20,7 @@ from comigs.use.generate import open_client
 
 def export_client(
     folder: Path,
-    client: int,
+    client: int | str,
     to: Path,
     form: str = "peft",
     generalist_only: bool = False,

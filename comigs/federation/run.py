@@ -17,6 +17,7 @@ from comigs.errors import BadInput
 from comigs.federation.devices import names_of_devices, stays_numbers
 from comigs.methods import find_method
 from comigs.methods.base import Method
+from comigs.schema.build import suggest
 from comigs.store.plain import from_home
 from comigs.traces.availability import Availability
 from comigs.traces.windows import read_traces
@@ -121,6 +122,25 @@ class Run:
         for number, *values in zip(range(count), *lists, *devices, strict=False):
             first.setdefault(tuple(values), number)
         return [self.client(number) for number in first.values()]
+
+    def number_of(self, asked: int | str) -> int:
+        """The number of the client that a user means: by it, or by its name.
+
+        Digits are a number, whatever the names are.
+
+        Raises:
+            BadInput: there is no such client.
+        """
+        names, text = self.names, str(asked)
+        if text in names and not text.isdecimal():
+            return names.index(text)
+        if text.isdecimal() and len(text) < 10 and int(text) < len(names):
+            return int(text)
+        shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
+        raise BadInput(
+            f"there is no client {text[:100]!r}; this run has 0 to {len(names) - 1}: {shown}"
+            f"{suggest(text, names)}"
+        )
 
     def clients(self) -> Iterator["Client"]:
         """All that train, one by one."""

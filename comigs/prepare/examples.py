@@ -73,8 +73,11 @@ class Column:
         """The value of a row as a text; "" where there is no such column to look at."""
         if self.name is None:
             return ""
-        if not isinstance(value := row.get(self.name), str | int | float) or value == "":
+        value = row.get(self.name)
+        if value is None or value == "" or value != value:  # the last is NaN
             raise Unfit(f"there is no {self.name!r}")
+        if not isinstance(value, str | int | float):
+            raise Unfit(f"{self.name!r} is a {type(value).__name__}; one value is expected")
         return valid(str(value))
 
     def add(self, value: str) -> None:

@@ -8,6 +8,7 @@ was even on domains (0.46), and had three times the perplexity on multilingual (
 from comigs.prepare.describe import Description
 
 ALIKE, APART = 0.15, 0.6  # bits beyond chance
+SHORT = 0.5  # bits by chance, above which a text is too short to tell
 CAUTION = "This is a rule of thumb from words alone; only runs tell."
 
 
@@ -22,6 +23,11 @@ def advice(found: Description) -> str:
         f"their words diverge by {mean:.2f} on average, where two halves of one client's text "
         f"differ by {found.chance:.2f}"
     )
+    if found.chance > SHORT:
+        return (
+            f"There is too little text to say whether sharing is likely to help: {reason}, more "
+            f"than words can tell. {CAUTION}"
+        )
     if beyond < ALIKE:
         return (
             f"Sharing is likely to help: the clients write alike ({reason}), so that what one "

@@ -45,7 +45,7 @@ class Score:
 
 def evaluate_tasks(
     folder: Path,
-    clients: Sequence[int] | None,
+    clients: Sequence[int | str] | None,
     tasks: Sequence[str],
     *,
     limit: int | None = None,
@@ -55,7 +55,7 @@ def evaluate_tasks(
     """Score each client's mixture, its first generalist alone, and the bare base.
 
     Args:
-        clients: their numbers; None for all.
+        clients: their numbers or names; None for all.
         tasks: each a file of questions, a folder of them and of the harness's YAML files, or the
             name of a task that the harness knows.
         limit: questions of each task; None for all.

@@ -2,7 +2,10 @@
 
 from queue import Queue
 
+import pytest
+
 import comigs
+from comigs.app.run import resume
 from comigs.app.suites.runs import kept_at, missing_of, models_at, run_one
 from comigs.app.suites.suite import SuiteRun
 from comigs.config.load import load_config, to_dict
@@ -30,3 +33,18 @@ def test_they_are_a_run_folder_that_is_not_made_twice(tree, tmp_path):
     place = models_at(tmp_path, config)
     assert list((tmp_path / "work").iterdir()) == [] and list(place.rglob("optimizer*")) == []
     assert comigs.open(place).client(2).model().comigs_settings["experts"]["specialists"] == 3
+
+
+def test_a_newcomer_joins_them_and_going_on_with_them_is_refused(tree, tmp_path):
+    config = load_config(tree | {"rounds": 2, "local_steps": 1})
+    workers = Queue()
+    workers.put(Here())
+    (tmp_path / "runs").mkdir()
+    assert run_one(config, tmp_path, workers, keep_models=True) is None
+    place = models_at(tmp_path, config)
+    assert [path.name for path in (place / "server").glob("round_*")] == ["round_00002"]
+    again = comigs.run(to_dict(config) | {"rounds": 1, "start": str(place)}, out=tmp_path / "new")
+    assert again.finished
+    with pytest.raises(comigs.BadInput, match="keeps its final models, but no round to go on from"):
+        resume(place, ["rounds=3"])
+    assert comigs.open(place).client("cy").model()

@@ -270,14 +270,16 @@ def test_export_writes_adapters_that_plain_peft_loads(finished, tiny_model, out,
 
 
 def test_export_of_the_generalist_leaves_everything_private_out(finished, out):
-    assert call("export", finished, "--client", 2, "--to", out, "--generalist-only").exit_code == 0
+    assert (
+        call("export", finished, "--client", "cy", "--to", out, "--generalist-only").exit_code == 0
+    )
     assert {p.name for p in out.iterdir() if p.is_dir()} == {"generalist_0"}
     assert not list(out.rglob("*router*"))
 
 
 def test_bad_use_of_a_run_is_one_line(finished, tmp_path):
     for client in (3, -1):
-        words = f"--client is {client}; this run has clients 0 to 2"
+        words = f"there is no client '{client}'; this run has 0 to 2: ana, bo, cy"
         assert words in refused("generate", finished, "mira", "--client", client)
         to = tmp_path / "to"
         assert words in refused("export", finished, "--client", client, "--to", to)

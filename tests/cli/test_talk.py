@@ -78,7 +78,7 @@ def talk(folder, *lines):
 
 def test_a_chat_is_remembered_reset_and_handed_over(chats):
     result = talk(
-        chats, "mira", "tolu", "/reset", "mira", "/client 2", "mira", "/client 9", "/what"
+        chats, "mira", "tolu", "/reset", "mira", "/client cy", "mira", "/client 9", "/what"
     )
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
@@ -86,7 +86,7 @@ def test_a_chat_is_remembered_reset_and_handed_over(chats):
     assert lines.count(first) >= 2 and "forgotten" in lines
     assert first != second
     assert any(line.startswith("cy answers") for line in lines)
-    assert "--client is 9; this run has clients 0 to 2" in result.stdout
+    assert "there is no client '9'; this run has 0 to 2" in result.stdout
     assert "Traceback" not in result.output
 
 
@@ -118,17 +118,19 @@ def test_bad_use_is_one_line(finished, tmp_path):
 
 
 def test_what_cannot_be_served_is_one_line(finished, monkeypatch):
-    for wrong in ("a", "9" * 5000):
-        assert f"--clients is '{wrong}'; give numbers" in refused(
+    for wrong in ("", "ana,,cy"):
+        assert f"--clients is '{wrong}'; give numbers, from 0, or names" in refused(
             "serve", finished, "--clients", wrong
         )
+    unknown = refused("serve", finished, "--clients", "cy, anna", "--port", 0)
+    assert "there is no client 'anna'" in unknown and "did you mean ana?" in unknown
     line = refused("serve", finished, "--host", "0.0.0.0")
     assert "can be reached by others: give a secret with --key or COMIGS_SERVE_KEY" in line
     monkeypatch.setenv("COMIGS_SERVE_KEY", "")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert f"--port {port} cannot be listened on" in refused("serve", finished, "--port", port)
-    assert "this run has clients 0 to 2" in refused("serve", finished, "--clients", 3, "--port", 0)
+    assert "this run has 0 to 2" in refused("serve", finished, "--clients", 3, "--port", 0)
 
 
 def test_ctrl_c_ends_the_server_and_its_engine(finished, monkeypatch):

@@ -62,3 +62,16 @@ def test_everybodys_text_in_one_place_is_one_client_with_all_the_steps():
 def test_an_unknown_method_is_bad_input():
     with pytest.raises(BadInput, match="did you mean 'comigs'"):
         run_of("method=comig")
+
+
+def test_a_client_is_meant_by_its_number_or_its_name(tmp_path):
+    for name in ("ana", "2", "7"):
+        (tmp_path / f"{name}.txt").write_text("mira tolu\n" * 400)
+    run = run_of(f"data={tmp_path}")
+    assert run.names == ("2", "7", "ana")
+    assert [run.number_of(asked) for asked in (1, "1", "ana", "2", 2)] == [1, 1, 2, 2, 2]
+    for wrong in ("7", 3, -1, "-1", "", "9" * 5000):  # digits are a number, whatever the names are
+        with pytest.raises(BadInput, match=r"there is no client .*; this run has 0 to 2: 2, 7, a"):
+            run.number_of(wrong)
+    with pytest.raises(BadInput, match="did you mean ana"):
+        run.number_of("anna")

@@ -7,6 +7,7 @@ import pytest
 from comigs.data.chats import Unfit, read_line
 from comigs.data.template import plain_text
 from comigs.errors import BadInput
+from comigs.prepare.examples import Column
 from comigs.prepare.shapes import find_shape
 
 CHAT = [
@@ -92,8 +93,24 @@ def test_what_cannot_be_recognised_is_told_with_its_columns(columns, words):
         ({"messages": []}, {"messages": 3}, "a list of messages is expected, not int"),
         ({"messages": []}, {"messages": ["Hi"]}, "with 'role' and 'content'"),
         ({"conversations": []}, {"conversations": [CHAT[0]]}, "with 'from' and 'value'"),
+        ({"text": ""}, {"text": ["a", {"type": "image_url"}]}, "a part of a message is no text"),
     ],
 )
 def test_a_row_that_does_not_look_like_the_first_is_unfit(first, row, why):
     with pytest.raises(Unfit, match=why):
         find_shape(first, {}).text(row)
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        (None, "no 'user'"),
+        ("", "no 'user'"),
+        (float("nan"), "no 'user'"),
+        (["a"], "is a list; one"),
+    ],
+)
+def test_nobody_is_called_nan_or_by_a_list(value, why):
+    with pytest.raises(Unfit, match=why):
+        Column("user").value({"user": value})
+    assert Column("user").value({"user": 7}) == "7"

@@ -36,6 +36,7 @@ def folder(tmp_path):
             "Sharing is likely to help: the clients write alike (their words diverge by 0.20",
         ),
         (0.5, 0.4, "Sharing is likely to help"),  # short texts differ by chance
+        (1.0, 1.0, "There is too little text to say"),
         (0.41, 0.145, "Sharing may help or hurt"),
         (0.55, 0.083, "Sharing may help or hurt"),
         (0.9, 0.06, "Averaging everything is likely to hurt"),

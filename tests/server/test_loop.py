@@ -123,5 +123,5 @@ def test_the_table_of_pooled_training_has_every_text_but_there_is_one_client(tre
     result = comigs.run(tree | {"method": "centralized"}, out=tmp_path)
     assert [row["name"] for row in result.table] == ["ana", "bo", "cy"]
     result.client(0).model()
-    with pytest.raises(comigs.BadInput, match=r"client 1 does not exist"):
+    with pytest.raises(comigs.BadInput, match=r"there is no client '1'"):
         result.client(1)

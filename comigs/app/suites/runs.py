@@ -19,6 +19,7 @@ from comigs.store.eventjson import to_object
 from comigs.store.events import ClientTrained, Failed, RoundDone
 from comigs.store.metrics import chosen_round, events_of, final_rows
 from comigs.store.plain import from_home
+from comigs.store.state import round_folder, saved_rounds
 from comigs.store.strict import from_json, to_json
 from comigs.store.whole import locked, write_whole
 
@@ -134,8 +135,12 @@ def run_one(
 
 
 def _keep_models(work: Path, to: Path) -> None:
-    """Move a finished run to its place, without what only going on with it would need."""
-    for rounds in (work / "server", *work.glob("clients/*/round_*")):
+    """Move a finished run to its place, without what only going on with it would need.
+
+    The server's last round stays, with what the clients shared: others may `start` from it.
+    """
+    older = [round_folder(work / "server", n) for n in saved_rounds(work / "server")[:-1]]
+    for rounds in (*older, *work.glob("clients/*/round_*")):
         shutil.rmtree(rounds, ignore_errors=True)
     to.parent.mkdir(exist_ok=True)
     shutil.rmtree(to, ignore_errors=True)

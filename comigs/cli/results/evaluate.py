@@ -32,8 +32,12 @@ def evaluate(
         ),
     ],
     client: Annotated[
-        list[int] | None,
-        typer.Option(help="Whose model, from 0; may be given several times. Default: all."),
+        list[str] | None,
+        typer.Option(
+            metavar="CLIENT",
+            help="Whose model: a number, from 0, or a name; may be given several times. "
+            "Default: all.",
+        ),
     ] = None,
     limit: Annotated[
         int | None, typer.Option(min=1, help="Questions of each task; all by default.")

@@ -13,7 +13,9 @@ from comigs.export.forms import check_form
 def export(
     run_folder: Annotated[Path, typer.Argument(metavar="RUN_DIR", callback=expanded)],
     to: Annotated[Path, typer.Option(help="Folder to write; must not exist.", callback=expanded)],
-    client: Annotated[int, typer.Option(help="Whose experts, from 0.")] = 0,
+    client: Annotated[
+        str, typer.Option(metavar="CLIENT", help="Whose experts: a number, from 0, or a name.")
+    ] = "0",
     generalist_only: Annotated[
         bool, typer.Option("--generalist-only", help="Only the shared experts.")
     ] = False,

@@ -15,7 +15,7 @@ from comigs.errors import BadInput, ComigsError
 def serve(
     run_folder: Annotated[Path, typer.Argument(metavar="RUN_DIR", callback=expanded)],
     clients: Annotated[
-        str | None, typer.Option(help="Whose models, e.g. 0,2; default all clients'.")
+        str | None, typer.Option(help="Whose models, e.g. 0,2 or it,nl; default all clients'.")
     ] = None,
     host: Annotated[
         str, typer.Option(help="Address to listen on; one that others reach needs --key.")
@@ -46,7 +46,7 @@ def serve(
     """
     try:
         check_run(run_folder)
-        numbers = _numbers(clients)
+        names = _names(clients)
         _check_reach(host, key)
         listener = _listen(host, port)
         with listener:
@@ -64,7 +64,7 @@ def serve(
             from comigs.talk.engine import Engine
             from comigs.use.generate import open_stages
 
-            models = Models(open_stages(run_folder, numbers, device, beside=True))
+            models = Models(open_stages(run_folder, names, device, beside=True))
             engine = Engine(models.batches(), rows, queue, seconds)
             app = make_app(models, engine, key, Limits(tokens=max_tokens))
             config = uvicorn.Config(
@@ -87,13 +87,13 @@ def serve(
         fail(error, debug)
 
 
-def _numbers(clients: str | None) -> list[int] | None:
+def _names(clients: str | None) -> list[str] | None:
     if clients is None:
         return None
     parts = [part.strip() for part in clients.split(",")]
-    if not all(part.isdecimal() and len(part) < 10 for part in parts):
-        raise BadInput(f"--clients is {clients!r}; give numbers from 0, e.g. 0,2")
-    return list(dict.fromkeys(map(int, parts)))
+    if not all(parts):
+        raise BadInput(f"--clients is {clients!r}; give numbers, from 0, or names, e.g. 0,2")
+    return parts
 
 
 def _check_reach(host: str, key: str | None) -> None:

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from comigs.use.stage import Stage
 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN_DIR", callback=expanded)]
-Whose = Annotated[int, typer.Option(help="Whose model, from 0.")]
+Whose = Annotated[
+    str, typer.Option(metavar="CLIENT", help="Whose model: a number, from 0, or a name.")
+]
 Seed = Annotated[int, typer.Option(min=0, max=WORD, help="Seed of the sampling.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
 Temperature = Annotated[
@@ -44,13 +46,13 @@ Stop = Annotated[
     typer.Option(help="A text that ends it and is not written. May be given several times."),
 ]
 PROMPTS = 16 * MIB  # most bytes of a file of prompts
-HELP = "/reset forgets what was said, /client N lets client N answer; Ctrl-D ends"
+HELP = "/reset forgets what was said, /client NAME lets another answer; Ctrl-D ends"
 
 
 def generate(
     run_folder: RunFolder,
     prompt: Annotated[str | None, typer.Argument(help="Text to continue.")] = None,
-    client: Whose = 0,
+    client: Whose = "0",
     tokens: Annotated[int, typer.Option(min=1, help="Tokens to write.")] = 60,
     temperature: Temperature = 0.8,
     top_p: TopP = 0.9,
@@ -109,7 +111,7 @@ def generate(
 
 def chat_command(
     run_folder: RunFolder,
-    client: Whose = 0,
+    client: Whose = "0",
     tokens: Annotated[int, typer.Option(min=1, help="Tokens of an answer.")] = 200,
     temperature: Temperature = 0.8,
     top_p: TopP = 0.9,
@@ -121,7 +123,7 @@ def chat_command(
 ) -> None:
     """Talk to one client's model; it reads the whole chat each time.
 
-    Within the chat, /reset forgets what was said and /client 1 lets client 1 answer. Ctrl-C ends an
+    Within the chat, /reset forgets what was said and /client fr lets fr answer. Ctrl-C ends an
     answer, Ctrl-D the chat. Lines may also come from a pipe.
 
     \b
@@ -133,8 +135,8 @@ def chat_command(
         from comigs.use.conversation import Conversation
         from comigs.use.generate import open_stages
 
-        def stage_of(number: int) -> "Stage":
-            return open_stages(run_folder, [number], device)[0]
+        def stage_of(who: str) -> "Stage":
+            return open_stages(run_folder, [who], device)[0]
 
         ask_for = _asked(tokens, temperature, top_p, top_k, repetition_penalty, None, seed)
         console = Console(highlight=False)
@@ -265,15 +267,15 @@ def _lines(console: Console) -> Iterator[str]:
 
 
 def _obey(
-    line: str, talk: "Conversation", stage_of: "Callable[[int], Stage]", console: Console
+    line: str, talk: "Conversation", stage_of: "Callable[[str], Stage]", console: Console
 ) -> None:
     command, _, rest = line.partition(" ")
     if command == "/reset":
         talk.reset()
         console.print("forgotten", style="dim")
-    elif command == "/client" and rest.strip().isdecimal() and len(rest) < 10:
+    elif command == "/client" and rest.strip():
         try:
-            talk.stage = stage_of(int(rest))
+            talk.stage = stage_of(rest.strip())
         except BadInput as error:
             console.print(escape(str(error)), style="dim")
         else:
