@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 from comigs.backbone.names import BUNDLED
 from comigs.cli.commands import app
 
-pytestmark = pytest.mark.slow
+pytest_plugins = ("tests.fixtures",)
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_plans")]
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -46,7 +47,7 @@ def run(arguments, folder):
         # Beside `comigs run engine=ray` itself, one worker process that loads libraries is enough.
         one = ["engine.workers=1"] if {"engine=ray"} < set(arguments[1:]) else []
         arguments = [*arguments, *one, *small, "--out", str(folder)]
-    if arguments[:2] == ["devices", "calibrate"]:
+    if arguments[0] == "plan" or arguments[:2] == ["devices", "calibrate"]:
         arguments = [*arguments, *small]
     if arguments[0] == "compare":  # one cell of the grid
         cell = ["data.name=multilingual", "data.target=in_distribution", "seed=1"]

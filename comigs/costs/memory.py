@@ -99,14 +99,15 @@ def _step_of(client: Client) -> _Step:
 def _predict(step: _Step) -> Memory:
     """Shapes of layers come again: two shallow models give the line to any depth.
 
-    Where they do not, the whole model is traced.
+    Where they do not, or the whole model is as shallow, it alone is traced.
     """
     layers, period = depth(step.model), skeleton(step.model.name, step.experts.native).period
     more = min(layers, max(_DEPTH, 2 * period))
-    few = more - min(period, more - 1)
-    some, most = (_trace(step, n) for n in (few, more))
-    steps = (layers - more) / (more - few) if more > few else 0
-    line = (round(m + (m - n) * steps) for n, m in zip(some, most, strict=True))
+    line = _trace(step, more)
+    if more < layers:
+        few = _trace(step, more - period)
+        steps = (layers - more) / period
+        line = tuple(round(m + (m - n) * steps) for n, m in zip(few, line, strict=True))
     base, adapters, gradients, moments, training, evaluation = line
     return Memory(base, adapters, gradients, moments, max(0, training, evaluation))
 

@@ -30,6 +30,7 @@ import comigs
 from comigs.costs.trip import expected_trip
 from comigs.data.corpus import client_names, read_split
 from comigs.federation.closing import close_round
+from comigs.federation.conditions import devices_in
 from comigs.federation.run import Run, resolve
 from comigs.federation.selection import participants, wanted
 from comigs_server.clock import lost_devices
@@ -109,9 +110,12 @@ def round_seconds(run: Run, taking_part: int, registered: int) -> float:
     for number in range(1, ROUNDS + 1):
         begin = time.process_time()
         ids = participants(run, number, range(registered))
-        lost = lost_devices(run, number, dict.fromkeys(ids, BYTES))
+        devices = devices_in(run, number, ids)
+        lost = lost_devices(run, number, devices, dict.fromkeys(ids, BYTES), 0.0, 0.0)
         arrivals = {
-            i: expected_trip(run.client(i), BYTES, BYTES, 0).seconds for i in ids if i not in lost
+            i: expected_trip(run.client(i), device, BYTES, BYTES, 0).seconds
+            for i, device in devices.items()
+            if i not in lost
         }
         losses = {i: loss.seconds for i, loss in lost.items()}
         close_round(arrivals, losses, wanted(run, registered), None)

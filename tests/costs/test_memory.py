@@ -32,7 +32,7 @@ LLAMA = {
     "num_key_value_heads": 2,
 }
 SHAPES = {
-    "llama": tf.LlamaConfig(**LLAMA),
+    "llama": tf.LlamaConfig(**LLAMA | {"num_hidden_layers": 3}),  # traced whole; "layers" is not
     "gpt2": tf.GPT2Config(vocab_size=2048, n_embd=64, n_layer=4, n_head=4, n_positions=128),
     "layers": tf.LlamaConfig(**LLAMA | {"num_hidden_layers": 8, "intermediate_size": 384}),
     "logits": tf.LlamaConfig(**LLAMA | {"num_hidden_layers": 1, "vocab_size": 20_000}),
