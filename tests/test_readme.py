@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from comigs.backbone.names import BUNDLED
 from comigs.cli.commands import app
+from comigs.threads import threads
 
 pytest_plugins = ("tests.fixtures",)
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_plans")]
@@ -58,7 +59,8 @@ def run(arguments, folder):
         arguments = [*arguments[:-1], str(folder), *small]
     if arguments[:2] == ["data", "prepare"]:
         arguments = [*arguments[:-1], str(folder)]
-    done = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    with threads(1):
+        done = CliRunner().invoke(app, arguments, catch_exceptions=False)
     assert done.exit_code == 0, (arguments, done.output)
     return done.output
 
@@ -129,7 +131,8 @@ def test_readme_python_runs(tmp_path, monkeypatch):
     small = f"rounds=1, local_steps=1, batch_size=2, data={data | {'name': 'multilingual'}}"
     code = code.replace('"comigs/models', f'"{ROOT}/comigs/models').replace("rounds=3", small)
     names: dict = {}
-    exec(code, names)
+    with threads(1):
+        exec(code, names)
     assert len(names["result"].table) == 4
     assert (tmp_path / "folder" / "generalist_0" / "adapter_model.safetensors").exists()
 
