@@ -117,9 +117,10 @@ def plain(value: Any) -> str:
         return ""
     if isinstance(value, list):  # of parts of a message
         parts = [part.get("text") if isinstance(part, dict) else part for part in value]
-        if not all(isinstance(part, str) for part in parts):
+        texts = [part for part in parts if isinstance(part, str)]
+        if len(texts) < len(parts):
             raise Unfit("a part of a message is no text")
-        return "".join(parts)
+        return "".join(texts)
     if not isinstance(value, str | int | float):
         raise Unfit(f"a text is expected, not {type(value).__name__}")
     return str(value)

@@ -22,9 +22,7 @@ if TYPE_CHECKING:
     from comigs.use.stage import Stage
 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN_DIR", callback=expanded)]
-Whose = Annotated[
-    str, typer.Option(metavar="CLIENT", help="Whose model: a number, from 0, or a name.")
-]
+Whose = Annotated[str, typer.Option(metavar="CLIENT", help="A number, from 0, or a name.")]
 Seed = Annotated[int, typer.Option(min=0, max=WORD, help="Seed of the sampling.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
 Temperature = Annotated[
