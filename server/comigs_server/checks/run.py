@@ -121,8 +121,8 @@ def _check_settings(run: Run, count: int, taking_part: int) -> None:
     """Whether the settings suit each other, for `count` clients of which some train in a round."""
     config = run.config
     _check_devices(config)
-    _check_training(config)
     experts = [client.experts for client in run.kinds(count)]
+    _check_training(config, experts)
     _check_method(run, experts)
     check_tiers(run, experts, count)
     if config.server.mode == "buffered":
@@ -148,7 +148,7 @@ def _check_devices(config: RunConfig) -> None:
             raise BadInput(f"server.{key} is {value!r}, which needs devices.profiles")
 
 
-def _check_training(config: RunConfig) -> None:
+def _check_training(config: RunConfig, experts: list[ExpertsConfig]) -> None:
     check_scope(config.experts.router, config.router.scope)
     find_schedule(config.train.schedule)
     for name in config.log.metrics or ():
@@ -160,6 +160,8 @@ def _check_training(config: RunConfig) -> None:
             f"router.grad is 'first_order'; train.optimizer {config.train.optimizer!r} does not "
             "tell its step sizes; use adamw"
         )
+    if reason := next(filter(None, map(optimizer.accepts, experts)), None):
+        raise BadInput(f"train.optimizer {config.train.optimizer!r}: {reason}")
 
 
 def _check_method(run: Run, experts: list[ExpertsConfig]) -> None:
