@@ -230,6 +230,7 @@ def end_round(
         "router_tokens": stats.router_steps * config.batch_size * config.data.seq_len,
         "train_seconds": seconds,
         "seconds": begun.seconds + seconds + time.perf_counter() - begin,
+        **{f"{METRIC}{name}": value for name, value in stats.watched.items()},
     }
     if client.run.may_rest:
         metrics["fetches"] = int(travels.down)
