@@ -20,6 +20,7 @@ from comigs.local.known import KNOWN
 from comigs.local.outgoing import left_of, outgoing
 from comigs.local.receive import receive
 from comigs.local.reference import reference
+from comigs.local.swa import SWA, mean_after
 from comigs.messages.fields import METRIC
 from comigs.methods.arrival import Arrival
 from comigs.methods.base import GLOBAL, Travels
@@ -211,13 +212,17 @@ def end_round(
         meta["rank"] = client.method.prune(received, tensors)
         tensors = cut(tensors, meta["rank"], config.experts)
         moments = cut(moments, meta["rank"])
+    mean, counted = mean_after(
+        client, begun.meta, order.root, order.state_round, order.round, tensors
+    )
+    meta |= counted
     left = left_of(config.payload, order.root, order.state_round)
     travels = _travels(client, meta.get("kept", {}), order.round)
     mine = _global_of(trainee) if client.method.twin else tensors
     mine = {**mine, **_besides(trainee, tensors)}
     sent, left = outgoing(client, order.round, mine, order.shared, left)
     known = dict(order.shared) if config.payload.down != "none" else {}
-    more = {"unsent": left, "kept": trainee.tensors, KNOWN: known, CHOSEN: begun.chosen}
+    more = {"unsent": left, "kept": trainee.tensors, KNOWN: known, CHOSEN: begun.chosen, SWA: mean}
     state = {"tensors": tensors, "optimizer": moments}
     state |= {name: some for name, some in more.items() if some}
     write_state(order.root, order.round, state, meta, order.kept_round)

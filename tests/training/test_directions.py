@@ -196,3 +196,11 @@ def test_muon_moves_a_matrix_along_what_is_nearly_orthogonal():
     sizes = torch.linalg.svdvals(moved)
     assert sizes.max() / sizes.min() < 2 < torch.linalg.svdvals(gradient[A]).max()
     assert find_optimizer("muon").rates is None
+
+
+def test_the_rate_rises_again_at_the_start_of_each_round():
+    settings = {"lr": 0.1, "schedule": "constant", "rewarm": 0.5}
+    rate = rates_of(load_config({"train": settings, "rounds": 2}), 4)
+    assert [rate(at) for at in range(8)] == pytest.approx([0.05, 0.1, 0.1, 0.1] * 2)
+    with pytest.raises(BadInput, match=r"train\.rewarm is 1\.0"):
+        TrainConfig(rewarm=1.0)

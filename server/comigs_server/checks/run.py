@@ -124,6 +124,7 @@ def _check_settings(run: Run, count: int, taking_part: int) -> None:
     experts = [client.experts for client in run.kinds(count)]
     _check_training(config, experts)
     _check_method(run, experts)
+    _check_swa(run, experts)
     check_tiers(run, experts, count)
     if config.server.mode == "buffered":
         taking_part = check_mode(run, experts, taking_part)
@@ -173,4 +174,23 @@ def _check_method(run: Run, experts: list[ExpertsConfig]) -> None:
         raise BadInput(
             f"experts.rank is {run.config.experts.rank}; method {method.name!r} averages LoRA "
             "matrices, which needs one rank for all clients"
+        )
+
+
+def _check_swa(run: Run, experts: list[ExpertsConfig]) -> None:
+    """Means over rounds are of tensors that keep their place, and are copied where they arrive."""
+    method, first = run.method, run.config.train.swa
+    if first is None:
+        return
+    changes = method.receive or method.finish or method.twin or method.restarts
+    if changes or not run.aggregator.averages:
+        raise BadInput(
+            f"train.swa is {first}; method {method.name!r} makes something else of what arrives "
+            "than a copy: use one that only averages, or set it to null"
+        )
+    own = any(method.shares(f".lora_{half}.specialist_0.") for half in "AB")
+    if len({(e.generalists, e.specialists if own else 0) for e in experts}) > 1:
+        raise BadInput(
+            f"train.swa is {first}; method {method.name!r} averages experts that not every client "
+            "has: give all of them as many"
         )
