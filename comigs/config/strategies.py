@@ -1,7 +1,7 @@
 """The table of the server's strategies: a new one is one row here.
 
 The configuration, the checks, the traffic formula and `comigs_server.combine` read it; all but
-FedAvg are classes of Flower's, or of any installed package, by their path.
+FedAvg are classes of Flower's, ours, or of any installed package, by their path.
 """
 
 from collections.abc import Mapping
@@ -86,6 +86,12 @@ STRATEGIES = {
             "FedAvgM",
             {"server_learning_rate": RATE, "server_momentum": SHARE},
             memory=("momentum_vector",),
+            from_start=True,
+        ),
+        ServerStrategy(
+            "FedHyper",
+            "comigs_server.combine.fedhyper.FedHyper",
+            memory=("change", "step"),
             from_start=True,
         ),
         _flower("FedMedian", {}, of_means=False),

@@ -1,0 +1,62 @@
+"""FedHyper-G (arXiv 2310.03156): the server goes further along mean updates that agree."""
+
+from collections.abc import Iterable
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import FedAvg
+from numpy.typing import NDArray
+
+LEAST, MOST = -0.8, 4.0  # of s: the server's rate is from 0.2 to 5
+Arrays = dict[str, NDArray[np.float32]]
+
+
+class FedHyper(FedAvg):
+    """w <- w + (1 + s_t) D_t, with D_t what the clients' mean is beyond w.
+
+    s_t = clip(s_(t-1) + cos(D_t, D_(t-1))) begins at 0, so that round 1 is FedAvg's. The paper has
+    the inner product itself; its cosine does not depend on how long updates of a LoRA are.
+    """
+
+    def __init__(self, **settings: object) -> None:
+        super().__init__(**settings)  # type: ignore[arg-type]
+        self.current: Arrays = {}
+        self.change: Arrays = {}
+        self.step: list[NDArray[np.float64]] = []
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Take down where the round begins."""
+        self.current = _numbers(arrays)
+        return super().configure_train(server_round, arrays, config, grid)
+
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        mean, metrics = super().aggregate_train(server_round, replies)
+        if mean is None:
+            return None, metrics
+        change = {name: new - self.current[name] for name, new in _numbers(mean).items()}
+        s = float(self.step[0]) if self.step else 0.0
+        s = min(max(s + cosine(change, self.change), LEAST), MOST)
+        self.change, self.step = change, [np.array(s)]
+        made = {n: Array(self.current[n] + np.float32(1 + s) * d) for n, d in change.items()}
+        return ArrayRecord(made), metrics
+
+
+def cosine(one: Arrays, other: Arrays) -> float:
+    """Of all elements together, in float64; 0 where either is 0 or there is no other."""
+    if not other:
+        return 0.0
+    product, *squares = (
+        sum(float(np.sum(a[n].astype(np.float64) * b[n])) for n in sorted(one))
+        for a, b in ((one, other), (one, one), (other, other))
+    )
+    lengths = float(np.sqrt(squares[0] * squares[1]))
+    return product / lengths if lengths else 0.0
+
+
+def _numbers(arrays: ArrayRecord) -> Arrays:
+    return {name: array.numpy() for name, array in arrays.items()}
