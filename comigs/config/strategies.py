@@ -88,11 +88,14 @@ STRATEGIES = {
             memory=("momentum_vector",),
             from_start=True,
         ),
-        ServerStrategy(
-            "FedHyper",
-            "comigs_server.combine.fedhyper.FedHyper",
-            memory=("change", "step"),
-            from_start=True,
+        *(
+            ServerStrategy(
+                name,
+                f"comigs_server.combine.fedhyper.{name}",
+                memory=("change", "step"),
+                from_start=True,
+            )
+            for name in ("FedHyper", "FedHyperSL")
         ),
         _flower("FedMedian", {}, of_means=False),
         _flower("FedTrimmedAvg", {"beta": (0.0, 0.499999)}, of_means=False),

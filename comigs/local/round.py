@@ -78,6 +78,7 @@ class Order:
         root: the client's state folder.
         proximal_mu: weight of FedProx's pull towards the tensors that the round started from.
         kept_round: a round whose saved state is kept, however old it gets; None: no other.
+        lr_factor: what the experts' learning rate is multiplied by.
     """
 
     client: Client
@@ -87,6 +88,7 @@ class Order:
     root: Path
     proximal_mu: float = 0.0
     kept_round: int | None = None
+    lr_factor: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,7 @@ def begin_round(order: Order, slot: int = 0) -> Begun:
     steps_done = meta["steps_done"]
     trainee = Trainee(
         client, model, data.train, data.valid, moments, steps_done,
-        kept=kept, tensors=tensors, **_penalties(order, model, tensors),
+        kept=kept, tensors=tensors, lr_factor=order.lr_factor, **_penalties(order, model, tensors),
     )  # fmt: skip
     return Begun(order, trainee, meta, metrics, end - begin, chosen)
 

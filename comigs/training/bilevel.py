@@ -81,7 +81,7 @@ def train_group(
             if isinstance(phase, str):
                 levels.enter_context(using_expert(everyone, phase))
             for learner, part in zip(learners, parts, strict=True):
-                set_lr(part.optimizers[0], rate)
+                set_lr(part.optimizers[0], rate * learner.trainee.lr_factor)
                 levels.enter_context(learner.training(part, dropout=True))
             losses = _step(everyone, config, parts)
         for learner, (loss, balance) in zip(learners, losses, strict=True):

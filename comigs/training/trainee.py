@@ -50,6 +50,7 @@ class Trainee:
         kept: numbers that its method keeps from round to round, some of them learnt in training.
         tensors: the same for tensors (`comigs.training.twin`).
         twin_penalty: `penalty` of the global model's steps, where it trains one in turn.
+        lr_factor: what the experts' learning rate is multiplied by.
     """
 
     client: Client
@@ -62,6 +63,7 @@ class Trainee:
     kept: dict[str, float] = field(default_factory=dict)
     tensors: dict[str, Tensor] = field(default_factory=dict)
     twin_penalty: Penalty | None = None
+    lr_factor: float = 1.0
 
 
 class Learner:

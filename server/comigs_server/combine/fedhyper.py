@@ -1,4 +1,4 @@
-"""FedHyper-G (arXiv 2310.03156): the server goes further along mean updates that agree."""
+"""FedHyper (arXiv 2310.03156): the server, or its clients, step further while updates agree."""
 
 from collections.abc import Iterable
 
@@ -25,6 +25,11 @@ class FedHyper(FedAvg):
         self.change: Arrays = {}
         self.step: list[NDArray[np.float64]] = []
 
+    @property
+    def rate(self) -> float:
+        """1 + s."""
+        return 1.0 + (float(self.step[0]) if self.step else 0.0)
+
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
@@ -39,11 +44,28 @@ class FedHyper(FedAvg):
         if mean is None:
             return None, metrics
         change = {name: new - self.current[name] for name, new in _numbers(mean).items()}
-        s = float(self.step[0]) if self.step else 0.0
-        s = min(max(s + cosine(change, self.change), LEAST), MOST)
+        s = min(max(self.rate - 1 + cosine(change, self.change), LEAST), MOST)
         self.change, self.step = change, [np.array(s)]
-        made = {n: Array(self.current[n] + np.float32(1 + s) * d) for n, d in change.items()}
-        return ArrayRecord(made), metrics
+        return self.moved(mean), metrics
+
+    def moved(self, mean: ArrayRecord) -> ArrayRecord:
+        """The server's next tensors."""
+        rate = np.float32(self.rate)
+        made = {name: Array(self.current[name] + rate * d) for name, d in self.change.items()}
+        return ArrayRecord(made)
+
+
+class FedHyperSL(FedHyper):
+    """w <- w + D_t as FedAvg, and clients of the next round train at 1 + s_t times their rate."""
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        config["lr-factor"] = self.rate
+        return super().configure_train(server_round, arrays, config, grid)
+
+    def moved(self, mean: ArrayRecord) -> ArrayRecord:
+        return mean
 
 
 def cosine(one: Arrays, other: Arrays) -> float:

@@ -5,12 +5,13 @@ import pytest
 import torch
 
 import comigs
-from comigs.config.load import read_config
+from comigs.config.load import load_config, read_config
 from comigs.config.strategies import STRATEGIES
 from comigs.errors import BadInput
 from comigs.federation.run import resolve
-from comigs.local.round import start_of
+from comigs.local.round import Order, start_of, train_round
 from comigs.store.state import read_state
+from comigs.training.trainee import Trainee
 from comigs_server.combine.flower import FlowerRule
 from comigs_server.fleet.update import Update
 from tests.helpers import assert_same_numbers, events, stopped_and_resumed
@@ -88,6 +89,42 @@ def test_fedhyper_goes_on_by_the_cosine_of_two_mean_updates(tree, tmp_path):
         for name in second:
             wanted = held[i - 1][name] + (1 + s) * (means[i][name] - held[i - 1][name])
             torch.testing.assert_close(held[i][name], wanted, rtol=1e-4, atol=1e-6)
+
+
+def test_fedhypersl_is_fedavg_whose_clients_train_at_the_servers_rate(tree, tmp_path, monkeypatch):
+    """Round 3 is that of clients whose `train.lr` is as many times larger."""
+    factors = []
+    at_rate = Trainee.__init__
+
+    def watched(self, *arguments, **named):
+        at_rate(self, *arguments, **named)
+        factors.append(self.lr_factor)
+
+    monkeypatch.setattr(Trainee, "__init__", watched)
+    folder = comigs.run(with_strategy(tree, "FedHyperSL"), out=tmp_path).folder
+    held = [shared(folder, number) for number in (1, 2, 3)]
+    for number, tensors in enumerate(held, 1):
+        for name, each in sent(folder, number).items():
+            torch.testing.assert_close(tensors[name], each.mean(0), rtol=1e-5, atol=1e-7)
+    start = start_of(resolve(read_config(folder)))
+    first, second = (
+        torch.cat([(b[n] - a[n]).flatten() for n in sorted(a)]).double()
+        for a, b in ((start, held[0]), (held[0], held[1]))
+    )
+    s = torch.cosine_similarity(first, second, 0).item()
+    assert factors == pytest.approx([1.0] * 6 + [1 + s] * 3, rel=1e-4)
+
+
+def test_a_rates_factor_is_that_of_train_lr(tree, tmp_path):
+    """One local step with twice the rate, and with twice `train.lr`."""
+    tree = tree | {"rounds": 1, "local_steps": 1, "router": {"trainable": False}}
+
+    def trained(name, lr, factor):
+        client = resolve(load_config(tree | {"train": {"lr": lr}})).client(0)
+        return train_round(Order(client, 1, 0, {}, tmp_path / name, lr_factor=factor))[0]
+
+    one, two = trained("a", 1e-3, 2.0), trained("b", 2e-3, 1.0)
+    assert all(torch.equal(one[name], two[name]) for name in two)
 
 
 @pytest.mark.parametrize(("turn", "least", "most"), [(1.0, 5.0, 5.0), (-1.0, 0.2, 0.2)])
