@@ -20,7 +20,7 @@ from comigs.local.known import KNOWN
 from comigs.local.outgoing import left_of, outgoing
 from comigs.local.receive import receive
 from comigs.local.reference import reference
-from comigs.local.swa import SWA, mean_after
+from comigs.local.swa import SWA, mean_after, mean_of
 from comigs.messages.fields import METRIC
 from comigs.methods.arrival import Arrival
 from comigs.methods.base import GLOBAL, Travels
@@ -214,9 +214,8 @@ def end_round(
         meta["rank"] = client.method.prune(received, tensors)
         tensors = cut(tensors, meta["rank"], config.experts)
         moments = cut(moments, meta["rank"])
-    mean, counted = mean_after(
-        client, begun.meta, order.root, order.state_round, order.round, tensors
-    )
+    before = mean_of(client, order.root, order.state_round)
+    mean, counted = mean_after(client, order.round, tensors, begun.meta, before)
     meta |= counted
     left = left_of(config.payload, order.root, order.state_round)
     travels = _travels(client, meta.get("kept", {}), order.round)

@@ -97,6 +97,7 @@ def test_allora_divides_adamws_update_of_each_row_by_the_rows_length():
         ({}, "experts.alpha is 16, a scale of 11.3; it must be 1: set experts.scaling to "),
         ({"scaling": "standard"}, "to standard and experts.alpha to 2"),
         ({"scaling": "standard", "alpha": 2}, None),
+        ({"scaling": "standard", "alpha": 2, "rank": [2, 2, 4]}, "must be one for all clients"),
     ],
 )
 def test_allora_has_neither_dropout_nor_scale(tree, experts, reason):

@@ -28,18 +28,19 @@ class Moved(NamedTuple):
 
 
 class Updates:
-    """Holds a copy of what a step moves, while it does so."""
+    """Holds a copy of what a step moves, in the memory of the CPU, while it does so."""
 
     def __init__(self) -> None:
         self.start: dict[str, Tensor] = {}
         self.moves: dict[str, Moved] = {}
 
     def before(self, tensors: Mapping[str, Tensor]) -> None:
-        self.start = {n: t.detach().clone() for n, t in tensors.items() if kind_of(n)}
+        of_pairs = {n: t.detach() for n, t in tensors.items() if kind_of(n)}
+        self.start = {n: t.to("cpu", copy=True) for n, t in of_pairs.items()}
 
     def after(self, tensors: Mapping[str, Tensor]) -> None:
         for name, start in self.start.items():
-            kind, move = kind_of(name), moved(start, tensors[name].detach())
+            kind, move = kind_of(name), moved(start, tensors[name].detach().cpu())
             so_far = self.moves.get(kind)
             sums = (a + b for a, b in zip(so_far, move, strict=True)) if so_far else move
             self.moves[kind] = Moved(*sums)

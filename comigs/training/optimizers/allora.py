@@ -4,6 +4,8 @@ B starts at 0 and leaves it fast; rows that are long move slowly. The paper has 
 a scale of the LoRA, so that both are refused.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -46,16 +48,19 @@ def make(named: Named, config: TrainConfig) -> torch.optim.Optimizer:
     return ByRow(named, config)
 
 
-def accepts(experts: ExpertsConfig) -> str | None:
+def accepts(experts: Sequence[ExpertsConfig]) -> str | None:
     """Refuse dropout, and a factor of the LoRA's output other than 1."""
-    if experts.dropout:
-        return f"experts.dropout is {experts.dropout}; it must be 0"
-    assert isinstance(experts.rank, int)
-    scale = lora_scale(experts, experts.rank)
+    first = experts[0]
+    if first.dropout:
+        return f"experts.dropout is {first.dropout}; it must be 0"
+    if len({e.rank for e in experts}) > 1:
+        return "experts.rank must be one for all clients, since no experts.alpha is for several"
+    assert isinstance(first.rank, int)
+    scale = lora_scale(first, first.rank)
     if abs(scale - 1) > 1e-6:
         return (
-            f"experts.alpha is {experts.alpha:g}, a scale of {scale:.3g}; it must be 1: set "
-            f"experts.scaling to standard and experts.alpha to {experts.rank}"
+            f"experts.alpha is {first.alpha:g}, a scale of {scale:.3g}; it must be 1: set "
+            f"experts.scaling to standard and experts.alpha to {first.rank}"
         )
     return None
 

@@ -161,7 +161,7 @@ def _check_training(config: RunConfig, experts: list[ExpertsConfig]) -> None:
             f"router.grad is 'first_order'; train.optimizer {config.train.optimizer!r} does not "
             "tell its step sizes; use adamw"
         )
-    if reason := next(filter(None, map(optimizer.accepts, experts)), None):
+    if reason := optimizer.accepts(experts):
         raise BadInput(f"train.optimizer {config.train.optimizer!r}: {reason}")
 
 

@@ -56,7 +56,10 @@ class FedHyper(FedAvg):
 
 
 class FedHyperSL(FedHyper):
-    """w <- w + D_t as FedAvg, and clients of the next round train at 1 + s_t times their rate."""
+    """w <- w + D_t as FedAvg, and clients of the next round train at 1 + s_t times their rate.
+
+    The paper bounds the rate itself, to what suits SGD; here it is 0.2 to 5 times its schedule.
+    """
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
