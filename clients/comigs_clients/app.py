@@ -194,7 +194,7 @@ def unwrap_order(message: Message, context: Context) -> Order:
     client, shared = task.run.client(task.number), _shared(message, task)
     return Order(
         client, said.server_round, said.state_round, shared, task.root, said.proximal_mu,
-        said.kept_round,
+        said.kept_round, said.lr_factor,
     )  # fmt: skip
 
 

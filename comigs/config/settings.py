@@ -90,6 +90,8 @@ class RunConfig:
             )
         if self.engine.fuse not in ("auto", 1) and (why := self.alone):
             raise BadInput(f"engine.fuse is {self.engine.fuse}; it needs {why}", "engine.fuse")
+        if (first := self.train.swa) is not None and first > self.rounds:
+            raise BadInput(f"train.swa is {first}; there are {self.rounds} rounds", "train.swa")
         self._check_extended()
         self._check_stop()
         self._check_clients()

@@ -1,7 +1,7 @@
 """The table of the server's strategies: a new one is one row here.
 
 The configuration, the checks, the traffic formula and `comigs_server.combine` read it; all but
-FedAvg are classes of Flower's, or of any installed package, by their path.
+FedAvg are classes of Flower's, ours, or of any installed package, by their path.
 """
 
 from collections.abc import Mapping
@@ -87,6 +87,15 @@ STRATEGIES = {
             {"server_learning_rate": RATE, "server_momentum": SHARE},
             memory=("momentum_vector",),
             from_start=True,
+        ),
+        *(
+            ServerStrategy(
+                name,
+                f"comigs_server.combine.fedhyper.{name}",
+                memory=("change", "step"),
+                from_start=True,
+            )
+            for name in ("FedHyper", "FedHyperSL")
         ),
         _flower("FedMedian", {}, of_means=False),
         _flower("FedTrimmedAvg", {"beta": (0.0, 0.499999)}, of_means=False),

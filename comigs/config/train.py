@@ -21,6 +21,10 @@ class TrainConfig:
     """Course of the learning rate over the run: a file of comigs/training/schedules."""
     warmup: float = 0.0
     """Share of all local steps over which the learning rate rises to its schedule, along a line."""
+    rewarm: float = 0.0
+    """Share of each round's local steps over which the learning rate rises again, along a line."""
+    swa: int | None = None
+    """Round from which the final model is the mean over rounds; null: it is that of the last."""
     clip: float | None = None
     """Norm that the gradient is cut to; null: never."""
     loss: Literal["full", "chunked"] = "full"
@@ -36,6 +40,8 @@ class TrainConfig:
         ok = len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas)
         require(ok, "train.betas", self.betas, "two numbers in [0, 1)")
         require(0 <= self.warmup < 1, "train.warmup", self.warmup, "a share of the steps in [0, 1)")
+        require(0 <= self.rewarm < 1, "train.rewarm", self.rewarm, "a share of the steps in [0, 1)")
+        at_least("train.swa", self.swa, 1)
         positive("train.clip", self.clip)
         if self.compile and self.checkpointing:
             raise BadInput("train.compile must be false with train.checkpointing", "train.compile")

@@ -15,6 +15,7 @@ from comigs.costs.traffic import traffic
 from comigs.costs.trip import trip
 from comigs.costs.work import Parameters, TokenFlops, parameter_counts, token_flops
 from comigs.data.tokens import places
+from comigs.evaluation.metrics import of_models
 from comigs.federation.clients import data_of
 from comigs.federation.run import Client, Run
 from comigs.federation.selection import takers_of_the_test, wanted
@@ -175,7 +176,7 @@ def _evaluated(client: Client, rounds: int, tested: bool) -> Work:
     data = data_of(client)
     tests = 3 if client.method.trains else 1  # the base, before and after averaging
     test, valid = sum(map(places, data.tests.values())), places(data.valid)
-    measured = 1 + len(client.config.log.metrics or ())  # each metric is a pass of its own
+    measured = 1 + len(of_models(client.config.log.metrics or ()))
     on_the_way = measured * rounds / every if every else 0
     at_the_end = tests * test + valid if tested else 0
     return Work(forward=on_the_way * valid + at_the_end)

@@ -103,5 +103,6 @@ def traffic(run: Run) -> Expected:
         before = chosen
     down, tested = downloads(), set(takers_of_the_test(run, clients))
     for i in clients:
-        lines[i].down.append(down[kind_of[i], i in before] if i in tested else 0)
+        fresh = i in before and config.train.swa is None
+        lines[i].down.append(down[kind_of[i], fresh] if i in tested else 0)
     return Expected(lines, None if run.devices is None else ahead.clock)

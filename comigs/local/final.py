@@ -17,9 +17,10 @@ from comigs.federation.run import Client
 from comigs.influence.selection import chosen_of, narrowed
 from comigs.local.receive import finish, receive
 from comigs.local.round import restore
+from comigs.local.swa import mean_of
 from comigs.messages.fields import METRIC
 from comigs.methods.arrival import Arrival
-from comigs.mixture.adapters import adapter_parameters, adapter_tensors
+from comigs.mixture.adapters import adapter_parameters, adapter_tensors, load_adapter_tensors
 from comigs.store.state import write_state
 
 
@@ -55,11 +56,12 @@ def final_evaluation(
     number, last = client.number, own.rounds + 1
     data = narrowed(client, data, chosen_of(client, root, state_round))
     arrival = Arrival(model, shared, moments, data, own, number, last, kept, tensors)
+    load_adapter_tensors(model, mean := mean_of(client, root, state_round))
     extra = receive(run, arrival) | finish(run, arrival)
     write_state(root / "final", state_round, {"tensors": adapter_tensors(model)}, meta)
     valid = evaluate(model, data.valid, own)
     for row in rows:
-        same = not shared and not method.finish
+        same = not shared and not method.finish and not mean
         test = data.tests[row["name"]]
         after = row["before"] if same else evaluate(model, test, own)
         row |= {"after": after, "valid": valid, "trainable": trainable, **extra}

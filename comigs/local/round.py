@@ -20,6 +20,7 @@ from comigs.local.known import KNOWN
 from comigs.local.outgoing import left_of, outgoing
 from comigs.local.receive import receive
 from comigs.local.reference import reference
+from comigs.local.swa import SWA, mean_after, mean_of
 from comigs.messages.fields import METRIC
 from comigs.methods.arrival import Arrival
 from comigs.methods.base import GLOBAL, Travels
@@ -77,6 +78,7 @@ class Order:
         root: the client's state folder.
         proximal_mu: weight of FedProx's pull towards the tensors that the round started from.
         kept_round: a round whose saved state is kept, however old it gets; None: no other.
+        lr_factor: what the experts' learning rate is multiplied by.
     """
 
     client: Client
@@ -86,6 +88,7 @@ class Order:
     root: Path
     proximal_mu: float = 0.0
     kept_round: int | None = None
+    lr_factor: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -142,7 +145,7 @@ def begin_round(order: Order, slot: int = 0) -> Begun:
     steps_done = meta["steps_done"]
     trainee = Trainee(
         client, model, data.train, data.valid, moments, steps_done,
-        kept=kept, tensors=tensors, **_penalties(order, model, tensors),
+        kept=kept, tensors=tensors, lr_factor=order.lr_factor, **_penalties(order, model, tensors),
     )  # fmt: skip
     return Begun(order, trainee, meta, metrics, end - begin, chosen)
 
@@ -211,13 +214,16 @@ def end_round(
         meta["rank"] = client.method.prune(received, tensors)
         tensors = cut(tensors, meta["rank"], config.experts)
         moments = cut(moments, meta["rank"])
+    before = mean_of(client, order.root, order.state_round)
+    mean, counted = mean_after(client, order.round, tensors, begun.meta, before)
+    meta |= counted
     left = left_of(config.payload, order.root, order.state_round)
     travels = _travels(client, meta.get("kept", {}), order.round)
     mine = _global_of(trainee) if client.method.twin else tensors
     mine = {**mine, **_besides(trainee, tensors)}
     sent, left = outgoing(client, order.round, mine, order.shared, left)
     known = dict(order.shared) if config.payload.down != "none" else {}
-    more = {"unsent": left, "kept": trainee.tensors, KNOWN: known, CHOSEN: begun.chosen}
+    more = {"unsent": left, "kept": trainee.tensors, KNOWN: known, CHOSEN: begun.chosen, SWA: mean}
     state = {"tensors": tensors, "optimizer": moments}
     state |= {name: some for name, some in more.items() if some}
     write_state(order.root, order.round, state, meta, order.kept_round)
@@ -230,6 +236,7 @@ def end_round(
         "router_tokens": stats.router_steps * config.batch_size * config.data.seq_len,
         "train_seconds": seconds,
         "seconds": begun.seconds + seconds + time.perf_counter() - begin,
+        **{f"{METRIC}{name}": value for name, value in stats.watched.items()},
     }
     if client.run.may_rest:
         metrics["fetches"] = int(travels.down)

@@ -59,12 +59,14 @@ class TrainAsked(RoundAsked):
         changes: whether the arrays are what has changed since that state's round
             (`payload.down`), not the shared tensors themselves.
         kept_round: a round whose saved state may be needed again, however old (`stop`).
+        lr_factor: what the experts' learning rate is multiplied by in this round.
     """
 
     state_round: State
     changes: bool = False
     kept_round: State | None = None
     proximal_mu: Annotated[float, Field(ge=0, le=1e9)] = 0.0
+    lr_factor: Annotated[float, Field(ge=0.1, le=10)] = 1.0
 
     @model_validator(mode="after")
     def _state_is_earlier(self) -> "TrainAsked":

@@ -17,6 +17,13 @@ def plus(tensors: Tensors, others: Tensors) -> dict[str, Tensor]:
     return {name: tensor + others[name] for name, tensor in tensors.items()}
 
 
+def mean_with(mean: Tensors, tensors: Tensors, count: int) -> dict[str, Tensor]:
+    """The mean of `count` sets of tensors, from that of all but the last; of one, itself."""
+    if count == 1:
+        return dict(tensors)
+    return {name: mean[name] + (tensor - mean[name]) / count for name, tensor in tensors.items()}
+
+
 def norm_of(update: Tensors) -> float:
     """The L2 norm of all elements together, summed in fp64."""
     return sum(float(t.double().square().sum()) for _, t in sorted(update.items())) ** 0.5

@@ -81,7 +81,7 @@ def train_group(
             if isinstance(phase, str):
                 levels.enter_context(using_expert(everyone, phase))
             for learner, part in zip(learners, parts, strict=True):
-                set_lr(part.optimizers[0], rate)
+                set_lr(part.optimizers[0], rate * learner.trainee.lr_factor)
                 levels.enter_context(learner.training(part, dropout=True))
             losses = _step(everyone, config, parts)
         for learner, (loss, balance) in zip(learners, losses, strict=True):
@@ -92,8 +92,7 @@ def train_group(
             for _ in range(config.router.steps):
                 _router_step(joined(due), config, [learners[e] for e in due], on_train)
     for learner in learners:
-        if learner.twin:
-            learner.twin.close()
+        learner.close()
     return [(learner.moments(), learner.stats) for learner in learners]
 
 
@@ -165,8 +164,12 @@ def _step(model: nn.Module, config: ClientConfig, group: list[Part]) -> list[tup
             client.before_step()
         if config.train.clip:
             nn.utils.clip_grad_norm_(client.parameters.values(), config.train.clip)
+        for watch in client.watches:
+            watch.before(client.parameters)
         for optimizer in client.optimizers:
             optimizer.step()
+        for watch in client.watches:
+            watch.after(client.parameters)
     return [(ce_sum, balance_sum) for ce_sum, balance_sum in sums]
 
 

@@ -1,6 +1,6 @@
 """One client in local training: what it trains, its optimisers, random streams and statistics."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -10,6 +10,7 @@ from peft import PeftModel
 from torch import Tensor, nn
 
 from comigs.data.tokens import random_windows
+from comigs.evaluation.metrics import Watch, watches
 from comigs.federation.run import Client
 from comigs.methods.base import GLOBAL, Method, Within
 from comigs.mixture.adapters import adapter_parameters, is_router
@@ -22,12 +23,16 @@ Penalty = Callable[[Mapping[str, nn.Parameter]], Tensor]
 
 @dataclass
 class LocalStats:
-    """What one round of local training did: mean losses in nats per token, and counts."""
+    """What one round of local training did: mean losses in nats per token, and counts.
+
+    `watched` is what metrics of local steps tell, by name.
+    """
 
     losses: list[float] = field(default_factory=list)
     balances: list[float] = field(default_factory=list)
     tokens: int = 0
     router_steps: int = 0
+    watched: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,7 @@ class Trainee:
         kept: numbers that its method keeps from round to round, some of them learnt in training.
         tensors: the same for tensors (`comigs.training.twin`).
         twin_penalty: `penalty` of the global model's steps, where it trains one in turn.
+        lr_factor: what the experts' learning rate is multiplied by.
     """
 
     client: Client
@@ -57,6 +63,7 @@ class Trainee:
     kept: dict[str, float] = field(default_factory=dict)
     tensors: dict[str, Tensor] = field(default_factory=dict)
     twin_penalty: Penalty | None = None
+    lr_factor: float = 1.0
 
 
 class Learner:
@@ -79,6 +86,7 @@ class Learner:
             self.twin_optimizers = self._optimizers(GLOBAL)
         self.batches = generator(config.seed, client.number, round_number, "train batches")
         self.router_batches = generator(config.seed, client.number, round_number, "router batches")
+        self.watches = watches(config.log.metrics or ())
         self.stats = LocalStats()
 
     def _optimizers(
@@ -113,7 +121,10 @@ class Learner:
         penalty = self.trainee.twin_penalty if of_global else self.trainee.penalty
         mixes = self.twin is not None and self.twin.twin.mix and not of_global
         before_step = self.twin.from_mixture if self.twin and mixes else None
-        return Part(windows, mine | self.joint, optimizers, penalty, of_global, before_step)
+        watched = tuple(self.watches.values())
+        return Part(
+            windows, mine | self.joint, optimizers, penalty, of_global, before_step, watched
+        )
 
     def router_part(self, tokens: Tensor) -> "Part":
         """What it does in a router step on `tokens`."""
@@ -146,6 +157,13 @@ class Learner:
             for drop in self.drops:
                 drop.eval()
 
+    def close(self) -> None:
+        """End the round's steps."""
+        if self.twin:
+            self.twin.close()
+        for name, watch in self.watches.items():
+            self.stats.watched |= {f"{name}/{part}": value for part, value in watch.told().items()}
+
     def moments(self) -> dict[str, Tensor]:
         kept = moments_of(self.expert_optimizer, self.experts)
         if self.router_optimizer:
@@ -166,6 +184,7 @@ class Part(NamedTuple):
     penalty: Penalty | None = None
     of_global: bool = False  # whether it trains the global model, in turn with the client's own
     before_step: Callable[[], None] | None = None
+    watches: Sequence[Watch] = ()
 
 
 def _prefixed(prefix: str, named: Mapping[str, nn.Parameter]) -> dict[str, nn.Parameter]:

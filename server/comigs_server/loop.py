@@ -50,6 +50,7 @@ def run_rounds(grid: Grid, run: Run, folder: Path, journal: Journal) -> None:
         progress.shared = start_of(run)
     while progress.round < rounds and not over(config.stop, progress.watched):
         train_round(grid, run, clients, progress, rule, journal)
+        progress.average(config.train.swa)
         progress.nodes = clients.nodes
         tensors = progress.tensors() | {"strategy": rule.memory()}
         kept = {part: named for part, named in tensors.items() if named or part == "shared"}

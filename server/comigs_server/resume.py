@@ -11,6 +11,7 @@ from comigs.config.load import changed_keys, load_config, to_dict
 from comigs.config.settings import RunConfig
 from comigs.errors import BadInput, ComigsError
 from comigs.federation.stopping import Watched
+from comigs.messages.update import mean_with
 from comigs.store.events import Damaged
 from comigs.store.state import DamagedState, clean, newest_state, read_state, saved_rounds
 from comigs_server.combine.accountant import EVERYBODY, Draw
@@ -48,6 +49,7 @@ class Progress:
         unsent: by name, what packing has taken off so far.
         draws: per round, how many clients could be drawn for it, and how many were.
         watched: with `stop`, what evaluations have told.
+        mean: with `train.swa`, of `shared` over rounds; averaged: over how many.
         seconds: wall time of all rounds; sim_seconds and sim_joules: the same on the devices.
     """
 
@@ -70,24 +72,35 @@ class Progress:
     change: dict[str, Tensor] = field(default_factory=dict)
     unsent: dict[str, Tensor] = field(default_factory=dict)
     watched: Watched = field(default_factory=Watched)
+    mean: dict[str, Tensor] = field(default_factory=dict)
+    averaged: int = 0
 
     @property
     def at_work(self) -> set[int]:
         """Ids of clients that an earlier round still waits for; they are not asked meanwhile."""
         return set(self.flying) | set(self.late)
 
+    def average(self, first: int | None) -> None:
+        """Let the mean over rounds from `first` go on by the one that is done."""
+        if first is not None and self.round >= first and self.shared:
+            self.averaged += 1
+            self.mean = mean_with(self.mean, self.shared, self.averaged)
+
     def tensors(self) -> dict[str, dict[str, Tensor]]:
         """The tensors of the server's checkpoint, apart from the strategy's."""
         late = {f"{i}/{n}": t for i, u in self.late.items() for n, t in u.tensors.items()}
         flying = {f"{i}/{n}": t for i, f in self.flying.items() for n, t in f.change.items()}
         packed = {"change": self.change, "unsent": self.unsent} if self.unsent else {}
-        return {"shared": self.shared, "late": late, "flying": flying, **packed}
+        mean = {"mean": self.mean} if self.mean else {}
+        return {"shared": self.shared, "late": late, "flying": flying, **packed, **mean}
 
     def meta(self, config: RunConfig) -> dict[str, Any]:
         """The JSON part of the server's checkpoint."""
         more: dict[str, Any] = (
             {} if self.watched == Watched() else {"watched": _to_json(self.watched)}
         )
+        if self.averaged:
+            more["averaged"] = self.averaged
         if config.server.mode == "buffered":
             rest = {str(i): [f.weight, f.due, f.since, f.lost] for i, f in self.flying.items()}
             more |= {"flying": rest, "heard": {str(i): v for i, v in self.heard.items()}}
@@ -184,21 +197,26 @@ def load_progress(config: RunConfig, root: Path, number: int) -> Progress:
         change=tensors.get("change", {}),
         unsent=tensors.get("unsent", {}),
         watched=watched_in(meta),
+        mean=tensors.get("mean", {}),
+        averaged=meta.get("averaged", 0),
     )
 
 
 def tested_progress(config: RunConfig, root: Path, progress: Progress) -> Progress:
     """The state whose models are tested after the last round: of the best one, with `stop`.
 
-    What clients have cost is counted to the end.
+    What clients have cost is counted to the end. The mean over rounds, with `train.swa`, is sent
+    whole: clients do not know what it differs from.
 
     Raises:
         DamagedState: the checkpoint of the best round is damaged.
     """
     number = progress.watched.tested(progress.round)
-    if number == progress.round:
-        return progress
-    return replace(load_progress(config, root, number), totals=progress.totals)
+    if number != progress.round:
+        progress = replace(load_progress(config, root, number), totals=progress.totals)
+    if progress.mean:
+        return replace(progress, shared=progress.mean, current=set())
+    return progress
 
 
 def _to_json(watched: Watched) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Metrics of a client in a round: their values, and that only what was asked for is told."""
 
+import itertools
 import math
 
 import pytest
@@ -110,6 +111,45 @@ def test_token_accuracy_is_the_share_of_first_choices(monkeypatch):
         chat = torch.cat([TOKENS[:4], answer[None]])  # one token is learnt, four are read
         rows = packed([marked(chat, torch.tensor([False] * 4 + [True]))], 21)
         assert accuracy(model, rows, client_config()) == wanted
+
+
+A, B = "up.lora_A.generalist_0.weight", "up.lora_B.generalist_0.weight"
+
+
+def test_the_size_and_the_angle_of_updates_are_means_over_rows_and_steps():
+    updates = find_metric("updates").watch()
+    steps = [  # A turns by a right angle and grows; B begins at 0, then turns by a half circle
+        {A: torch.tensor([[3.0, 0.0]]), B: torch.zeros(2, 1), "up.router.weight": torch.ones(1, 1)},
+        {A: torch.tensor([[0.0, 4.0]]), B: torch.tensor([[1.0], [2.0]])},
+        {A: torch.tensor([[0.0, 5.0]]), B: torch.tensor([[-1.0], [2.0]])},
+    ]
+    for before, after in itertools.pairwise(steps):
+        updates.before(before)
+        updates.after(after)
+    assert updates.told() == {
+        "A/size": pytest.approx((5 + 1) / 2),
+        "A/angle": pytest.approx(math.pi / 4),
+        "B/size": pytest.approx((1 + 2 + 2 + 0) / 4),
+        "B/angle": pytest.approx(math.pi / 2),
+    }
+
+
+def test_lionas_updates_have_one_length_and_an_unasked_run_is_as_before(tree, tmp_path):
+    """Rows of B are as long as the rank, 2, and every entry of theirs steps alike."""
+    train = {"optimizer": "liona", "lr": 0.01, "schedule": "constant", "weight_decay": 0.0}
+    tree = tree | {"train": train, "log": tree["log"] | {"eval_every": 0}}
+    plain = comigs.run(tree, out=tmp_path / "plain").folder
+    tree["log"] = tree["log"] | {"metrics": ["updates"]}
+    asked = comigs.run(tree, out=tmp_path / "asked").folder
+    told = [event["metrics"] for event in events(asked, "client")]
+    assert {name for one in told for name in one} == {
+        f"updates/{kind}/{what}" for kind in "AB" for what in ("size", "angle")
+    }
+    size = 0.01 * math.sqrt(0.1 / 1.9) * math.sqrt(2)
+    assert [one["updates/B/size"] for one in told] == pytest.approx([size] * len(told), rel=1e-3)
+    assert "metrics" not in events(plain, "client")[0]
+    losses = [[event["loss"] for event in events(run, "client")] for run in (plain, asked)]
+    assert losses[0] == losses[1]
 
 
 def test_what_is_asked_for_is_measured_on_the_test_text_too(tree, tmp_path):

@@ -1,6 +1,8 @@
 """Steps of the optimisers against torch's own, the papers' formulas by hand, and on spheres."""
 
 import math
+import re
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -12,12 +14,14 @@ import comigs
 from comigs.config.load import load_config
 from comigs.config.train import TrainConfig
 from comigs.errors import BadInput
+from comigs.federation.run import resolve
 from comigs.store.metrics import events_of
 from comigs.training.optimizers import find_optimizer, make_optimizer
 from comigs.training.optimizers.rotational_adamw import angle as adamw_angle
 from comigs.training.optimizers.rotational_lion import angle as lion_angle
 from comigs.training.optimizers.rotational_sgd import angle as sgd_angle
 from comigs.training.schedules import find_schedule, learning_rate, rates_of
+from comigs_server.checks.run import check
 from tests.helpers import assert_same_numbers, stopped_and_resumed
 
 pytest_plugins = ("tests.fixtures",)
@@ -67,6 +71,41 @@ def test_two_steps_of_lion_and_liona_are_those_of_the_papers():
     size = 0.1 * math.sqrt(0.5 / 1.5)
     once = torch.tensor([0.99 * 1 - size, 0.99 * -2 + size])
     torch.testing.assert_close(found[0], 0.99 * once + size)
+
+
+def test_allora_divides_adamws_update_of_each_row_by_the_rows_length():
+    """Against torch's AdamW with the rate of each row; routers step as ever."""
+    start, gradient, _ = drawn(2, count=2)
+    start[B][1:3] = 0.0
+    start["up.router.weight"] = start[B].clone()
+    gradient["up.router.weight"] = gradient[B]
+    settings = {"lr": 0.1, "weight_decay": 0.0}
+    plain, found = (run(name, start, [gradient], **settings) for name in ("adamw", "allora"))
+    for name in (A, B):
+        lengths = (start[name].norm(dim=1, keepdim=True) ** 2 + 0.01).sqrt()
+        wanted = start[name] + (plain[name] - start[name]) / lengths
+        torch.testing.assert_close(found[name], wanted, rtol=1e-4, atol=1e-5)
+    moved = (found[B] - start[B])[1:3].abs()  # tenfold where a row is 0, and finite
+    torch.testing.assert_close(moved, torch.ones(2, 3), rtol=1e-4, atol=0)
+    torch.testing.assert_close(found["up.router.weight"], plain["up.router.weight"])
+
+
+@pytest.mark.parametrize(
+    ("experts", "reason"),
+    [
+        ({"dropout": 0.1}, "experts.dropout is 0.1; it must be 0"),
+        ({}, "experts.alpha is 16, a scale of 11.3; it must be 1: set experts.scaling to "),
+        ({"scaling": "standard"}, "to standard and experts.alpha to 2"),
+        ({"scaling": "standard", "alpha": 2}, None),
+        ({"scaling": "standard", "alpha": 2, "rank": [2, 2, 4]}, "must be one for all clients"),
+    ],
+)
+def test_allora_has_neither_dropout_nor_scale(tree, experts, reason):
+    tree = tree | {"train": {"optimizer": "allora"}}
+    tree["experts"] = tree["experts"] | {"dropout": 0.0} | experts
+    refused = pytest.raises(BadInput, match=re.escape(reason)) if reason else nullcontext()
+    with refused:
+        check(resolve(load_config(tree)))
 
 
 def test_the_first_turn_is_by_the_angle_that_the_paper_says():
@@ -158,3 +197,11 @@ def test_muon_moves_a_matrix_along_what_is_nearly_orthogonal():
     sizes = torch.linalg.svdvals(moved)
     assert sizes.max() / sizes.min() < 2 < torch.linalg.svdvals(gradient[A]).max()
     assert find_optimizer("muon").rates is None
+
+
+def test_the_rate_rises_again_at_the_start_of_each_round():
+    settings = {"lr": 0.1, "schedule": "constant", "rewarm": 0.5}
+    rate = rates_of(load_config({"train": settings, "rounds": 2}), 4)
+    assert [rate(at) for at in range(8)] == pytest.approx([0.05, 0.1, 0.1, 0.1] * 2)
+    with pytest.raises(BadInput, match=r"train\.rewarm is 1\.0"):
+        TrainConfig(rewarm=1.0)

@@ -24,6 +24,7 @@ A, B = "up.lora_A.generalist_0.weight", "up.lora_B.generalist_0.weight"
 ADAM = {"step", "exp_avg", "exp_avg_sq"}
 STATE = {
     "adamw": ADAM,
+    "allora": ADAM,
     "sgd": {"momentum_buffer"},
     "lion": {"exp_avg"},
     "liona": {"exp_avg"},

@@ -1,10 +1,13 @@
 """Numbers about a client's model as received, on its validation text: one file here for each.
 
-A file defines `METRIC`; `log.metrics` names the files. What it returns leaves the device.
+A file defines `METRIC`; `log.metrics` names the files. What it returns leaves the device. A few are
+of local steps instead (`OfSteps`).
 """
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -26,28 +29,60 @@ Of several each has a name of its own, which is told as <metric>/<name>.
 """
 
 
-def find_metric(name: str) -> Metric:
+class Watch(Protocol):
+    """Looks at the tensors that a client trains, by name, around each of its expert steps."""
+
+    def before(self, tensors: Mapping[str, Tensor]) -> None: ...
+    def after(self, tensors: Mapping[str, Tensor]) -> None: ...
+    def told(self) -> Mapping[str, float]:
+        """Finite numbers of the round, by name, which are told as <metric>/<name>."""
+
+
+@dataclass(frozen=True)
+class OfSteps:
+    """A metric of a round's local steps.
+
+    Attributes:
+        watch: begins a round.
+    """
+
+    watch: Callable[[], Watch]
+
+
+def find_metric(name: str) -> Metric | OfSteps:
     """Return `METRIC` of comigs/evaluation/metrics/<name>.py.
 
     Raises:
         BadInput: there is none of that name.
     """
-    metric: Metric = find_in(sys.modules[__name__], "log.metrics", name, "METRIC")
+    metric: Metric | OfSteps = find_in(sys.modules[__name__], "log.metrics", name, "METRIC")
     return metric
 
 
 def measured(
     names: Sequence[str], model: nn.Module, tokens: Tensor, config: ClientConfig
 ) -> dict[str, float]:
-    """Every metric of `names`, by name."""
+    """Every metric of `names`, by name, but for those of steps."""
     told: dict[str, float] = {}
-    for name in names:
-        found = find_metric(name)(model, tokens, config)
+    for name, metric in of_models(names).items():
+        found = metric(model, tokens, config)
         if isinstance(found, Mapping):
             told |= {f"{name}/{part}": value for part, value in found.items()}
         else:
             told[name] = found
     return told
+
+
+def of_models(names: Iterable[str]) -> dict[str, Metric]:
+    """Those of `names` that read text: each takes a pass over it."""
+    found = {name: find_metric(name) for name in names}
+    return {name: metric for name, metric in found.items() if not isinstance(metric, OfSteps)}
+
+
+def watches(names: Iterable[str]) -> dict[str, Watch]:
+    """Those that look at the steps of one client in one round, by metric."""
+    found = {name: find_metric(name) for name in names}
+    return {name: metric.watch() for name, metric in found.items() if isinstance(metric, OfSteps)}
 
 
 def mean_over_tokens(

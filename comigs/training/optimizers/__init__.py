@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from comigs.config.experts import ExpertsConfig
 from comigs.config.train import TrainConfig
 from comigs.schema.byfile import find_in
 
@@ -25,11 +26,13 @@ class LocalOptimizer:
         state_bytes: what it keeps for a float32 tensor of a name and shape, for predicted memory.
         rates: how far it moves every entry per unit of one batch's gradient, in the parameters'
             order; None where that cannot be said, and `router.grad: first_order` has no inner step.
+        accepts: given the experts of each kind of client, why it is not for them, or None.
     """
 
     make: Callable[[Named, TrainConfig], torch.optim.Optimizer]
     state_bytes: Callable[[str, Sequence[int]], int]
     rates: Rates | None = None
+    accepts: Callable[[Sequence[ExpertsConfig]], str | None] = lambda experts: None
 
 
 def floats(name: str, shape: Sequence[int]) -> int:

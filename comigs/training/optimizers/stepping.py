@@ -44,11 +44,15 @@ class Along(torch.optim.Optimizer):
         betas, decay = self.config.betas, self.config.weight_decay
         for group in self.param_groups:
             for p in (p for p in group["params"] if p.grad is not None):
-                update = self.direction(self.state[p], p.grad, betas)
+                update = self.update_of(p, p.grad)
                 if p in self.lengths and self.angle:
                     self._turn(p, update, self.angle(group["lr"], decay, betas))
                 else:
                     p.mul_(1 - group["lr"] * decay).add_(update, alpha=-group["lr"])
+
+    def update_of(self, p: nn.Parameter, gradient: Tensor) -> Tensor:
+        """What is subtracted of a tensor per unit of learning rate."""
+        return self.direction(self.state[p], gradient, self.config.betas)
 
     def _turn(self, w: nn.Parameter, update: Tensor, angle: float) -> None:
         """Turn each row of w by about `angle`, against its part of `update`."""

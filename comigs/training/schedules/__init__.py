@@ -25,6 +25,11 @@ def find_schedule(name: str) -> Schedule:
     return schedule
 
 
+def rise(done: int, steps: int, share: float) -> float:
+    """Factor of a step (0-based) of `steps` while the rate rises over a share of them."""
+    return min((done + 1) / (share * steps), 1.0) if share else 1.0
+
+
 def learning_rate(
     schedule: Schedule, peak: float, step: int, total: int, warmup: float = 0.0
 ) -> float:
@@ -33,8 +38,7 @@ def learning_rate(
     Args:
         warmup: share of all steps over which the rate rises to the schedule's, along a line.
     """
-    rising = min((step + 1) / (warmup * total), 1.0) if warmup else 1.0
-    return rising * peak * schedule(min(step / max(total - 1, 1), 1.0))
+    return rise(step, total, warmup) * peak * schedule(min(step / max(total - 1, 1), 1.0))
 
 
 def rates_of(config: RunConfig, steps: int) -> Callable[[int], float]:
@@ -43,6 +47,7 @@ def rates_of(config: RunConfig, steps: int) -> Callable[[int], float]:
 
     def rate(at: int) -> float:
         total = config.scheduled(at // steps + 1) * steps
-        return learning_rate(schedule, train.lr, at, total, train.warmup)
+        rate = learning_rate(schedule, train.lr, at, total, train.warmup)
+        return rise(at % steps, steps, train.rewarm) * rate
 
     return rate

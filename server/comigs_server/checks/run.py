@@ -121,9 +121,10 @@ def _check_settings(run: Run, count: int, taking_part: int) -> None:
     """Whether the settings suit each other, for `count` clients of which some train in a round."""
     config = run.config
     _check_devices(config)
-    _check_training(config)
     experts = [client.experts for client in run.kinds(count)]
+    _check_training(config, experts)
     _check_method(run, experts)
+    _check_swa(run, experts)
     check_tiers(run, experts, count)
     if config.server.mode == "buffered":
         taking_part = check_mode(run, experts, taking_part)
@@ -148,7 +149,7 @@ def _check_devices(config: RunConfig) -> None:
             raise BadInput(f"server.{key} is {value!r}, which needs devices.profiles")
 
 
-def _check_training(config: RunConfig) -> None:
+def _check_training(config: RunConfig, experts: list[ExpertsConfig]) -> None:
     check_scope(config.experts.router, config.router.scope)
     find_schedule(config.train.schedule)
     for name in config.log.metrics or ():
@@ -160,6 +161,8 @@ def _check_training(config: RunConfig) -> None:
             f"router.grad is 'first_order'; train.optimizer {config.train.optimizer!r} does not "
             "tell its step sizes; use adamw"
         )
+    if reason := optimizer.accepts(experts):
+        raise BadInput(f"train.optimizer {config.train.optimizer!r}: {reason}")
 
 
 def _check_method(run: Run, experts: list[ExpertsConfig]) -> None:
@@ -171,4 +174,23 @@ def _check_method(run: Run, experts: list[ExpertsConfig]) -> None:
         raise BadInput(
             f"experts.rank is {run.config.experts.rank}; method {method.name!r} averages LoRA "
             "matrices, which needs one rank for all clients"
+        )
+
+
+def _check_swa(run: Run, experts: list[ExpertsConfig]) -> None:
+    """Means over rounds are of tensors that keep their place, and are copied where they arrive."""
+    method, first = run.method, run.config.train.swa
+    if first is None:
+        return
+    changes = method.receive or method.finish or method.twin or method.restarts
+    if changes or not run.aggregator.averages:
+        raise BadInput(
+            f"train.swa is {first}; method {method.name!r} makes something else of what arrives "
+            "than a copy: use one that only averages, or set it to null"
+        )
+    own = any(method.shares(f".lora_{half}.specialist_0.") for half in "AB")
+    if len({(e.generalists, e.specialists if own else 0) for e in experts}) > 1:
+        raise BadInput(
+            f"train.swa is {first}; method {method.name!r} averages experts that not every client "
+            "has: give all of them as many"
         )

@@ -5,9 +5,15 @@ import pytest
 import torch
 
 import comigs
+from comigs.config.load import load_config, read_config
 from comigs.config.strategies import STRATEGIES
 from comigs.errors import BadInput
+from comigs.federation.run import resolve
+from comigs.local.round import Order, start_of, train_round
 from comigs.store.state import read_state
+from comigs.training.trainee import Trainee
+from comigs_server.combine.flower import FlowerRule
+from comigs_server.fleet.update import Update
 from tests.helpers import assert_same_numbers, events, stopped_and_resumed
 
 pytest_plugins = ("tests.fixtures",)
@@ -62,6 +68,76 @@ def test_fedavgm_without_momentum_is_the_mean(tree, tmp_path):
     folder = comigs.run(settings, out=tmp_path).folder
     for name, tensors in sent(folder, 1).items():
         torch.testing.assert_close(shared(folder, 1)[name], tensors.mean(0), rtol=1e-5, atol=1e-7)
+
+
+def test_fedhyper_goes_on_by_the_cosine_of_two_mean_updates(tree, tmp_path):
+    folder = comigs.run(with_strategy(tree, "FedHyper"), out=tmp_path).folder
+    means = [{n: t.mean(0) for n, t in sent(folder, number).items()} for number in (1, 2, 3)]
+    held = [shared(folder, number) for number in (1, 2, 3)]
+    for name, mean in means[0].items():  # the first is FedAvg's
+        torch.testing.assert_close(held[0][name], mean, rtol=1e-5, atol=1e-7)
+    second, third = (
+        {name: means[i][name] - held[i - 1][name] for name in means[i]} for i in (1, 2)
+    )
+    flat = [torch.cat([d[n].flatten() for n in sorted(d)]).double() for d in (second, third)]
+    s = 0.0
+    start = start_of(resolve(read_config(folder)))
+    before = torch.cat([(held[0][n] - start[n]).flatten() for n in sorted(second)]).double()
+    for i, (update, last) in enumerate(zip(flat, (before, flat[0]), strict=True), 1):
+        s = min(max(s + torch.cosine_similarity(update, last, 0).item(), -0.8), 4.0)
+        assert abs(s) > 1e-3
+        for name in second:
+            wanted = held[i - 1][name] + (1 + s) * (means[i][name] - held[i - 1][name])
+            torch.testing.assert_close(held[i][name], wanted, rtol=1e-4, atol=1e-6)
+
+
+def test_fedhypersl_is_fedavg_whose_clients_train_at_the_servers_rate(tree, tmp_path, monkeypatch):
+    """Round 3 is that of clients whose `train.lr` is as many times larger."""
+    factors = []
+    at_rate = Trainee.__init__
+
+    def watched(self, *arguments, **named):
+        at_rate(self, *arguments, **named)
+        factors.append(self.lr_factor)
+
+    monkeypatch.setattr(Trainee, "__init__", watched)
+    folder = comigs.run(with_strategy(tree, "FedHyperSL"), out=tmp_path).folder
+    held = [shared(folder, number) for number in (1, 2, 3)]
+    for number, tensors in enumerate(held, 1):
+        for name, each in sent(folder, number).items():
+            torch.testing.assert_close(tensors[name], each.mean(0), rtol=1e-5, atol=1e-7)
+    start = start_of(resolve(read_config(folder)))
+    first, second = (
+        torch.cat([(b[n] - a[n]).flatten() for n in sorted(a)]).double()
+        for a, b in ((start, held[0]), (held[0], held[1]))
+    )
+    s = torch.cosine_similarity(first, second, 0).item()
+    assert factors == pytest.approx([1.0] * 6 + [1 + s] * 3, rel=1e-4)
+
+
+def test_a_rates_factor_is_that_of_train_lr(tree, tmp_path):
+    """One local step with twice the rate, and with twice `train.lr`."""
+    tree = tree | {"rounds": 1, "local_steps": 1, "router": {"trainable": False}}
+
+    def trained(name, lr, factor):
+        client = resolve(load_config(tree | {"train": {"lr": lr}})).client(0)
+        return train_round(Order(client, 1, 0, {}, tmp_path / name, lr_factor=factor))[0]
+
+    one, two = trained("a", 1e-3, 2.0), trained("b", 2e-3, 1.0)
+    assert all(torch.equal(one[name], two[name]) for name in two)
+
+
+@pytest.mark.parametrize(("turn", "least", "most"), [(1.0, 5.0, 5.0), (-1.0, 0.2, 0.2)])
+def test_fedhypers_rate_stays_within_its_bounds(turn, least, most):
+    rule = FlowerRule(STRATEGIES["FedHyper"], {})
+    kept, step, ratio = {"x": torch.zeros(1)}, 1.0, 0.0
+    for number in range(1, 8):
+        rule.tells(number, kept, [0])
+        update = Update(0, {"x": kept["x"] + step}, 1.0)
+        made = rule.combine(number, [update], kept)
+        ratio = ((made["x"] - kept["x"]) / step).item()
+        kept, step = made, step * turn
+    assert least - 1e-5 <= ratio <= most + 1e-5
 
 
 def test_fedprox_keeps_shared_tensors_near_where_the_round_began(tree, tmp_path):
