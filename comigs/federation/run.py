@@ -69,7 +69,10 @@ class Run:
         traces = self.config.devices.traces
         if traces is None or self.devices is None:
             return None
-        return Availability(read_traces(from_home(traces)))
+        try:
+            return Availability(read_traces(from_home(traces)))
+        except BadInput as error:
+            raise BadInput(f"devices.traces: {error}", "devices.traces") from None
 
     @cached_property
     def devices(self) -> list[str] | None:
