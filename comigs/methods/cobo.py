@@ -81,7 +81,7 @@ def receive(arrival: Arrival) -> dict[str, float]:
     begun = {n: p.detach().to("cpu", copy=True) for n, p in named.items() if generalists(n)}
     mine = latest.pop(me, begun)  # as it was sent, if it ever was
     met = int(kept.pop(PARTNER, -1))
-    if gradients.get(met) and _same(gradients.get(me), _of(arrival.tensors, True)):
+    if gradients.get(met) and _same(gradients.get(me, {}), _of(arrival.tensors, True)):
         weight = kept.get(f"{WEIGHT}{met}", START)
         kept[f"{WEIGHT}{met}"] = moved(weight, gradients[me], gradients[met])
     weights = {j: kept.get(f"{WEIGHT}{j}", START) for j in latest}
@@ -111,7 +111,7 @@ def _of(tensors: Tensors, gradients: bool) -> dict[str, Tensor]:
     }
 
 
-def _same(arrived: Tensors | None, sent: Tensors) -> bool:
+def _same(arrived: Tensors, sent: Tensors) -> bool:
     """Whether the gradient that arrived is that of the last meeting, and not of one before."""
     import torch
 
