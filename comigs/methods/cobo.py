@@ -8,8 +8,8 @@ and w_ij moves by GAMMA <grad f_i(z), grad f_j(z)> at z = (x_i + x_j) / 2, each 
 client's own training text: where both are near their optimum, it moves little. In a round every
 client meets one other, drawn from the seed among those whose tensors everybody has: a gradient goes
 up beside its tensors, and everybody's go to everybody. Where one of the two takes no part in the
-round, or its update does not count, w stays. A round begins from the proximal step of the second sum, with rho = 1 and all
-others held,
+round, or its update does not count, w stays. A round begins from the proximal step of the second
+sum, with rho = 1 and all others held,
 
     x_i <- (x_i + sum_j w_ij x_j) / (1 + sum_j w_ij),
 
