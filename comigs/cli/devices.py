@@ -72,6 +72,7 @@ def traces(
     comigs devices traces --read state_traces.json --out traces.json
     """
     from comigs.cli.deviceshow import show_hours
+    from comigs.store.whole import check_place
     from comigs.traces.diurnal import diurnal
     from comigs.traces.public import read_public
     from comigs.traces.windows import write_traces
@@ -79,6 +80,7 @@ def traces(
     try:
         if (read is None) == (clients is None):
             raise BadInput("give either --clients, to make traces up, or --read, a file of them")
+        check_place(out)
         made = read_public(read) if read else diurnal(clients or 1, days, zones, seed)
         write_traces(made, out)
     except ComigsError as error:

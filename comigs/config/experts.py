@@ -102,7 +102,8 @@ class RouterConfig:
     """Share of the load meant for the first expert (iota)."""
 
     def __post_init__(self) -> None:
-        positive("router.temperature", self.temperature)
+        good = 0.001 <= self.temperature <= 1000
+        require(good, "router.temperature", self.temperature, "from 0.001 to 1000")
         at_least("router.every", self.every, 1)
         at_least("router.steps", self.steps, 1)
         positive("router.lr", self.lr)

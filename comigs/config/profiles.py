@@ -39,7 +39,7 @@ class DeviceConfig:
     watts: float | None = None
     """Power in training, above idle."""
     speed_jitter: float | None = None
-    """Sigma of the log-normal factor of its FLOP/s, drawn for each round; null: none."""
+    """Sigma of the log-normal factor of its FLOP/s, drawn for each round, 0 to 3; null: none."""
     network_jitter: float | None = None
     """The same of its up and down together."""
     site: str | None = None
@@ -55,8 +55,11 @@ class DeviceConfig:
         """
         for name in ("memory", "up", "down"):
             positive(f"{key}.{name}", getattr(self, name))
-        for name in ("latency", "watts", "speed_jitter", "network_jitter"):
+        for name in ("latency", "watts"):
             at_least(f"{key}.{name}", getattr(self, name), 0)
+        for name in ("speed_jitter", "network_jitter"):
+            sigma = getattr(self, name)
+            require(sigma is None or 0 <= sigma <= 3, f"{key}.{name}", sigma, "from 0 to 3")
         for dtype, rate in (self.flops or {}).items():
             known = dtype in ("float32", "bfloat16")
             require(known, f"{key}.flops", dtype, "a rate for float32 or bfloat16")

@@ -69,7 +69,10 @@ class Run:
         traces = self.config.devices.traces
         if traces is None or self.devices is None:
             return None
-        return Availability(read_traces(from_home(traces)))
+        try:
+            return Availability(read_traces(from_home(traces)))
+        except BadInput as error:
+            raise BadInput(f"devices.traces: {error}", "devices.traces") from None
 
     @cached_property
     def devices(self) -> list[str] | None:
@@ -126,16 +129,17 @@ class Run:
     def number_of(self, asked: int | str) -> int:
         """The number of the client that a user means: by it, or by its name.
 
-        Digits are a number, whatever the names are.
+        Digits as they are counted with ("1", not "001") are a number, whatever the names are.
 
         Raises:
             BadInput: there is no such client.
         """
         names, text = self.names, str(asked)
-        if text in names and not text.isdecimal():
+        number = int(text) if text.isdecimal() and len(text) < 10 else None
+        if text in names and text != str(number):
             return names.index(text)
-        if text.isdecimal() and len(text) < 10 and int(text) < len(names):
-            return int(text)
+        if number is not None and number < len(names):
+            return number
         shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
         raise BadInput(
             f"there is no client {text[:100]!r}; this run has 0 to {len(names) - 1}: {shown}"

@@ -77,11 +77,6 @@ def those_there(run: Run, number: int, ids: Sequence[int], begin: float = 0.0) -
     return everybody if run.availability is None else run.availability.there(begin, everybody)
 
 
-def is_on(run: Run, client: int, number: int) -> bool:
-    """Whether the device can take part in a round: its trace, begun at a place of its own."""
-    return client in those_there(run, number, [client])
-
-
 class Traced(NamedTuple):
     """The clients with one kind of device.
 

@@ -6,9 +6,10 @@ The generalists x_i of all clients minimise, with w_ij in [0, 1],
 
 and w_ij moves by GAMMA <grad f_i(z), grad f_j(z)> at z = (x_i + x_j) / 2, each gradient on its
 client's own training text: where both are near their optimum, it moves little. In a round every
-client meets one other, drawn from the seed: a gradient goes up beside its tensors, and everybody's
-go to everybody. A round begins from the proximal step of the second sum, with rho = 1 and all
-others held,
+client meets one other, drawn from the seed among those whose tensors everybody has: a gradient goes
+up beside its tensors, and everybody's go to everybody. Where one of the two takes no part in the
+round, or its update does not count, w stays. A round begins from the proximal step of the second
+sum, with rho = 1 and all others held,
 
     x_i <- (x_i + sum_j w_ij x_j) / (1 + sum_j w_ij),
 
@@ -80,13 +81,15 @@ def receive(arrival: Arrival) -> dict[str, float]:
     begun = {n: p.detach().to("cpu", copy=True) for n, p in named.items() if generalists(n)}
     mine = latest.pop(me, begun)  # as it was sent, if it ever was
     met = int(kept.pop(PARTNER, -1))
-    if gradients.get(me) and gradients.get(met):
+    if gradients.get(met) and _same(gradients.get(me, {}), _of(arrival.tensors, True)):
         weight = kept.get(f"{WEIGHT}{met}", START)
         kept[f"{WEIGHT}{met}"] = moved(weight, gradients[me], gradients[met])
     weights = {j: kept.get(f"{WEIGHT}{j}", START) for j in latest}
     metrics: dict[str, float] = {}
-    partner = partner_of(me, sorted({*latest, me}), arrival.config.seed, arrival.round)
-    if partner is not None and arrival.round <= arrival.config.rounds:
+    meets = me in held and arrival.round <= arrival.config.rounds
+    seed, number = arrival.config.seed, arrival.round
+    partner = partner_of(me, sorted(held), seed, number) if meets else None
+    if partner is not None:
         half_way = {name: (x + latest[partner][name]) / 2 for name, x in mine.items()}
         load_adapter_tensors(arrival.model, half_way)
         arrival.tensors.update(_gradient(arrival))
@@ -106,6 +109,13 @@ def _of(tensors: Tensors, gradients: bool) -> dict[str, Tensor]:
         for name, tensor in tensors.items()
         if name.startswith(MIDPOINT) == gradients
     }
+
+
+def _same(arrived: Tensors, sent: Tensors) -> bool:
+    """Whether the gradient that arrived is that of the last meeting, and not of one before."""
+    import torch
+
+    return bool(arrived) and all(torch.equal(g, sent[name]) for name, g in arrived.items())
 
 
 def _gradient(arrival: Arrival) -> dict[str, Tensor]:
@@ -136,11 +146,13 @@ def besides(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]
 
 
 def accepts(config: RunConfig, experts: Sequence[ExpertsConfig]) -> str | None:
-    """Gradients travel as they are, beside tensors of one shape."""
+    """Gradients travel as they are, beside tensors of one shape, and are of one round."""
     if config.payload.codec != "none" or config.payload.down != "none":
         return "payload.codec and payload.down must be none"
     if config.privacy.mechanism != "none" or config.privacy.secure != "none":
         return "privacy.mechanism and privacy.secure must be none"
+    if config.server.late != "discard":
+        return "server.late must be discard: a late gradient is of a meeting that is over"
     return same_experts(config, experts)
 
 

@@ -54,6 +54,12 @@ def test_traces_are_made_up_or_read(given, tmp_path):
     assert "give either --clients" in text
 
 
+def test_a_place_that_cannot_be_written_is_told_before_anything_is_made(tmp_path):
+    code, text = call("traces", "--clients", 10**9, "--out", tmp_path / "none" / "t.json")
+    assert (code, text.count("\n")) == (2, 1)
+    assert "t.json cannot be written" in text and "is no folder" in text
+
+
 def test_what_is_measured_is_a_profile(tree, tmp_path, monkeypatch):
     """Each dtype by the steps of the project's own training, in that dtype."""
     timed = []

@@ -64,6 +64,14 @@ def test_an_unknown_method_is_bad_input():
         run_of("method=comig")
 
 
+def test_a_name_that_begins_with_0_is_no_number(tmp_path):
+    for name in ("001", "002", "02"):
+        (tmp_path / f"{name}.txt").write_text("mira tolu\n" * 400)
+    run = run_of(f"data={tmp_path}")
+    asked = {"001": "001", "002": "002", "02": "02", "1": run.names[1], "01": run.names[1]}
+    assert {each: run.names[run.number_of(each)] for each in asked} == asked
+
+
 def test_a_client_is_meant_by_its_number_or_its_name(tmp_path):
     for name in ("ana", "2", "7"):
         (tmp_path / f"{name}.txt").write_text("mira tolu\n" * 400)

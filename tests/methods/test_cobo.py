@@ -122,6 +122,25 @@ def test_the_gradient_that_travels_is_at_the_midpoint_and_the_next_round_learns_
     assert learnt == pytest.approx(moved(START, expected, theirs)) and learnt > START
 
 
+def test_who_is_new_meets_nobody_and_only_the_last_meeting_counts(tree, tmp_path):
+    """All who meet draw from the same clients; a gradient of a meeting before says nothing."""
+    client = plain_client(tree, "cobo", local_steps=1)
+    _, first, _ = play(client, tmp_path, 1, 0, {})
+    mine = {name: t for name, t in first.items() if generalists(name) and "/" not in name}
+    peer = {f"1/{n}": t for n, t in noisy(mine).items()}
+    new = play(client, tmp_path, 2, 1, peer)
+    assert not any(new[1][name].any() for name in new[1] if name.startswith(MIDPOINT))
+    assert PARTNER not in saved(tmp_path, 2)[1].get("kept", {}) and "peer_evaluations" not in new[2]
+    known = peer | {f"0/{n}": t for n, t in mine.items()}
+    _, sent, _ = play(client, tmp_path, 3, 2, known)
+    met = {name: t for name, t in sent.items() if name.startswith(MIDPOINT)}
+    theirs = {f"1/{name}": t for name, t in met.items()}
+    for number, size, moves in ((4, 1, True), (5, 2, False)):
+        arrived = known | theirs | {f"0/{name}": size * t for name, t in met.items()}
+        play(client, tmp_path, number, 3, arrived)
+        assert (f"{WEIGHT}1" in saved(tmp_path, number)[1]["kept"]) == moves
+
+
 def adapters(tensors):
     return {name: t for name, t in tensors.items() if "/" not in name}
 
@@ -137,7 +156,12 @@ def test_a_run_learns_a_symmetric_graph(tree, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "change", [{"payload": {"codec": "int8"}}, {"experts": {"rank": [1, 2, 2]}}]
+    "change",
+    [
+        {"payload": {"codec": "int8"}},
+        {"experts": {"rank": [1, 2, 2]}},
+        {"server": {"late": "keep"}, "devices": {"profiles": ["phone-low"] * 3}},
+    ],
 )
 def test_what_its_mathematics_does_not_allow_is_refused(tree, tmp_path, change):
     with pytest.raises(BadInput, match="cobo"):

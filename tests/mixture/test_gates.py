@@ -231,6 +231,8 @@ def test_one_decision_and_routers_in_a_row_do_not_go_together():
         comigs.run("quickstart", settings)
     with pytest.raises(comigs.BadInput, match=r"router\.temperature is 0"):
         load_config("quickstart", ["router.temperature=0"])
+    with pytest.raises(comigs.BadInput, match=r"temperature is 1e-40; .* 0\.001 to 1000"):
+        load_config("quickstart", ["router.temperature=1e-40"])
 
 
 @pytest.mark.parametrize("kind, routes", [("rmoe", replace(SEQUENCE, temperature=2.0)), WAYS[1]])

@@ -10,7 +10,7 @@ from comigs.config.load import load_config
 from comigs.federation.closing import close_round, late_after
 from comigs.federation.conditions import devices_in
 from comigs.federation.run import resolve
-from comigs.federation.selection import is_on, participants
+from comigs.federation.selection import participants, those_there
 from comigs_server.clock import lost_devices
 
 DEVICES = {
@@ -102,7 +102,8 @@ def test_availability_and_losses_are_the_same_for_every_method():
 
 def test_a_trace_begins_at_a_place_of_its_own_and_repeats():
     nightly = run_of(["nightly"] * 30, clients=None)
-    rounds = [[is_on(nightly, c, number) for number in range(1, 7)] for c in range(30)]
+    there = [set(those_there(nightly, number, range(30))) for number in range(1, 7)]
+    rounds = [[c in ids for ids in there] for c in range(30)]
     assert all(on[:3] == on[3:] and sum(on) == 2 for on in rounds)
     assert len({tuple(on) for on in rounds}) == 3
 

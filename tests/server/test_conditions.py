@@ -142,12 +142,23 @@ def test_what_is_off_changes_no_name():
         ({"traces": "t.json"}, "devices.traces needs devices.profiles"),
         ({"define": {"a": {"like": "board", "site": "x"}}}, "is 'x', which devices.sites lacks"),
         ({"define": {"a": {"like": "board", "speed_jitter": -1}}}, "speed_jitter is -1.0"),
+        ({"define": {"a": {"like": "board", "network_jitter": 9}}}, "is 9.0; .* from 0 to 3"),
         ({"sites": {"x": {"up": 0}}}, "devices.sites.x.up is 0.0"),
     ],
 )
 def test_mistakes(devices, words):
     with pytest.raises(BadInput, match=words):
         load_config({"devices": devices})
+
+
+def test_a_file_that_holds_no_traces_is_told_by_its_setting(tree, tmp_path):
+    path = tmp_path / "t.json"
+    config = on(tree, path)
+    for text, words in (("{}", "holds no traces"), (None, "cannot be read")):
+        path.write_text(text) if text else path.unlink()
+        with pytest.raises(BadInput, match=rf"^devices\.traces: .*t\.json {words}"):
+            comigs.run(config, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_run_that_could_never_begin_is_refused(tree, tmp_path):
