@@ -12,7 +12,7 @@ from comigs.errors import BadInput
 from comigs.export.weights import stored_type, write_settings, write_weights
 from comigs.federation.run import Client
 from comigs.mixture.deltas import delta_tensors, deltas_of
-from comigs.mixture.experts import ExpertMLP
+from comigs.mixture.experts import ExpertMLP, expert_blocks
 
 CODE = Path(__file__).with_name("modeling_comigs.py")
 MODEL_TYPE = "comigs"
@@ -31,17 +31,8 @@ def write_standalone(client: Client, model: Any, place: Path) -> None:
     Raises:
         BadInput: the router is of a kind, or decides in a way, that the code does not know.
     """
-    if client.experts.router != "linear":
-        raise BadInput(
-            f"experts.router {client.experts.router!r} is not taken along by --as transformers, "
-            "which has linear routers; --as peft has the experts"
-        )
-    for key, value in model.comigs_settings.get("routes", {}).items():
-        if value != getattr(PLAIN, key):
-            raise BadInput(
-                f"router.{key} {value!r} is not taken along by --as transformers, whose code "
-                "routes each token in each layer; --as peft has the experts"
-            )
+    if expert_blocks(model)[0].routed:
+        _check_routers(client, model)
     tree: PreTrainedModel = model.get_base_model()
     mixture = {"base": tree.config.model_type, **model.comigs_settings, **_shape(tree)}
     write_settings(
@@ -58,6 +49,20 @@ def write_standalone(client: Client, model: Any, place: Path) -> None:
     for stands_in, kind in (("LlamaConfig", tree.config), ("LlamaForCausalLM", tree)):
         code = code.replace(stands_in, type(kind).__name__)
     (place / CODE.name).write_text(code, "utf-8")
+
+
+def _check_routers(client: Client, model: Any) -> None:
+    if client.experts.router != "linear":
+        raise BadInput(
+            f"experts.router {client.experts.router!r} is not taken along by --as transformers, "
+            "which has linear routers; --as peft has the experts"
+        )
+    for key, value in model.comigs_settings.get("routes", {}).items():
+        if value != getattr(PLAIN, key):
+            raise BadInput(
+                f"router.{key} {value!r} is not taken along by --as transformers, whose code "
+                "routes each token in each layer; --as peft has the experts"
+            )
 
 
 def _shape(tree: PreTrainedModel) -> dict[str, Any]:

@@ -11,8 +11,7 @@ import torch
 
 from comigs.federation.run import Run
 from comigs.seeds import derive, generator
-
-Ids = npt.NDArray[np.int64]
+from comigs.traces.availability import Ids
 
 
 def wanted(run: Run, count: int) -> int:

@@ -1,6 +1,7 @@
 """How routers decide: by temperature, by the prefix of a text, once for all layers, or in a row."""
 
 import copy
+import json
 from dataclasses import replace
 
 import pytest
@@ -15,6 +16,7 @@ from comigs.config.train import TrainConfig
 from comigs.data.windows import BEGINS, read_marks
 from comigs.evaluation.perplexity import batch_loss
 from comigs.export.standalone import write_standalone
+from comigs.federation.clients import model_of
 from comigs.mixture.adapters import adapter_parameters, adapter_tensors
 from comigs.mixture.experts import balance_loss, expert_blocks
 from comigs.mixture.router import prefix_means
@@ -251,6 +253,16 @@ def test_a_folder_of_transformers_does_not_take_it_along(key, value, tmp_path):
     model = routed(routes=replace(PLAIN, **{key: value}))
     with pytest.raises(comigs.BadInput, match=rf"router\.{key} '?{value}.*--as peft"):
         write_standalone(client_of(load_config("quickstart")), model, tmp_path)
+
+
+def test_a_folder_of_transformers_does_not_mind_routers_that_are_not_there(
+    tree, tmp_path, monkeypatch
+):
+    changes = {"experts": {"specialists": 0, "router": "rmoe"}, "router": {"unit": "sequence"}}
+    client = client_of(load_config(tree | changes))
+    monkeypatch.setattr("comigs.export.standalone.write_weights", lambda *_: None)
+    write_standalone(client, model_of(client), tmp_path)
+    assert not json.loads((tmp_path / "config.json").read_text())["mixture"]["routed"]
 
 
 @pytest.mark.parametrize("kind, key", [("rmoe", "unit=sequence"), ("mlp", "scope=global")])
