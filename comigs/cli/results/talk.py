@@ -89,7 +89,6 @@ def generate(
     try:
         check_run(run_folder)
         texts = _texts(prompt, prompts)
-
         with importing():
             from comigs.use.generate import open_stages
 
@@ -131,7 +130,6 @@ def chat_command(
     """
     try:
         check_run(run_folder)
-
         with importing():
             from comigs.use.conversation import Conversation
             from comigs.use.generate import open_stages
