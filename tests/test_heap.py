@@ -1,9 +1,12 @@
-"""Freed memory stays in the process: blocks allocated again cause no page faults."""
+"""Freed memory stays in the process, and imports go on without looking for garbage."""
 
+import gc
 import subprocess
 import sys
 
 import pytest
+
+from comigs.heap import importing
 
 SCRIPT = """
 import ctypes, resource
@@ -33,3 +36,41 @@ def test_a_block_that_is_allocated_again_causes_no_page_faults():
         for keep in (False, True)
     ]
     assert found[1] < found[0] / 10, found
+
+
+IMPORTS = """
+import gc
+from comigs.heap import importing, own_process
+if OWN:
+    own_process()
+told = [gc.get_freeze_count()]
+for _ in range(2):
+    with importing():
+        told.append(gc.isenabled())
+        made = [[each] for each in range(1000)]
+    told.append(gc.get_freeze_count() - told[0])
+print(told[1], told[3], gc.isenabled(), told[2], told[4] - told[2])
+"""
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_imports_are_looked_through_by_no_collection_in_a_process_of_our_own(own):
+    code = f"OWN = {own}\n{IMPORTS}"
+    paused, again, after, frozen, later = subprocess.check_output(
+        [sys.executable, "-c", code], text=True
+    ).split()
+    assert (paused, again, after) == ("False", "False", "True")
+    assert (int(frozen) > 1000) is own
+    assert int(later) <= 0  # what is made between two blocks may become garbage
+
+
+def test_who_had_no_collection_before_an_import_has_none_behind_it():
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        with pytest.raises(ImportError), importing():
+            raise ImportError
+        assert not gc.isenabled()
+    finally:
+        if enabled:
+            gc.enable()

@@ -17,7 +17,7 @@ from pathlib import Path
 from flwr.app import Context, RecordDict
 from flwr.clientapp import ClientApp
 
-from comigs.heap import keep_freed_memory
+from comigs.heap import importing, own_process
 from comigs_clients.device import ANSWER, FAILURE
 from comigs_clients.place import socket_of
 from comigs_clients.seam import told
@@ -28,7 +28,6 @@ IDLE_SECONDS = 600
 
 def serve(folder: str, app: ClientApp) -> None:
     """Answer messages with `app` until none has come for a while."""
-    keep_freed_memory()
     signal.signal(signal.SIGALRM, lambda *_: sys.exit())
     os.umask(0o077)
     with Listener(str(socket_of(Path(folder))), "AF_UNIX") as listener:
@@ -52,6 +51,8 @@ def _answer(device: Connection, app: ClientApp) -> None:
 
 
 if __name__ == "__main__":
-    from comigs_clients.app import app
+    own_process()
+    with importing():
+        from comigs_clients.app import app
 
     serve(sys.argv[1], app)

@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from comigs.aggregation import Aggregator, Arriving
 from comigs.aggregation.gather import combine, everyones
 from comigs.aggregation.sizes import Group, Shapes, bytes_of
-
-MIDPOINT = "midpoint/"  # before the name of a tensor: the gradient of it
+from comigs.messages.fields import MIDPOINT
 
 
 def lasts(name: str) -> bool:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from comigs.app.early import check_names
 from comigs.app.environment import environment
+from comigs.app.libraries import load_libraries
 from comigs.app.result import RunResult
 from comigs.app.source import with_source
 from comigs.config.load import changed_keys, load_config, read_config, write_config
@@ -58,6 +59,7 @@ def run(
     """
     wanted = with_source(load_config(source, [*overrides, *_spelt(settings)]))
     check_names(wanted)
+    load_libraries()
 
     from comigs.app.fingerprint import at_home, write_origin
     from comigs.app.start import check_start
@@ -90,6 +92,7 @@ def plan(
     """
     wanted = with_source(load_config(source, overrides))
     check_names(wanted)
+    load_libraries()
 
     from comigs.app.start import check_start
     from comigs.costs.calibrate import calibrate, kind_of
@@ -100,7 +103,6 @@ def plan(
     from comigs.costs.work import token_flops
     from comigs.federation.machine import on_this_machine
     from comigs.federation.run import resolve
-    from comigs.report import page  # noqa: F401 - a run holds it
 
     run = resolve(on_this_machine(wanted))
     run = fit_devices(run) if run.config.devices.fit == "derive" else place_devices(run)
@@ -147,6 +149,7 @@ def resume(
         raise BadInput(
             f"{changed[0]} differs from the run in {folder}; start a new run to change it"
         )
+    load_libraries()
 
     from comigs.app.extend import check_longer, extend
     from comigs.app.fingerprint import check_origin

@@ -24,7 +24,7 @@ from comigs.cli.results.talk import chat_command, generate
 from comigs.cli.settings import settings_command
 from comigs.cli.sweep import sweep_command
 from comigs.errors import BadInput, ComigsError
-from comigs.heap import keep_freed_memory
+from comigs.heap import own_process
 from comigs.store.strict import to_json
 from comigs.store.whole import check_place, write_whole
 from comigs.version import __version__
@@ -244,7 +244,7 @@ def _options(
 def main() -> None:
     """Entry point of the `comigs` command."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # waiting threads must not burn a busy CPU
-    keep_freed_memory()
+    own_process()
     logging.captureWarnings(True)
     logging.getLogger("py.warnings").setLevel(logging.ERROR)
     if "--debug" in sys.argv:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 METRIC = "metric."  # in front of the name of a number that `log.metrics` asks for
+MIDPOINT = "midpoint/"  # in front of the name of a tensor: the gradient of it (`cobo`)
 METRICS = frozenset(  # of a training round
     {
         "round", "loss", "balance", "valid_ppl", "tokens", "steps", "router_steps",

@@ -21,9 +21,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from comigs.aggregation.meetings import MIDPOINT
 from comigs.config.experts import ExpertsConfig
 from comigs.config.settings import RunConfig
+from comigs.messages.fields import MIDPOINT
 from comigs.methods.base import Method, generalists, same_experts
 from comigs.seeds import generator
 

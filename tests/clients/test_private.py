@@ -8,10 +8,10 @@ import torch
 from flwr.common.serde import message_to_proto
 
 import comigs
-from comigs.aggregation.meetings import MIDPOINT
 from comigs.config.load import load_config
 from comigs.data.tokens import client_data
 from comigs.messages.codecs import encode
+from comigs.messages.fields import MIDPOINT
 from comigs.methods import all_methods, find_method
 from comigs.methods.base import GLOBAL
 from comigs.mixture.deltas import is_delta

@@ -6,11 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import comigs
-from comigs.aggregation.meetings import AGGREGATOR, MIDPOINT
+from comigs.aggregation.meetings import AGGREGATOR
 from comigs.data.tokens import random_windows
 from comigs.errors import BadInput
 from comigs.evaluation.perplexity import token_loss
 from comigs.federation.clients import data_of, model_of
+from comigs.messages.fields import MIDPOINT
 from comigs.methods.base import generalists
 from comigs.methods.cobo import PARTNER, START, WEIGHT, moved, partner_of, pulled
 from comigs.mixture.adapters import adapter_parameters, load_adapter_tensors

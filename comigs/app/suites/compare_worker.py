@@ -12,12 +12,12 @@ from pathlib import Path
 
 from comigs.app import run as api
 from comigs.errors import ComigsError
-from comigs.heap import keep_freed_memory
+from comigs.heap import own_process
 
 
 def main() -> None:
     """Answer requests until standard input ends."""
-    keep_freed_memory()
+    own_process()
     logging.captureWarnings(True)
     logging.getLogger("py.warnings").setLevel(logging.ERROR)
     answers, sys.stdout = sys.stdout, sys.stderr

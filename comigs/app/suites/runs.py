@@ -19,7 +19,6 @@ from comigs.store.eventjson import to_object
 from comigs.store.events import ClientTrained, Failed, RoundDone
 from comigs.store.metrics import chosen_round, events_of, final_rows
 from comigs.store.plain import from_home
-from comigs.store.state import round_folder, saved_rounds
 from comigs.store.strict import from_json, to_json
 from comigs.store.whole import locked, write_whole
 
@@ -139,6 +138,8 @@ def _keep_models(work: Path, to: Path) -> None:
 
     The server's last round stays, with what the clients shared: others may `start` from it.
     """
+    from comigs.store.state import round_folder, saved_rounds
+
     older = [round_folder(work / "server", n) for n in saved_rounds(work / "server")[:-1]]
     for rounds in (*older, *work.glob("clients/*/round_*")):
         shutil.rmtree(rounds, ignore_errors=True)

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from comigs.cli.base import Debug, check_run, expanded, fail
 from comigs.errors import ComigsError
+from comigs.heap import importing
 from comigs.report.narrow import fitting
 from comigs.store.whole import check_place, write_whole
 
@@ -67,7 +68,8 @@ def evaluate(
         if not sys.stderr.isatty():
             os.environ["TQDM_DISABLE"] = "1"  # read when tqdm is imported
 
-        from comigs.use.harness import evaluate_tasks
+        with importing():
+            from comigs.use.harness import evaluate_tasks
 
         scores = evaluate_tasks(
             run_folder, client or None, tasks, limit=limit, batch_size=batch_size, device=device

@@ -8,6 +8,7 @@ import typer
 from comigs.cli.base import Debug, check_run, expanded, fail
 from comigs.errors import BadInput, ComigsError
 from comigs.export.forms import check_form
+from comigs.heap import importing
 
 
 def export(
@@ -58,8 +59,9 @@ def export(
         check_run(run_folder)
         check_form(form, generalist_only, expert, llama_cpp)
 
-        from comigs.export.client import export_client
-        from comigs.export.hub import check_push, push_folder
+        with importing():
+            from comigs.export.client import export_client
+            from comigs.export.hub import check_push, push_folder
 
         if push:
             check_push(push, public)

@@ -10,6 +10,7 @@ import typer
 
 from comigs.cli.base import Debug, check_run, expanded, fail
 from comigs.errors import BadInput, ComigsError
+from comigs.heap import importing
 
 
 def serve(
@@ -60,9 +61,10 @@ def serve(
                     "pip install 'comigs[serve]'"
                 ) from None
 
-            from comigs.serve.models import Models
-            from comigs.talk.engine import Engine
-            from comigs.use.generate import open_stages
+            with importing():
+                from comigs.serve.models import Models
+                from comigs.talk.engine import Engine
+                from comigs.use.generate import open_stages
 
             models = Models(open_stages(run_folder, names, device, beside=True))
             engine = Engine(models.batches(), rows, queue, seconds)

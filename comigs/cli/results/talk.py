@@ -13,6 +13,7 @@ from rich.table import Table
 
 from comigs.cli.base import Debug, check_run, decoded, expanded, fail
 from comigs.errors import BadInput, ComigsError
+from comigs.heap import importing
 from comigs.schema.bounds import WORD
 from comigs.store.plain import MIB, read_plain
 
@@ -88,8 +89,8 @@ def generate(
     try:
         check_run(run_folder)
         texts = _texts(prompt, prompts)
-
-        from comigs.use.generate import open_stages
+        with importing():
+            from comigs.use.generate import open_stages
 
         [stage] = open_stages(run_folder, [client], device, beside=compare)
         sampling = _asked(tokens, temperature, top_p, top_k, repetition_penalty, stop, seed)(
@@ -129,9 +130,9 @@ def chat_command(
     """
     try:
         check_run(run_folder)
-
-        from comigs.use.conversation import Conversation
-        from comigs.use.generate import open_stages
+        with importing():
+            from comigs.use.conversation import Conversation
+            from comigs.use.generate import open_stages
 
         def stage_of(who: str) -> "Stage":
             return open_stages(run_folder, [who], device)[0]

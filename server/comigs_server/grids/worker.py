@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from flwr.app import Message
 
 from comigs.errors import one_line
-from comigs.heap import keep_freed_memory
+from comigs.heap import importing, own_process
 from comigs.store.state import state_root
 from comigs_clients.wire import decode, encode
 from comigs_server.grids.client import (
@@ -42,8 +42,9 @@ class ClientWorker:
             from comigs.threads import use_threads
 
             use_threads(threads)
-            keep_freed_memory()
-            self.app = imported(app_ref)
+            own_process()
+            with importing():
+                self.app = imported(app_ref)
         except Exception as error:
             return one_line(error)
         self.num_clients, self.folder = num_clients, folder
