@@ -25,8 +25,9 @@ def importing() -> Iterator[None]:
     """Look for no garbage while the block imports libraries: half a million objects, all of use.
 
     In a process of our own no later collection looks through them either, nor the one at the end:
-    together a third of the processor time of a start, for 2 % more resident memory. Elsewhere it
-    does, since what the user holds by then may become garbage. So it does after later blocks.
+    together a fifth to a quarter of the processor time of a start, for 2 % more resident memory.
+    Elsewhere it does, since what the user holds by then may become garbage. So it does after later
+    blocks.
     """
     global _new
     enabled = gc.isenabled()

@@ -15,8 +15,11 @@ os.environ.update(
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 torch.set_num_threads(1)
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")  # no limit of time: machines are busy
 LONGEST = ("test_loopback.py", "test_readme.py", "test_engines.py")  # some minutes each
 
 

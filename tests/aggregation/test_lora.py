@@ -61,7 +61,7 @@ def deliver(name, kept, rank, fresh=True):
     return find_aggregator(name).deliver(kept, shapes, scale, fresh)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(federations())
 def test_flora_stacks_to_the_exact_mean_delta(case):
     updates, weights = case
@@ -71,7 +71,7 @@ def test_flora_stacks_to_the_exact_mean_delta(case):
     close(stack[1].double() @ stack[0].double(), mean_delta(updates, weights))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(federations(same_rank=True))
 def test_fedex_average_and_residual_are_the_exact_mean_delta(case):
     updates, weights = case
@@ -95,7 +95,7 @@ def test_averages_of_b_over_one_frozen_a_are_exact():
     close(delta(averaged | {A: updates[0][A]}), mean_delta(updates, dict.fromkeys(range(3), 1.0)))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(federations())
 def test_flexlora_gives_each_rank_its_best_approximation(case):
     updates, weights = case
@@ -127,7 +127,7 @@ def test_flexlora_weighs_mixed_ranks_by_the_scale_of_their_forward_pass():
         close(delta(deliver("flexlora", kept, rank)), delta(small))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(0, 999), st.integers(1, 4), st.integers(0, 4))
 def test_hetlora_pads_and_truncates_without_loss(seed, rank, more):
     """What one client sends comes back, whatever higher rank the server keeps."""
@@ -140,7 +140,7 @@ def test_hetlora_pads_and_truncates_without_loss(seed, rank, more):
     torch.testing.assert_close(back[B], update[B])
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(federations())
 def test_hetlora_weights_are_norms_of_b_a_and_sum_to_one(case):
     updates, _ = case
@@ -157,7 +157,7 @@ def test_hetlora_before_any_training_weighs_clients_alike():
 
 
 @pytest.mark.parametrize("name", ALL)
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(federations(same_rank=True), st.randoms())
 def test_the_order_of_clients_changes_no_bit(name, case, rng):
     updates, weights = case
@@ -189,7 +189,7 @@ def test_a_client_that_was_away_gets_the_sum_of_all_stacks():
     assert not any("stack" in n for n in sent)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     st.integers(0, 999),
     st.integers(1, 5),

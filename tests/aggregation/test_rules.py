@@ -33,7 +33,7 @@ def updates_and_weights(draw, equal_keys=False):
     return updates, weights
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(updates_and_weights(), st.randoms())
 def test_the_order_of_clients_changes_no_bit(case, rng):
     updates, weights = case
@@ -44,7 +44,7 @@ def test_the_order_of_clients_changes_no_bit(case, rng):
         assert shuffled[name].numpy().tobytes() == tensor.numpy().tobytes()
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(hnp.arrays(np.float32, (4,), elements=values), weights_of)
 def test_the_mean_of_one_client_is_that_client(array, weight):
     tensor = torch.from_numpy(array)
@@ -53,7 +53,7 @@ def test_the_mean_of_one_client_is_that_client(array, weight):
     assert torch.equal(result, tensor)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(updates_and_weights(equal_keys=True))
 def test_it_agrees_with_flowers_fedavg(case):
     updates, weights = case
@@ -76,7 +76,7 @@ def test_it_agrees_with_flowers_fedavg(case):
         )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(updates_and_weights())
 def test_a_tensor_is_averaged_over_its_holders_only(case):
     updates, weights = case

@@ -68,7 +68,7 @@ def weight(own, pair, with_lora):
     return total
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.sampled_from(["flora", "fedex"]), rounds)
 @example("flora", [LAST_LATE, ABANDONED, LAST_LATE])
 @example("fedex", [(False, ["in time"] * 3), LAST_LATE, (False, ["in time", "away", "away"])])

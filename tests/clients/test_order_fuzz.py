@@ -19,9 +19,7 @@ from tests.clients.asking import Device
 
 pytest_plugins = ("tests.fixtures",)
 CODE = re.compile(r"refused \((bad-\w+|pinned|not-allowed|no-state|secagg|failed)(: [\w.-]+)?\)")
-FEW = settings(
-    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+FEW = settings(max_examples=80, suppress_health_check=[*HealthCheck])
 texts = st.text(max_size=20) | st.sampled_from(
     ["${oc.env:HOME}", "/etc/hostname", "../x", "a", "b", "secagg", "fedavg-moe", "quickstart", "~"]
 )

@@ -198,7 +198,7 @@ def test_identity_leaves_out_what_does_not_change_the_numbers():
 
 
 @given(st.text("abcdefghijklmnopqrstuvwxyz_", min_size=1, max_size=12))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_any_unknown_key_is_refused_in_one_line(key):
     if key in to_dict(RunConfig()):
         return
@@ -206,7 +206,7 @@ def test_any_unknown_key_is_refused_in_one_line(key):
 
 
 @given(st.sampled_from(sorted(identity(RunConfig()))), st.one_of(st.none(), st.text(), st.floats()))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_any_value_either_loads_or_is_refused_in_one_line(key, value):
     tree: dict = {}
     *sections, last = key.split(".")

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
@@ -45,7 +45,6 @@ def at_once(tokenizer, text):
     return torch.tensor(tokenizer(text, add_special_tokens=False)["input_ids"]).long()
 
 
-@settings(deadline=None)
 @given(
     text=st.lists(st.sampled_from(WORDS) | st.text(max_size=5), max_size=60).map("".join),
     size=st.integers(1, 40),

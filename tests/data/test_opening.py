@@ -75,7 +75,7 @@ def marked(length):
 
 
 @given(st.integers(1, 300), st.integers(1, 20), st.integers(1, 5))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_every_window_begins_with_it_and_every_token_is_predicted_once(length, seq_len, batch):
     stream, targets = marked(length), []
     for windows in consecutive_windows(stream, batch, seq_len):
@@ -86,7 +86,7 @@ def test_every_window_begins_with_it_and_every_token_is_predicted_once(length, s
 
 
 @given(st.integers(9, 60), st.integers(0, 100))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_windows_that_are_trained_on_begin_with_it(length, seed):
     windows = random_windows(marked(length), 64, 8, generator(seed))
     assert windows.shape == (64, 9)

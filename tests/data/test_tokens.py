@@ -65,7 +65,7 @@ def test_more_clients_than_the_data_has_are_refused():
 
 
 @given(st.integers(2, 300), st.integers(1, 20), st.integers(1, 5))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_consecutive_windows_predict_every_token_but_the_first_exactly_once(length, seq_len, batch):
     stream = torch.arange(length)
     targets, inputs = [], []
@@ -78,7 +78,7 @@ def test_consecutive_windows_predict_every_token_but_the_first_exactly_once(leng
 
 
 @given(st.integers(9, 60), st.integers(0, 100))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_random_windows_are_runs_of_the_stream_from_anywhere_in_it(length, seed):
     stream = torch.arange(length)
     windows = random_windows(stream, 16, 8, generator(seed))

@@ -47,7 +47,7 @@ def test_the_first_token_is_never_predicted():
 
 
 @given(st.lists(st.integers(2, 9), min_size=1, max_size=40))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_rows_hold_every_example_once_and_whole(lengths):
     examples = [example(list(range(100 * i, 100 * i + n)), [1] * n) for i, n in enumerate(lengths)]
     rows = packed(examples, 9)

@@ -61,7 +61,7 @@ def test_who_has_no_such_expert_or_learnt_nothing_has_no_cosine():
     fresh = expert([[1.0, 0.0]], [[0.0], [0.0]])
     shared = expert([[1.0, 0.0]], [[1.0], [1.0]], name="generalist_0")
     found = cosines([here, fresh, shared, here], "specialist")[0]
-    assert found[0, 3] == 1
+    assert found[0, 3].item() == pytest.approx(1)
     assert found[1].isnan().all() and found[2].isnan().all() and found[:, 1].isnan().all()
     assert cosines([here, here], "generalist") == {}
 

@@ -24,7 +24,7 @@ def test_features_are_tokens_and_pairs_and_nothing_of_filling():
     assert chat[:2].tolist() == found[:2].tolist() and FILLING not in chat
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.integers(0, 100))
 def test_text_in_the_wrong_order_or_of_other_words_is_ranked_last(seed):
     """Good text goes 0, 1, 2, ... from anywhere; the bad is shuffled, or of other words."""

@@ -19,7 +19,7 @@ def gradients(seed, count=6, shapes=((3, 5), (7, 2))):
     ]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 1000), st.integers(1, 8), st.floats(-6, 6))
 def test_schulz_gives_the_true_inverse(seed, size, power):
     root = torch.randn(size, size, generator=torch.Generator().manual_seed(seed)).double()

@@ -41,7 +41,7 @@ def test_what_is_honest_is_read(kind):
 
 
 @pytest.mark.parametrize("kind", ["hello", "report", "row"])
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_whatever_stands_in_a_field_nothing_but_our_error_comes(kind, data):
     value, read = readers()[kind]
@@ -54,7 +54,7 @@ def test_whatever_stands_in_a_field_nothing_but_our_error_comes(kind, data):
         assert text.isprintable() and len(text) < 400
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.text(max_size=20) | JSON | st.binary(max_size=9))
 def test_whatever_is_no_message_is_our_error(value):
     for read in (read_hello, lambda text: read_rows(text, {"bo"})):

@@ -10,7 +10,7 @@ from tests.helpers import events
 pytest_plugins = ("tests.fixtures",)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.floats(-1.5, 1.5), st.floats(-1.5, 1.5), st.floats(0.01, 100))
 def test_the_fused_weights_do_no_worse_than_either_end_point(x, y, steep):
     chosen, tried = search(lambda w: steep * ((w[0] - x) ** 2 + (w[1] - y) ** 2))

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from comigs.mixture.algebra import linear, product
@@ -10,7 +10,6 @@ from comigs.mixture.algebra import linear, product
 sizes = st.integers(1, 12)
 
 
-@settings(deadline=None)
 @given(sizes, sizes, sizes, st.booleans())
 def test_a_product_is_the_product_whatever_its_shape(rows, inner, columns, many):
     rng = torch.Generator().manual_seed(rows)

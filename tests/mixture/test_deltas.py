@@ -92,7 +92,7 @@ def test_they_are_saved_and_loaded_with_the_adapters(tmp_path):
         comigs.save_experts(model, tmp_path)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=6), st.integers(2, 9), st.integers(2, 9))
 def test_sums_of_corrections_stay_exact_and_of_bounded_rank(ranks, out, width):
     rng, total, exact = torch.Generator().manual_seed(sum(ranks)), None, 0

@@ -19,7 +19,7 @@ def routed(draw, min_experts=1):
 
 
 @given(routed())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_gates_choose_the_k_largest_logits_and_sum_to_one_when_k_exceeds_one(case):
     logits, k = case
     routing = route(logits, k)
@@ -35,14 +35,14 @@ def test_gates_choose_the_k_largest_logits_and_sum_to_one_when_k_exceeds_one(cas
 
 
 @given(routed())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_every_slot_is_counted_once(case):
     logits, k = case
     assert slot_counts(route(logits, k)).sum() == len(logits) * k
 
 
 @given(st.integers(1, 50), st.integers(0, 1000))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_balance_loss_is_the_constant_one_with_two_experts_both_chosen(tokens, seed):
     logits = torch.randn(tokens, 2, generator=torch.Generator().manual_seed(seed)).requires_grad_()
     loss = balance_loss(route(logits, 2), 0.5)
@@ -62,7 +62,7 @@ def test_balance_loss_written_out_by_hand_for_three_experts_top_two():
 
 
 @given(routed(min_experts=2), st.integers(2, 4))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_micro_batches_with_the_whole_batchs_counts_add_up_to_the_whole_batch(case, parts):
     logits, k = case
     logits = logits.repeat(parts, 1)[torch.randperm(len(logits) * parts)]

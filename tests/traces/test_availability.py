@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from comigs.errors import BadInput
@@ -47,7 +47,6 @@ windows = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(st.lists(windows, min_size=1, max_size=4), st.integers(0, 3 * PERIOD), st.integers(1, 3))
 def test_as_second_by_second(people, time, count):
     """Windows are laid over one another and over the end, as they come."""

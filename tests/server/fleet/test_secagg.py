@@ -155,7 +155,7 @@ def test_what_the_server_received_unmasks_no_single_update(secure, tmp_path, mon
         )
         return reply
 
-    def closes(now, received, sent):
+    def closes(now, chosen, received, sent):
         return Closing(0.0, [i for i in sorted(received.told) if i != 2], [])
 
     monkeypatch.setattr(comigs_server.grids.inline, "run_client", watched)

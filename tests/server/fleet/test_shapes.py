@@ -169,7 +169,7 @@ def _through_the_wire(reply):
 
 
 @given(st.sampled_from([*sorted(HELLO_), "more"]), odd, st.booleans())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_any_field_of_an_introduction_may_be_anything(key, value, wired):
     reply = said("hello", HELLO_ | {key: value})
     reason = asked(_through_the_wire(reply) if wired else reply) or ""
@@ -180,7 +180,7 @@ def test_any_field_of_an_introduction_may_be_anything(key, value, wired):
 @given(
     st.sampled_from(sorted(NUMBERS)), st.integers(-(2**63), 2**63 - 1) | st.floats(), st.binary()
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_any_part_of_an_update_may_be_anything(key, value, data):
     judged(honest(), NUMBERS | {key: value})
     judged(ArrayRecord({A: honest()[A], B: array(data)}))
