@@ -14,7 +14,7 @@ from typing import Any
 from comigs.config.settings import RunConfig
 from comigs.errors import BadInput
 from comigs.prepare.settings import Settings
-from comigs.prepare.sources import Source, find_source
+from comigs.prepare.sources import Source, find_source, not_read
 from comigs.schema.build import Origin, build
 from comigs.store.lock import lock
 from comigs.store.plain import sha256_of
@@ -149,3 +149,5 @@ def _make(name: str, folder: Path, settings: Settings) -> None:
         len(done.clients),
         folder,
     )
+    if done.beside:
+        logging.getLogger("comigs").warning("%s: %s", name, not_read(done.beside))

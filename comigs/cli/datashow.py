@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from comigs.prepare.sources import not_read
 from comigs.report.narrow import fitting
 
 if TYPE_CHECKING:  # what it needs is a moment's work to import, and may be missing
@@ -47,6 +48,8 @@ def show_prepared(done: "Prepared", labelled: bool) -> None:
     ):
         if count:
             console.print(f"{count:,} {what}")
+    if done.beside:
+        console.print(escape(not_read(done.beside)))
     if done.held_out:
         names = ", ".join(done.held_out)
         console.print(escape(f"held out, for the others to be tested on: {names}"))

@@ -48,6 +48,7 @@ class Prepared:
         left_out: clients that were too small.
         unused: examples that the partition gives to nobody, or that were theirs.
         held_out: clients whose examples the others validate and are tested on.
+        beside: names of files of other kinds, which were not read.
     """
 
     clients: tuple[Written, ...]
@@ -56,6 +57,7 @@ class Prepared:
     left_out: int
     unused: int
     held_out: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
 
 
 def prepare(source_name: str, out: Path, settings: Settings, watch: Watch) -> Prepared:
@@ -110,6 +112,7 @@ def _prepare(
         len(parts) - len(large),
         examples.counts.kept - used,
         unseen.names if unseen else (),
+        tuple(source.called(file) for file in source.beside),
     )
     sums = []
     for number, file in enumerate(source.files):

@@ -1,7 +1,7 @@
 """What SOURCE is: files of one kind, a saved data set, or an id on the hub."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +32,7 @@ class Source:
         kind: json, csv, text and parquet are files; saved and folder are for `datasets`; hub.
         root: the folder that files are named from.
         files: all of them, in order; none for the hub.
+        beside: files of the folder that are of no such kind, and are not read.
         place: how far they were read.
     """
 
@@ -39,6 +40,7 @@ class Source:
     kind: str
     root: Path
     files: tuple[Path, ...] = ()
+    beside: tuple[Path, ...] = ()
     place: _Place = field(default_factory=_Place, compare=False)
 
     @property
@@ -109,7 +111,15 @@ def _folder(name: str, path: Path) -> Source:
         raise BadInput(f"{name} is empty; expected {', '.join(KINDS)}, or a saved data set")
     if not kinds:  # what `datasets` may know: compressed files, Arrow, archives
         return Source(name, "folder", path, files)
-    return Source(name, kinds.pop(), path, tuple(known))
+    read = set(known)
+    beside = tuple(file for file in files if file not in read)
+    return Source(name, kinds.pop(), path, tuple(known), beside)
+
+
+def not_read(files: Sequence[str]) -> str:
+    """A line about files of other kinds than those that are read."""
+    more = ", ..." if len(files) > 3 else ""
+    return f"not read, of another kind: {', '.join(files[:3])}{more} ({len(files)} in all)"
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -89,9 +89,12 @@ def test_what_was_left_out_is_told(place):
         {"text": "", "user": "ana"},
         {"text": "x", "user": "bo"},
     ]
-    jsonl(place / "a.jsonl", [*rows, rows[1]])
+    (place / "rows").mkdir()
+    jsonl(place / "rows" / "a.jsonl", [*rows, rows[1]])
+    for name in ("b.jsonl.gz", "c.tsv", "notes.md", "LICENSE.txt"):
+        (place / "rows" / name).touch()
     options = ("--by", "user", "--skip-damaged", "--min-examples", 3, "--out", "out")
-    done = call("data", "prepare", "a.jsonl", *options)
+    done = call("data", "prepare", "rows", *options)
     assert "24 rows read as text, 21 examples kept\n" in done.stdout
     for line in (
         "1 damaged, skipped",
@@ -99,6 +102,7 @@ def test_what_was_left_out_is_told(place):
         "1 duplicates of an earlier example, dropped",
         "1 clients with too few examples, left out",
         "1 examples that belong to no client, left out",
+        "not read, of another kind: LICENSE.txt, b.jsonl.gz, c.tsv, ... (4 in all)",
     ):
         assert f"{line}\n" in done.stdout
 

@@ -148,7 +148,10 @@ def test_sources_in_a_folder(tmp_path):
     assert source.kind == "json"
     assert [source.called(path) for path in source.files] == ["a.JSON", "b.jsonl"]
     (tmp_path / "LICENSE.txt").write_text("do as you like")
-    assert find_source(str(tmp_path)) == source
+    (tmp_path / "d.jsonl.gz").write_text("")
+    again = find_source(str(tmp_path))
+    assert again.files == source.files
+    assert [again.called(path) for path in again.beside] == ["LICENSE.txt", "d.jsonl.gz"]
     (tmp_path / "c.csv").write_text("text\n")
     with pytest.raises(BadInput, match=r"several kinds \(csv, json\)"):
         find_source(str(tmp_path))
