@@ -158,8 +158,12 @@ def _take(out: Path, data: Path, asked: dict[str, Any]) -> None:
     if data.is_file():
         folder = out / "data"
         folder.mkdir(parents=True, exist_ok=True)
-        if others := [path.name for path in folder.iterdir() if path.name != data.name]:
+        before = json.loads(note.read_text("utf-8")).get("text") if note.is_file() else None
+        names = {path.name for path in folder.iterdir()} - {data.name}
+        if others := names - {before}:
             raise BadInput(f"{folder} holds {min(others)} already; give another --out")
+        for name in names:  # of a call that was refused
+            (folder / name).unlink()
         if data.resolve() != (folder / data.name).resolve():
             shutil.copyfile(data, folder / data.name)
     out.mkdir(parents=True, exist_ok=True)

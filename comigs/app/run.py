@@ -17,6 +17,7 @@ from comigs.app.source import with_source
 from comigs.config.load import changed_keys, load_config, read_config, write_config
 from comigs.config.settings import RunConfig
 from comigs.cores import cores
+from comigs.data.corpus import forget_changed
 from comigs.errors import BadInput
 from comigs.hardware import resolve_device, use_device
 from comigs.store.plain import from_home
@@ -58,6 +59,7 @@ def run(
         Stopped: when a tracker ends it; `resume` goes on.
     """
     wanted = with_source(load_config(source, [*overrides, *_spelt(settings)]))
+    forget_changed(wanted.data.name)
     check_names(wanted)
     load_libraries()
 
@@ -91,6 +93,7 @@ def plan(
         BadInput: when the configuration, the data or the model is unusable.
     """
     wanted = with_source(load_config(source, overrides))
+    forget_changed(wanted.data.name)
     check_names(wanted)
     load_libraries()
 
@@ -149,6 +152,7 @@ def resume(
         raise BadInput(
             f"{changed[0]} differs from the run in {folder}; start a new run to change it"
         )
+    forget_changed(config.data.name)
     load_libraries()
 
     from comigs.app.extend import check_longer, extend

@@ -13,10 +13,12 @@ clients, in the order of their numbers.
 
 import difflib
 import json
-from collections.abc import Iterable
+import os
+import time
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from comigs.data.names import (
     EXAMPLES,
@@ -67,6 +69,39 @@ def federation_folder(name: str) -> Path:
     return folder
 
 
+Reader = TypeVar("Reader", bound=Callable[..., Any])
+_OF_TEXTS: list[Any] = []  # caches
+_SINCE: dict[Path, int] = {}  # by folder, when its texts were read first, in ns
+_TICK = 100_000_000  # ns by which the clock of files may be late
+
+
+def of_texts(reader: Reader) -> Reader:
+    """Have `forget_changed` empty this cache of what is read of texts."""
+    _OF_TEXTS.append(reader)
+    return reader
+
+
+def forget_changed(name: str) -> None:
+    """Let go what this process has read of texts, if those of a federation have changed since."""
+    now = time.time_ns()
+    try:
+        folder = federation_folder(name).resolve()
+    except BadInput:
+        return
+    if folder not in _SINCE:
+        _SINCE[folder] = now
+        return
+    places = (
+        os.path.join(place, file) for place, _, files in os.walk(folder) for file in [*files, "."]
+    )
+    stats = (os.stat(place) for place in places if os.path.exists(place))
+    if any(max(s.st_mtime_ns, s.st_ctime_ns) > _SINCE[folder] - _TICK for s in stats):
+        _SINCE[folder] = now
+        for cache in _OF_TEXTS:
+            cache.cache_clear()
+
+
+@of_texts
 @lru_cache
 def client_names(name: str) -> tuple[str, ...]:
     """Names of a federation's clients: as clients.json lists them, or else in sorted order.

@@ -12,7 +12,7 @@ from torch import Tensor
 from comigs.backbone.base import load_tokenizer
 from comigs.backbone.kepttokens import LONG, kept_tokens
 from comigs.data.chats import ANSWERS, Chat, Unfit, read_line
-from comigs.data.corpus import place_of, read_split
+from comigs.data.corpus import of_texts, place_of, read_split
 from comigs.data.template import Encoded, encode_chats
 from comigs.data.windows import marked
 from comigs.errors import BadInput, TooShort
@@ -127,6 +127,7 @@ def _packed(source: Source) -> dict[str, Tensor]:
     return {"tokens": tokens, "answers": answers, "lengths": torch.tensor(lengths).long()}
 
 
+@of_texts
 @lru_cache(maxsize=128)
 def examples_of(source: Source, seq_len: int) -> Examples:
     """The examples that can be learnt from, in sequences of `seq_len` tokens.

@@ -3,7 +3,14 @@
 from functools import lru_cache
 
 from comigs.config.settings import RunConfig
-from comigs.data.corpus import OnDisk, client_names, federation_folder, on_disk, read_split
+from comigs.data.corpus import (
+    OnDisk,
+    client_names,
+    federation_folder,
+    of_texts,
+    on_disk,
+    read_split,
+)
 from comigs.errors import BadInput, TooShort
 
 BYTES = 16  # per token: a text of so many is long enough, whatever its tokenizer
@@ -60,6 +67,7 @@ def _why(config: RunConfig) -> str:
     )
 
 
+@of_texts
 @lru_cache
 def _small(data: str, model: str, seq_len: int, loss: str) -> dict[str, int]:
     root = federation_folder(data)

@@ -19,7 +19,7 @@ from comigs.backbone.base import load_settings, load_tokenizer, takes_several
 from comigs.backbone.kepttokens import kept_tokens
 from comigs.config.model import own
 from comigs.config.settings import RunConfig
-from comigs.data.corpus import holds_chats, read_split
+from comigs.data.corpus import holds_chats, of_texts, read_split
 from comigs.data.encoding import encode, opening
 from comigs.data.examples import Counts, Source, examples_of
 from comigs.data.names import SPLITS
@@ -114,6 +114,7 @@ def _mixture(config: RunConfig, split: str) -> Tensor:
     return _mixed(_source(config, split), names, limits, config.data.seq_len)
 
 
+@of_texts
 @lru_cache(maxsize=4)
 def _mixed(
     source: Source, names: tuple[str, ...], limits: tuple[int | None, ...], seq_len: int
@@ -161,6 +162,7 @@ def _cut(source: Source, name: str, limit: int | None, seq_len: int) -> Tensor:
     return tokens
 
 
+@of_texts
 @lru_cache(maxsize=128)
 def _rows(source: Source, limit: int | None, seq_len: int) -> Tensor:
     return packed(_kept(source, limit, seq_len), seq_len + 1, takes_several(source.model))
@@ -179,6 +181,7 @@ def _kept(source: Source, limit: int | None, seq_len: int) -> list[Tensor]:
     return kept
 
 
+@of_texts
 @lru_cache(maxsize=128)
 def _encoded(data: str, client: str, split: str, model: str) -> Tensor:
     tokenizer, text = load_tokenizer(model), read_split(data, client, split)

@@ -18,6 +18,11 @@ class StreamOptions(BaseModel):
     include_usage: bool = False
 
 
+class Plain(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    type: Literal["text"]
+
+
 class Asked(BaseModel):
     """What both ways to ask have in common; OpenAI's names and defaults, with two of ours.
 
@@ -88,6 +93,8 @@ class ChatCompletion(Asked):
     messages: list[dict[str, Any]]
     max_completion_tokens: int | None = Field(default=None, ge=1)
     top_logprobs: Literal[0] | None = None
+    response_format: Plain | None = None
+    store: Never = None
 
     @property
     def wanted(self) -> int | None:

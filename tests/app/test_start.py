@@ -97,6 +97,14 @@ def test_who_joins_no_run_leaves_nothing_behind(finished, tmp_path):
         join(finished, tmp_path / "dee.txt", tmp_path / "out", ["start=elsewhere"])
 
 
+def test_who_was_refused_may_come_again_with_other_text(finished, tmp_path):
+    for name in ("short.txt", "little.txt"):
+        (tmp_path / name).write_text("zelt\n")
+        with pytest.raises(BadInput, match=f"client '{name[:-4]}'"):
+            join(finished, tmp_path / name, tmp_path / "out", ["rounds=1"])
+    assert [path.name for path in (tmp_path / "out" / "data").iterdir()] == ["little.txt"]
+
+
 def test_newcomers_join_one_at_a_time(finished, federation, tmp_path):
     with pytest.raises(BadInput, match="--data has 3 clients"):
         join(finished, federation, tmp_path / "out")

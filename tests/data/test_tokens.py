@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from comigs.config.model import DataConfig
 from comigs.config.settings import RunConfig
+from comigs.data.corpus import forget_changed
 from comigs.data.roster import roster
 from comigs.data.tokens import client_data, consecutive_windows, pooled_data, random_windows
 from comigs.errors import BadInput
@@ -57,6 +58,22 @@ def test_a_split_shorter_than_one_sequence_is_refused():
     with pytest.raises(BadInput, match=r"128 tokens in its train split.*seq_len \+ 1 = 129$"):
         client_data(short, 0)
     client_data(replace(CONFIG, data=replace(CONFIG.data, train_tokens=129)), 0)
+
+
+def test_texts_that_change_in_one_process_are_read_again(tmp_path):
+    config = replace(CONFIG, data=DataConfig(str(tmp_path), seq_len=4), clients=None)
+    path = tmp_path / "ana.txt"
+    path.write_text("one two three four\n" * 40)
+    forget_changed(str(tmp_path))
+    before = client_data(config, 0)
+    forget_changed(str(tmp_path))
+    assert torch.equal(client_data(config, 0).train, before.train)
+    path.write_text("four three two one\n" * 40)
+    (tmp_path / "bo.txt").write_text("five six\n" * 40)
+    assert torch.equal(client_data(config, 0).train, before.train), "not in the middle of a run"
+    forget_changed(str(tmp_path))
+    assert roster(config) == ("ana", "bo")
+    assert not torch.equal(client_data(config, 0).train[:8], before.train[:8])
 
 
 def test_more_clients_than_the_data_has_are_refused():

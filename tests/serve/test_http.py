@@ -105,7 +105,8 @@ def test_all_clients_at_once_write_what_each_writes_alone(client, finished, serv
 def test_a_chat_is_streamed_as_it_is_written(client, finished):
     messages = [{"role": "user", "content": "mira"}]
     how = {"model": "cy", "messages": messages, "max_tokens": 10, "temperature": 0}
-    whole = client.chat.completions.create(**how)
+    usual = {"response_format": {"type": "text"}, "store": False}  # what is so anyway
+    whole = client.chat.completions.create(**how, **usual)
     assert whole.choices[0].message.role == "assistant"
     assert whole.choices[0].message.content == alone(finished, 2, (Turn("user", "mira"),), 10)
     usage = {"include_usage": True}
