@@ -1,15 +1,33 @@
 """What can be refused at once, before the libraries are loaded that a run needs."""
 
 import logging
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
+from comigs.app.source import with_source
 from comigs.backbone.names import model_source
+from comigs.config.load import load_config
 from comigs.config.settings import RunConfig
-from comigs.data.corpus import federation_folder
+from comigs.data.corpus import federation_folder, forget_changed
 from comigs.data.names import tables_in
 from comigs.data.roster import roster
 from comigs.methods import find_method
+
+
+def wanted_of(source: str | Path | Mapping[str, Any] | None, overrides: Sequence[str]) -> RunConfig:
+    """A configuration as it was asked for, of which nothing is known to be missing.
+
+    Texts that have changed since they were read are read anew.
+
+    Raises:
+        BadInput: as `load_config`, `with_source` and `check_names`.
+    """
+    wanted = with_source(load_config(source, overrides))
+    forget_changed(wanted.data.name)
+    check_names(wanted)
+    return wanted
 
 
 def check_names(config: RunConfig) -> None:

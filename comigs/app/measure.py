@@ -6,9 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from comigs.app.early import check_names
-from comigs.app.source import with_source
-from comigs.config.load import load_config
+from comigs.app.early import wanted_of
 from comigs.config.profiles import DeviceConfig, profiles_of
 from comigs.errors import BadInput
 from comigs.hardware import device_name, free_memory, processor, resolve_device, use_device
@@ -39,8 +37,7 @@ def measure(
     Raises:
         BadInput: when the configuration, the data or the model is unusable.
     """
-    wanted = with_source(load_config(source, overrides))
-    check_names(wanted)
+    wanted = wanted_of(source, overrides)
 
     from comigs.costs.calibrate import calibrate
     from comigs.federation.machine import on_this_machine

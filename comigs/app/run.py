@@ -9,12 +9,11 @@ from pathlib import Path
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
-from comigs.app.early import check_names
+from comigs.app.early import wanted_of
 from comigs.app.environment import environment
 from comigs.app.libraries import load_libraries
 from comigs.app.result import RunResult
-from comigs.app.source import with_source
-from comigs.config.load import changed_keys, load_config, read_config, write_config
+from comigs.config.load import changed_keys, read_config, write_config
 from comigs.config.settings import RunConfig
 from comigs.cores import cores
 from comigs.data.corpus import forget_changed
@@ -58,9 +57,7 @@ def run(
         ComigsError: when the run fails.
         Stopped: when a tracker ends it; `resume` goes on.
     """
-    wanted = with_source(load_config(source, [*overrides, *_spelt(settings)]))
-    forget_changed(wanted.data.name)
-    check_names(wanted)
+    wanted = wanted_of(source, [*overrides, *_spelt(settings)])
     load_libraries()
 
     from comigs.app.fingerprint import at_home, write_origin
@@ -92,9 +89,7 @@ def plan(
     Raises:
         BadInput: when the configuration, the data or the model is unusable.
     """
-    wanted = with_source(load_config(source, overrides))
-    forget_changed(wanted.data.name)
-    check_names(wanted)
+    wanted = wanted_of(source, overrides)
     load_libraries()
 
     from comigs.app.start import check_start

@@ -199,14 +199,15 @@ def shapes_of(
         shapes[f"{linear.name}.lora_A.{expert}.weight"] = (rank, linear.inputs)
         shapes[f"{linear.name}.lora_B.{expert}.weight"] = (linear.outputs, rank)
 
-    for layer in skeleton(model, experts.native).layers:
+    layers = skeleton(model, experts.native).layers
+    for layer in layers:
         carriers = layer.attention if layer.out is None else (*layer.attention, layer.out)
         for linear in carriers if attention_lora else ():
             add(linear, names[0])
         for linear in (*layer.up, layer.down):
             for name in names:
                 add(linear, name)
-        first = layer.router == skeleton(model, experts.native).layers[0].router
+        first = layer.router == layers[0].router
         if experts.routed and len(names) > 1 and (first or routes.scope == "layer"):
             own = router_shapes(experts.router, layer.width, len(names), first)
             shapes |= {f"{layer.router}.{name}": shape for name, shape in own.items()}

@@ -16,6 +16,17 @@ INTRO = (
 TIMING = "interval: 15s\n      timeout: 30s\n      start_period: 300s"
 
 
+def templates() -> Environment:
+    """The templates of this package, in which what is not defined is an error."""
+    return Environment(
+        loader=PackageLoader("comigs.deploy", ""),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,
+    )
+
+
 def compose_text(fleet: Fleet, name: str, context: str | None, intro: str = INTRO) -> str:
     """The text of compose.yaml.
 
@@ -25,21 +36,17 @@ def compose_text(fleet: Fleet, name: str, context: str | None, intro: str = INTR
         context: folder to build the image from; None: the image is there already.
         intro: what the file says about itself; further lines start with "# ".
     """
-    environment = Environment(
-        loader=PackageLoader("comigs.deploy", ""),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,
-    )
-    template = environment.get_template("compose.yaml.j2")
-    return template.render(
-        fleet=fleet,
-        name=project_name(name),
-        version=__version__,
-        context=context and json.dumps(context.replace("$", "$$")),
-        intro=intro,
-        timing=TIMING,
+    return (
+        templates()
+        .get_template("compose.yaml.j2")
+        .render(
+            fleet=fleet,
+            name=project_name(name),
+            version=__version__,
+            context=context and json.dumps(context.replace("$", "$$")),
+            intro=intro,
+            timing=TIMING,
+        )
     )
 
 

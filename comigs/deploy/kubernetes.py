@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from comigs.deploy.compose import compose_text, project_name
+from comigs.deploy.compose import compose_text, project_name, templates
 from comigs.deploy.fleet import IMAGE_USER, Device, Fleet
 from comigs.errors import BadInput
 from comigs.version import __version__
@@ -79,13 +78,7 @@ def kubernetes_text(file: str, fleet: Fleet, name: str) -> str:
     Raises:
         BadInput: when a name is too long for a cluster.
     """
-    environment = Environment(
-        loader=PackageLoader("comigs.deploy", ""),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,
-    )
+    environment = templates()
     environment.filters["json"] = json.dumps
     return environment.get_template(f"{file}.j2").render(
         processes=list(_processes(fleet, name)),

@@ -56,10 +56,8 @@ def hyperinf(valid: Tensors, blocks: Iterable[Tensors]) -> dict[str, Tensor]:
     The generalised Fisher matrix, inverted by Schulz's iteration. A weight whose gradient is 0 on
     every block says nothing: A, while B is 0.
     """
-    count, sums = (
-        0,
-        {n: torch.zeros(2 * (min(g.shape),), dtype=torch.float64) for n, g in valid.items()},
-    )
+    count, ranks = 0, {name: min(g.shape) for name, g in valid.items()}
+    sums = {name: torch.zeros(k, k, dtype=torch.float64) for name, k in ranks.items()}
     for block in blocks:
         count += 1
         for name, g in block.items():

@@ -7,17 +7,12 @@ from hypothesis import strategies as st
 
 import comigs
 from comigs.aggregation.meetings import AGGREGATOR
-from comigs.data.tokens import random_windows
 from comigs.errors import BadInput
-from comigs.evaluation.perplexity import token_loss
-from comigs.federation.clients import data_of, model_of
 from comigs.messages.fields import MIDPOINT
 from comigs.methods.base import generalists
 from comigs.methods.cobo import PARTNER, START, WEIGHT, moved, partner_of, pulled
-from comigs.mixture.adapters import adapter_parameters, load_adapter_tensors
-from comigs.seeds import generator
 from tests.helpers import events
-from tests.methods.stepping import noisy, plain_client, play, saved
+from tests.methods.stepping import gradient_on_draw, noisy, plain_client, play, saved
 
 pytest_plugins = ("tests.fixtures",)
 
@@ -80,22 +75,6 @@ def test_a_gradient_holds_for_one_round_and_tensors_until_newer_ones_come():
     )
 
 
-def gradient(client, values, number):
-    """Of the client's loss at `values`, on the batch of its meeting."""
-    model, data, config = model_of(client, slot=3), data_of(client), client.config
-    load_adapter_tensors(model, values)
-    rng = generator(config.seed, client.number, number, "cobo batch")
-    windows = random_windows(data.train, config.batch_size, config.data.seq_len, rng)
-    named = {n: p for n, p in adapter_parameters(model).items() if generalists(n)}
-    for parameter in named.values():
-        parameter.grad = None
-        parameter.requires_grad_(True)
-    token_loss(model, windows).backward()
-    found = {name: parameter.grad.clone() for name, parameter in named.items()}
-    model.requires_grad_(False)
-    return found
-
-
 def test_the_gradient_that_travels_is_at_the_midpoint_and_the_next_round_learns_from_it(
     tree, tmp_path
 ):
@@ -108,7 +87,7 @@ def test_the_gradient_that_travels_is_at_the_midpoint_and_the_next_round_learns_
     arrived = {f"0/{n}": t for n, t in mine.items()} | {f"1/{n}": t for n, t in peer.items()}
     start, sent, metrics = play(client, tmp_path, 2, 1, arrived)
     half_way = {name: (t + peer[name]) / 2 for name, t in mine.items()}
-    expected = gradient(client, adapters(first) | half_way, 2)
+    expected = gradient_on_draw(client, adapters(first) | half_way, 2, "cobo batch", generalists)
     for name, each in expected.items():
         torch.testing.assert_close(sent[MIDPOINT + name], each, rtol=1e-3, atol=1e-6)
         begun = (mine[name] + START * peer[name]) / (1 + START)

@@ -4,16 +4,13 @@ import pytest
 import torch
 
 import comigs
-from comigs.data.tokens import random_windows
-from comigs.evaluation.perplexity import token_loss
 from comigs.federation.clients import data_of, model_of
 from comigs.methods import fedala
 from comigs.methods.arrival import Arrival
 from comigs.methods.fedala import WEIGHT, higher, learnt, looks, steady
-from comigs.mixture.adapters import adapter_parameters, load_adapter_tensors
-from comigs.seeds import generator
+from comigs.mixture.adapters import adapter_parameters
 from tests.helpers import events
-from tests.methods.stepping import noisy, plain_client, play, saved
+from tests.methods.stepping import gradient_on_draw, noisy, plain_client, play, saved
 
 pytest_plugins = ("tests.fixtures",)
 
@@ -39,22 +36,6 @@ def test_a_first_study_ends_when_the_last_losses_are_steady():
     assert not steady(falling[:99]) and steady(falling)
 
 
-def gradient(client, values, number):
-    """Gradient of the loss at `values` on the first batch that the client studies."""
-    model, data, config = model_of(client, slot=3), data_of(client), client.config
-    load_adapter_tensors(model, values)
-    rng = generator(config.seed, client.number, number, "fedala")
-    windows = random_windows(data.train, config.batch_size, config.data.seq_len, rng)
-    named = adapter_parameters(model)
-    for parameter in named.values():
-        parameter.grad = None
-        parameter.requires_grad_(True)
-    token_loss(model, windows).backward()
-    found = {name: parameter.grad.clone() for name, parameter in named.items()}
-    model.requires_grad_(False)
-    return found
-
-
 def test_a_round_begins_from_own_and_mean_by_the_papers_equation(tree, tmp_path, monkeypatch):
     monkeypatch.setattr(fedala, "ETA", 200.0)
     monkeypatch.setattr(fedala, "steady", lambda losses: True)  # one pass, of one batch
@@ -64,7 +45,7 @@ def test_a_round_begins_from_own_and_mean_by_the_papers_equation(tree, tmp_path,
     for number in (2, 3):
         mean = noisy(own, number)
         start = {n: own[n] + (mean[n] - own[n]) * weight[n] for n in own}
-        found = gradient(client, start, number)
+        found = gradient_on_draw(client, start, number, "fedala")
         begun, trained, _ = play(client, tmp_path, number, number - 1, mean)
         upper = higher(own)
         for name in own:
