@@ -14,7 +14,7 @@ from comigs.backbone.families import decoder_layers, family_of, text_model
 from comigs.backbone.faster import prefer_fast_activation, prefer_fast_attention
 from comigs.backbone.names import model_source
 from comigs.backbone.quantised import load_quantised
-from comigs.backbone.stored import PER_BYTE, settle, store
+from comigs.backbone.stored import PER_BYTE, settle, store, unlike
 from comigs.backbone.weights import check_settings, load_whole
 from comigs.config.model import NATIVE
 from comigs.errors import BadInput, one_line
@@ -108,7 +108,7 @@ def base_on(place: torch.device, name: str, dtype: str, compute: str) -> PreTrai
         else:
             load = partial(load_whole, name=name, dtype=getattr(torch, dtype))
             model = load(shared_source(source, dtype, load))
-            if compute != dtype:
+            if unlike(dtype, compute, place.type):
                 store(model, dtype, compute)
                 settle(model, compute)
     except BadInput:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from comigs.backbone.arithmetic import multiply, product_type
 from comigs.errors import BadInput
 
 BLOCK = 64  # weights that share one scale
@@ -27,7 +28,7 @@ class StoredLinear(nn.Linear):
 
     Attributes:
         kind: "int8" or "nf4"; None where the weight is only of another floating-point type.
-        compute: type of its products, input and output.
+        compute: type of its products, as `multiply` does them, of input and output.
         shape: of the unpacked weight, as it was: out x in, or in x out with `turned`.
     """
 
@@ -92,11 +93,18 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, layer: StoredLinear) -> Tensor:
         ctx.layer = layer
-        return F.linear(x, layer.dense(), layer.bias)
+        bias = () if layer.bias is None else (layer.bias,)
+        return multiply(F.linear, x, layer.dense(), *bias)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        return grads[0] @ ctx.layer.dense(), None
+        return multiply(torch.matmul, grads[0], ctx.layer.dense()), None
+
+
+def unlike(dtype: str, compute: str, device: str) -> bool:
+    """Whether linears must be `StoredLinear`s, as products are not done as weights are stored."""
+    product = product_type(getattr(torch, compute), device)
+    return dtype in PER_BYTE or getattr(torch, dtype) != product
 
 
 def store(model: PreTrainedModel, dtype: str, compute: str) -> None:

@@ -20,9 +20,10 @@ from transformers import AutoModelForCausalLM
 
 from comigs.backbone.base import load_settings
 from comigs.backbone.faster import prefer_fast_attention
-from comigs.backbone.stored import PER_BYTE, settle, store
+from comigs.backbone.stored import PER_BYTE, settle, store, unlike
 from comigs.config.experts import ExpertsConfig, Routes
 from comigs.config.model import NATIVE, ModelConfig
+from comigs.hardware import device
 from comigs.mixture.experts import add_experts
 
 _aten = torch.ops.aten
@@ -49,7 +50,7 @@ def shadow_model(
             config.num_kv_shared_layers = 0  # these are the last ones
     with torch.device("meta"):
         base = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, stored))
-        if dtype in PER_BYTE or compute != dtype:
+        if unlike(dtype, compute, device().type):
             store(base, dtype, compute)
             settle(base, compute)
         mixture = add_experts(base.eval(), experts, model.attention_lora, routes)

@@ -19,6 +19,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from comigs.backbone.arithmetic import multiply
+
 Hidden = Callable[[Sequence[Tensor]], Tensor]
 Drop = Callable[[Tensor], Tensor]
 
@@ -89,11 +91,16 @@ def product(a: Tensor, b: Tensor) -> Tensor:
 
     A CPU's BLAS takes up to nine times as long for a result of few columns.
     """
-    return (b.mT @ a.mT).mT if b.shape[-1] < a.shape[-2] else a @ b
+    lying = b.shape[-1] < a.shape[-2]
+    return _times(b.mT, a.mT).mT if lying else _times(a, b)
+
+
+def _times(a: Tensor, b: Tensor) -> Tensor:
+    return multiply(torch.matmul, a, b)
 
 
 def _add_product(total: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    return torch.addmm(total, a, b) if a.ndim == 2 else torch.baddbmm(total, a, b)
+    return multiply(torch.addmm if a.ndim == 2 else torch.baddbmm, total, a, b)
 
 
 def _rows(tensors: Sequence[Tensor], tokens: Tensor | None) -> list[Tensor]:
@@ -123,7 +130,7 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, w: Tensor, total: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, w)
-        return x @ w.mT if total is None else _add_product(total, x, w.mT)
+        return _times(x, w.mT) if total is None else _add_product(total, x, w.mT)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
