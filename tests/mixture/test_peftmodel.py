@@ -71,7 +71,7 @@ def test_without_its_experts_it_is_the_base():
     plain = mixture_of(base, specialists=2, rank=4).unload()
     torch.testing.assert_close(logits(plain), logits(base))
     assert str(plain) == str(copy.deepcopy(base)).replace(
-        "NewGELUActivation()", "GELU(approximate='tanh')"
+        "NewGELUActivation()", "TanhGELU(approximate='tanh')"
     )
 
 
