@@ -1,7 +1,4 @@
-"""What a client process occupies in all, predicted: libraries, base, and what training holds.
-
-python -m comigs.costs.footprint      # prints the resident bytes that are there before any model
-"""
+"""What a client process occupies in all, predicted: libraries, base, and what training holds."""
 
 import subprocess
 import sys
@@ -13,6 +10,8 @@ from comigs.config.model import DataConfig
 from comigs.config.settings import RunConfig
 from comigs.costs.memory import Memory, peak_memory
 from comigs.federation.run import Client, resolve
+
+_PROBE = "from comigs.lean import leave_out; leave_out(); from {} import probe; print(probe())"
 
 
 def process_memory(client: Client) -> int:
@@ -36,7 +35,7 @@ def library_memory() -> int:
 
     Measured by a process that does one small step, since builds of torch differ by a gigabyte.
     """
-    command = [sys.executable, "-m", "comigs.costs.footprint"]
+    command = [sys.executable, "-c", _PROBE.format(__name__)]
     return int(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
 
 
@@ -56,7 +55,7 @@ def peak_resident() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def _probe() -> int:
+def probe() -> int:
     """Train one step of the bundled model on a few words; return what is not that model's."""
     from comigs.local.round import Order, train_round
 
@@ -69,6 +68,3 @@ def _probe() -> int:
         train_round(Order(client, 1, 0, {}, Path(folder, "state")))
         return peak_resident() - peak_memory(client).total
 
-
-if __name__ == "__main__":
-    print(_probe())
