@@ -8,7 +8,7 @@ from pathlib import Path
 
 from comigs.config.model import DataConfig
 from comigs.config.settings import RunConfig
-from comigs.costs.memory import Memory, peak_memory
+from comigs.costs.memory import peak_memory
 from comigs.federation.run import Client, resolve
 
 _PROBE = "from comigs.lean import leave_out; leave_out(); from {} import probe; print(probe())"
@@ -21,12 +21,7 @@ def process_memory(client: Client) -> int:
         BadInput: as `comigs.costs.memory.peak_memory`.
     """
     memory = peak_memory(client)
-    return library_memory() + resident(memory)
-
-
-def resident(memory: Memory) -> int:
-    """Bytes of the tensors, and of the moments that a round starts from: it keeps them."""
-    return memory.total + memory.moments
+    return library_memory() + memory.total
 
 
 @lru_cache(maxsize=1)
@@ -67,4 +62,3 @@ def probe() -> int:
         client = resolve(config).client(0)
         train_round(Order(client, 1, 0, {}, Path(folder, "state")))
         return peak_resident() - peak_memory(client).total
-
