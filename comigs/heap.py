@@ -6,6 +6,8 @@ import gc
 import sys
 from collections.abc import Iterator
 
+from comigs.lean import leave_out
+
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 _BYTES = 1 << 29
 
@@ -13,10 +15,11 @@ _new = False  # a process of our own that has not imported its libraries yet
 
 
 def own_process() -> None:
-    """Say, where a process begins, that it is of comigs alone: `keep_freed_memory`, and `importing`
-    keeps what its first block makes."""
+    """Say, where a process begins, that it is of comigs alone: `leave_out`, `keep_freed_memory`,
+    and `importing` keeps what its first block makes."""
     global _new
     _new = True
+    leave_out()
     keep_freed_memory()
 
 

@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, Pre
 from comigs.backbone.cache import kept_copy
 from comigs.backbone.families import text_model
 from comigs.backbone.stored import settle, store
-from comigs.backbone.weights import load_whole
+from comigs.backbone.weights import laid_out, load_whole
 
 FILE = "quantised.safetensors"
 
@@ -57,7 +57,7 @@ def _tensors(model: PreTrainedModel) -> dict[str, Tensor]:
 
 def _mapped(source: str, folder: Path, dtype: str, compute: str) -> PreTrainedModel:
     settings = text_model(AutoConfig.from_pretrained(source))
-    with init_empty_weights(include_buffers=False):
+    with laid_out(), init_empty_weights(include_buffers=False):
         model = cast(PreTrainedModel, AutoModelForCausalLM.from_config(settings))
     store(model, dtype, compute)
     tensors = load_file(folder / FILE)

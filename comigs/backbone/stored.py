@@ -1,8 +1,9 @@
 """Frozen weights that are stored in one type and multiplied in another.
 
-A weight is unpacked for each product that it is in, those of the backward pass too, and no unpacked
-copy outlives its product: a base takes the memory of its storage and of one linear. int8 and nf4
-are bitsandbytes' (8-bit blocks, arXiv 2110.02861; 4-bit NormalFloat, QLoRA, arXiv 2305.14314).
+A weight is unpacked for each product that it is in, those of the backward pass too, in slices if it
+is large, and no unpacked copy outlives its product: a base takes the memory of its storage and of
+one slice. int8 and nf4 are bitsandbytes' (8-bit blocks, arXiv 2110.02861; 4-bit NormalFloat, QLoRA,
+arXiv 2305.14314).
 """
 
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from comigs.backbone.arithmetic import multiply, product_type
 from comigs.errors import BadInput
 
 BLOCK = 64  # weights that share one scale
+SLICE = 1 << 22  # weights that are unpacked at once
 PER_BYTE = {"int8": 1, "nf4": 2}
 
 
@@ -63,23 +65,40 @@ class StoredLinear(nn.Linear):
         self.weight = nn.Parameter(packed.view(-1, 1), requires_grad=False)
         self.absmax = state.absmax
 
-    def dense(self) -> Tensor:
-        """The weight, out x in, in the type that it is multiplied in."""
-        weight: Tensor = self.weight
+    def slices(self) -> list[slice]:
+        """Outputs that are computed together: all but where the weight is large."""
+        whole = self.turned or (self.kind and self.in_features % BLOCK)
+        step = self.out_features if whole else max(1, SLICE // self.in_features)
+        return [slice(a, a + step) for a in range(0, self.out_features, step)]
+
+    def dense(self, rows: slice | None = None) -> Tensor:
+        """The weight, out x in, in the type that it is multiplied in; or the given rows of it."""
+        weight, absmax, shape = self.weight, self.absmax, self.shape
+        if rows:
+            shape = (len(range(self.out_features)[rows]), self.in_features)
+            if self.kind and absmax is not None:
+                weight = weight[self._among(rows, PER_BYTE[self.kind])]
+                absmax = absmax[self._among(rows, BLOCK)]
+            else:
+                weight = weight[rows]
         if self.kind:
             library = quantiser()
             state = library.QuantState(
-                absmax=self.absmax,
-                shape=torch.Size(self.shape),
+                absmax=absmax,
+                shape=torch.Size(shape),
                 code=self.code,
                 blocksize=BLOCK,
                 quant_type=self.kind,
                 dtype=self.compute,
             )
             unpack = library.dequantize_4bit if self.kind == "nf4" else library.dequantize_blockwise
-            weight = unpack(weight, state).view(self.shape)
+            weight = unpack(weight, state).view(shape)
         weight = weight.to(self.compute)
         return weight.t() if self.turned else weight
+
+    def _among(self, rows: slice, each: int) -> slice:
+        """Where the weights of some rows are, if `each` of them are one entry."""
+        return slice(rows.start * self.in_features // each, rows.stop * self.in_features // each)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ... x in to ... x out."""
@@ -93,12 +112,25 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, layer: StoredLinear) -> Tensor:
         ctx.layer = layer
-        bias = () if layer.bias is None else (layer.bias,)
-        return multiply(F.linear, x, layer.dense(), *bias)
+        slices = layer.slices()
+        if len(slices) == 1:
+            bias = () if layer.bias is None else (layer.bias,)
+            return multiply(F.linear, x, layer.dense(), *bias)
+        out = x.new_empty(*x.shape[:-1], layer.out_features)
+        for rows in slices:
+            out[..., rows] = multiply(F.linear, x, layer.dense(rows))
+        return out if layer.bias is None else out.add_(layer.bias)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        return multiply(torch.matmul, grads[0], ctx.layer.dense()), None
+        layer, (grad,) = ctx.layer, grads
+        first, *more = layer.slices()
+        if not more:
+            return multiply(torch.matmul, grad, layer.dense()), None
+        total = multiply(torch.matmul, grad[..., first], layer.dense(first))
+        for rows in more:
+            total += multiply(torch.matmul, grad[..., rows], layer.dense(rows))
+        return total, None
 
 
 def unlike(dtype: str, compute: str, device: str) -> bool:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.nn import init
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import logging as hf
 
@@ -58,7 +59,7 @@ def load_whole(source: str, name: str, dtype: torch.dtype | str) -> PreTrainedMo
     whole = AutoConfig.from_pretrained(source)
     inner = text_model(whole)
     nested = {} if inner is whole else {"config": inner, "key_mapping": _TEXT_MODEL}
-    with _quiet():
+    with _quiet(), laid_out():
         model, info = AutoModelForCausalLM.from_pretrained(
             source,
             dtype=dtype,
@@ -99,6 +100,23 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         hf.set_verbosity(before)
+
+
+@contextmanager
+def laid_out() -> Iterator[None]:
+    """Without the first values that torch gives to layers: a model's own follow, from its file.
+
+    On the meta device they are made by code that imports SymPy.
+    """
+    names = ("normal_", "uniform_", "kaiming_uniform_", "xavier_uniform_")
+    kept = {name: getattr(init, name) for name in names}
+    for name in names:
+        setattr(init, name, lambda tensor, *args, **kwargs: tensor)
+    try:
+        yield
+    finally:
+        for name, function in kept.items():
+            setattr(init, name, function)
 
 
 def _some(names: Iterable[str], count: int = 2) -> str:

@@ -3,10 +3,11 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from comigs.config.model import Compute, Dtype
 from comigs.config.profiles import DeviceConfig, profiles_of
 from comigs.errors import BadInput
 from comigs.schema.build import suggest
-from comigs.schema.rules import place, positive, require
+from comigs.schema.rules import at_least, place, positive, require
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,27 @@ class SiteConfig:
     """Bytes per second to the server; null: no limit."""
     down: float | None = None
     """Bytes per second from the server; null: no limit."""
+
+
+@dataclass(frozen=True)
+class FittedConfig:
+    """What clients with devices of one profile train, where it is less than what is asked for."""
+
+    dtype: Dtype
+    """How the frozen base is stored."""
+    compute: Compute
+    """How its products are done."""
+    specialists: int
+    """Experts of its own."""
+    rank: int
+    """Rank of each expert."""
+    micro_batch_size: int | None = None
+    """Sequences of a forward pass; null: a whole batch."""
+
+    def __post_init__(self) -> None:
+        least = {"specialists": 0, "rank": 1, "micro_batch_size": 1}
+        for key, value in least.items():
+            at_least(f"devices.fitted: {key}", getattr(self, key), value)
 
 
 @dataclass(frozen=True)
@@ -33,6 +55,8 @@ class DevicesConfig:
     """File that says when, in simulated time, each device is there; null: always."""
     fit: Literal["check", "derive"] = "check"
     """Refuse what is too large for a device, or make it fit."""
+    fitted: dict[str, FittedConfig] = field(default_factory=dict)
+    """By profile, filled in by `fit: derive` of more than 10,000 clients."""
     margin: float = 0.1
     """Share of a device's memory to leave free."""
 

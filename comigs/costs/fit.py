@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from typing import Any, cast
 
 from comigs.backbone.stored import PER_BYTE
+from comigs.config.devices import FittedConfig
 from comigs.config.model import Dtype
 from comigs.config.profiles import Profile
 from comigs.config.settings import ClientConfig, RunConfig
@@ -15,7 +16,7 @@ from comigs.costs.shapes import skeleton
 from comigs.data.roster import roster
 from comigs.data.tokens import amount, stream
 from comigs.errors import BadInput
-from comigs.federation.devices import assign_devices
+from comigs.federation.devices import assign_devices, stays_numbers
 from comigs.federation.run import Client, Run, resolve
 
 # Of a base, the largest first.
@@ -48,16 +49,29 @@ def fit_devices(run: Run) -> Run:
     run = place_devices(run)
     if run.devices is None or not run.method.trains:
         return run
+    kinds, count = run.kinds(len(run.names)), len(run.names)
     derive = run.config.devices.fit == "derive"
+    if not derive or (stays_numbers(run.config, count) and not run.own_kinds):
+        found = [(client, _fit(client, _profile(client))) for client in kinds]
+        return resolve(_by_profile(run.config, found)) if derive else run
     fitted: dict[tuple[object, ...], ClientConfig] = {}
     own: list[ClientConfig] = []
-    for client in run.clients() if derive else run.kinds(len(run.names)):
-        wanted, profile = client.config, cast(Profile, client.profile)
+    for client in run.clients():
+        wanted, profile = client.config, _profile(client)
         kind = (profile.name, wanted.model, wanted.experts, wanted.micro_batch_size)
         if kind not in fitted:
             fitted[kind] = _fit(client, profile)
         own.append(fitted[kind])
-    return resolve(_joined(run.config, own)) if derive else run
+    return resolve(_joined(run.config, own))
+
+
+def with_fit(config: RunConfig) -> RunConfig:
+    """`fit_devices` of the run that a configuration describes."""
+    return fit_devices(resolve(config)).config
+
+
+def _profile(client: Client) -> Profile:
+    return cast(Profile, client.profile)
 
 
 def usable(config: RunConfig, profile: Profile) -> int:
@@ -133,6 +147,17 @@ def _ranks(client: Client) -> list[int]:
         while ranks[-1] > 1:
             ranks.append(ranks[-1] // 2)
     return ranks
+
+
+def _by_profile(config: RunConfig, found: list[tuple[Client, ClientConfig]]) -> RunConfig:
+    """`config` with what devices of each profile hold, where it is not what is asked for."""
+    fitted = dict(config.devices.fitted)
+    for client, own in found:
+        if own != client.config:
+            model, experts, micro = own.model, own.experts, own.micro_batch_size
+            values: Any = model.dtype, model.compute, experts.specialists, experts.rank, micro
+            fitted[_profile(client).name] = FittedConfig(*values)
+    return replace(config, devices=replace(config.devices, fitted=fitted))
 
 
 def _joined(config: RunConfig, own: list[ClientConfig]) -> RunConfig:

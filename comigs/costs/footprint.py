@@ -1,7 +1,4 @@
-"""What a client process occupies in all, predicted: libraries, base, and what training holds.
-
-python -m comigs.costs.footprint      # prints the resident bytes that are there before any model
-"""
+"""What a client process occupies in all, predicted: libraries, base, and what training holds."""
 
 import subprocess
 import sys
@@ -11,8 +8,10 @@ from pathlib import Path
 
 from comigs.config.model import DataConfig
 from comigs.config.settings import RunConfig
-from comigs.costs.memory import Memory, peak_memory
+from comigs.costs.memory import peak_memory
 from comigs.federation.run import Client, resolve
+
+_PROBE = "from comigs.lean import leave_out; leave_out(); from {} import probe; print(probe())"
 
 
 def process_memory(client: Client) -> int:
@@ -22,12 +21,7 @@ def process_memory(client: Client) -> int:
         BadInput: as `comigs.costs.memory.peak_memory`.
     """
     memory = peak_memory(client)
-    return library_memory() + resident(memory)
-
-
-def resident(memory: Memory) -> int:
-    """Bytes of the tensors, and of the moments that a round starts from: it keeps them."""
-    return memory.total + memory.moments
+    return library_memory() + memory.total
 
 
 @lru_cache(maxsize=1)
@@ -36,7 +30,7 @@ def library_memory() -> int:
 
     Measured by a process that does one small step, since builds of torch differ by a gigabyte.
     """
-    command = [sys.executable, "-m", "comigs.costs.footprint"]
+    command = [sys.executable, "-c", _PROBE.format(__name__)]
     return int(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
 
 
@@ -56,7 +50,7 @@ def peak_resident() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def _probe() -> int:
+def probe() -> int:
     """Train one step of the bundled model on a few words; return what is not that model's."""
     from comigs.local.round import Order, train_round
 
@@ -68,7 +62,3 @@ def _probe() -> int:
         client = resolve(config).client(0)
         train_round(Order(client, 1, 0, {}, Path(folder, "state")))
         return peak_resident() - peak_memory(client).total
-
-
-if __name__ == "__main__":
-    print(_probe())

@@ -9,7 +9,6 @@ from typing import cast
 
 from comigs.costs.calibrate import Kind, Speed, kind_of
 from comigs.costs.fit import on_its_device, usable
-from comigs.costs.footprint import resident
 from comigs.costs.memory import Memory, peak_memory
 from comigs.costs.traffic import traffic
 from comigs.costs.trip import trip
@@ -199,6 +198,6 @@ def _host_memory(clients: list[ClientPlan], process: int, workers: int) -> dict[
     """The base is held once, each client shape's adapters once in a process."""
     bases = {plan.dtype: plan.memory.base for plan in clients}
     adapters = {(p.experts, p.rank, p.dtype): p.memory.adapters for p in clients}
-    step = max(resident(p.memory) - p.memory.base - p.memory.adapters for p in clients)
+    step = max(p.memory.total - p.memory.base - p.memory.adapters for p in clients)
     one, base = process + sum(adapters.values()) + step, sum(bases.values())
     return {"inline": one + base, "ray": process + workers * one + base}

@@ -48,7 +48,12 @@ def with_compute(config: RunConfig) -> RunConfig:
         for dtype, compute in config.model.kinds()
     ]
     compute: Any = each[0] if len(set(each)) == 1 else each
-    config = replace(config, model=replace(config.model, compute=compute))
+    fitted = {
+        name: replace(to, compute=fastest(to.dtype, device) if to.compute == "auto" else to.compute)
+        for name, to in config.devices.fitted.items()
+    }
+    devices = replace(config.devices, fitted=fitted)
+    config = replace(config, model=replace(config.model, compute=compute), devices=devices)
     if config.engine.fuse != "auto" or config.engine.name == "flower":
         return config
     return replace(config, engine=replace(config.engine, fuse=_in_one_pass(config, device)))

@@ -2,10 +2,11 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from comigs.aggregation import Aggregator, find_aggregator
+from comigs.config.devices import FittedConfig
 from comigs.config.experts import ExpertsConfig
 from comigs.config.load import to_dict
 from comigs.config.model import Compute, Dtype
@@ -108,18 +109,26 @@ class Run:
 
     def client(self, number: int) -> "Client":
         """Client `number` (0-based), made anew: 100,000 of them are not kept."""
-        return Client(self, number, self.config.for_client(number))
+        config = self.config.for_client(number)
+        if (fitted := self.config.devices.fitted) and self.devices:
+            config = _fitted(config, fitted.get(self.devices[number]))
+        return Client(self, number, config)
+
+    @property
+    def own_kinds(self) -> list[list[object]]:
+        """Base, experts and micro-batches, where the configuration has one for each client."""
+        return [
+            values
+            for key, values in self.config.per_client().items()
+            if key.startswith(("model.", "experts.", "micro_batch_size"))
+        ]
 
     def kinds(self, count: int) -> list["Client"]:
         """The first client of each kind: all `count` are as one of these in settings and device.
 
         What is the same for clients of a kind is to be found out once, however many they are.
         """
-        lists = [
-            values
-            for key, values in self.config.per_client().items()
-            if key.startswith(("model.", "experts.", "micro_batch_size"))
-        ]
+        lists = self.own_kinds
         devices = [] if self.devices is None else [self.devices]
         first: dict[tuple[object, ...], int] = {}
         for number, *values in zip(range(count), *lists, *devices, strict=False):
@@ -190,6 +199,14 @@ class Client:
     def profile(self) -> Profile | None:
         """Its device, if there are devices."""
         return self.run.profile(self.number)
+
+
+def _fitted(config: ClientConfig, to: FittedConfig | None) -> ClientConfig:
+    if to is None:
+        return config
+    model = replace(config.model, dtype=to.dtype, compute=to.compute)
+    experts = replace(config.experts, specialists=to.specialists, rank=to.rank)
+    return replace(config, model=model, experts=experts, micro_batch_size=to.micro_batch_size)
 
 
 def resolve(config: RunConfig) -> Run:

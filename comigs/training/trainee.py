@@ -44,7 +44,7 @@ class Trainee:
         model: its model, to be trained in place.
         train: token stream for the experts; also for routers that learn on it.
         valid: token stream for the router.
-        moments: optimiser moments it kept from its last round.
+        moments: optimiser moments it kept from its last round; they change with training.
         steps_done: its local steps in earlier rounds; the counter of `router.every`.
         penalty: added to the loss of expert steps, from the trained tensors by name.
         kept: numbers that its method keeps from round to round, some of them learnt in training.

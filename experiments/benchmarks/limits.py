@@ -125,6 +125,9 @@ def _train(folder: Path, by: str, config: dict[str, Any]) -> None:
     """In the process itself."""
     if by in _LIMIT and ctypes.CDLL(None, use_errno=True).mlockall(_LOCK_WHAT_IS_TOUCHED):
         raise OSError(ctypes.get_errno(), "pages cannot be locked")
+    from comigs.lean import leave_out
+
+    leave_out()
     import torch
 
     from comigs.config.load import load_config

@@ -73,6 +73,27 @@ def test_a_packed_weight_is_close_to_the_one_it_stands_for(kind, most):
         assert held == 96 * 40 * (1 if kind == "int8" else 0.5) + 96 * 40 / 16
 
 
+@pytest.mark.parametrize("kind", [None, "int8", "nf4"])
+@pytest.mark.parametrize("inputs", [64, 96])
+def test_a_large_weight_is_unpacked_in_slices(kind, inputs, monkeypatch):
+    linear = nn.Linear(inputs, 13)
+    layer = StoredLinear(linear.bfloat16(), kind, torch.float32)
+    if kind:
+        layer.pack(linear.weight)
+    layer.bias = nn.Parameter(layer.bias.float())
+    x = torch.randn(2, 3, inputs, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    whole = layer(x)
+    (expected,) = torch.autograd.grad(whole.square().sum(), x)
+    monkeypatch.setattr("comigs.backbone.stored.SLICE", 4 * 64)
+    unpacked = [len(layer.dense(rows)) for rows in layer.slices()]
+    assert unpacked == [4, 4, 4, 1] if inputs == 64 else sum(unpacked) == 13
+    assert len(unpacked) == (1 if kind and inputs % 64 else {64: 4, 96: 7}[inputs])
+    out = layer(x)
+    (found,) = torch.autograd.grad(out.square().sum(), x)
+    torch.testing.assert_close(out, whole)
+    torch.testing.assert_close(found, expected)
+
+
 def test_a_product_and_its_gradient_are_those_of_the_unpacked_weight():
     linear = nn.Linear(24, 8)
     layer = StoredLinear(linear, "nf4", torch.float32)

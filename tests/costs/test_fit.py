@@ -3,7 +3,8 @@
 import pytest
 
 import comigs.costs.fit as fit
-from comigs.config.load import load_config
+from comigs.app.suites.suite import as_here
+from comigs.config.load import config_hash, load_config, read_config, write_config
 from comigs.costs.memory import Memory
 from comigs.errors import BadInput
 from comigs.federation.run import resolve
@@ -114,6 +115,50 @@ def test_no_client_is_left_with_fewer_experts_than_top_k():
 
 def test_micro_batches_stay_whole_for_the_first_order_router():
     assert derived(459, "router.grad=first_order") == (3, 8, "bfloat16", 8)
+
+
+def test_of_very_many_clients_it_is_derived_once_for_each_profile(tmp_path, monkeypatch):
+    names = [f"client_{number:05}" for number in range(12_000)]
+    monkeypatch.setattr("comigs.federation.run.roster", lambda config: names)
+    monkeypatch.setattr(fit, "roster", lambda config: names)
+    asked = []
+    monkeypatch.setattr(fit, "peak_memory", lambda client: asked.append(client) or need(client))
+    monkeypatch.setattr(fit, "find_spec", lambda name: None)
+    mini = "devices.define.mini={like: board, memory: 135}"
+    most = ["devices.profiles={laptop: 1, mini: 2}", "devices.fit=derive", "devices.margin=0"]
+    config = load_config(None, [mini, *most, "experts.specialists=3"])
+    run = fit.fit_devices(resolve(config))
+    assert len(asked) < 50
+    one = {name: run.client(run.devices.index(name)).config for name in ("laptop", "mini")}
+    assert (one["laptop"].experts.specialists, one["laptop"].model.dtype) == (3, "float32")
+    mine = one["mini"]
+    assert (mine.experts.specialists, mine.model.dtype, mine.micro_batch) == (0, "bfloat16", 1)
+    assert list(run.config.devices.fitted) == ["mini"] and not run.config.per_client()
+    assert len(run.kinds(len(names))) == 2
+    assert fit.fit_devices(run) == run
+
+    write_config(run.config, tmp_path)
+    assert read_config(tmp_path) == run.config
+    assert config_hash(run.config) != config_hash(config)
+
+
+def test_the_name_of_a_suite_s_result_tells_what_was_derived(monkeypatch):
+    fast = {"yes": lambda *a: "bfloat16", "no": lambda *a: "float32"}
+    monkeypatch.setattr("comigs.costs.fit.find_spec", lambda name: None)
+    settings = ["devices.define.mini={like: board, memory: 135}", "devices.margin=0"]
+    settings += ["devices.profiles=[laptop,mini,laptop,mini]", "experts.specialists=3"]
+    asked = load_config(None, [*settings, "devices.fit=derive"])
+    named = {}
+    for here, fastest in fast.items():
+        monkeypatch.setattr(
+            "comigs.federation.machine.fastest",
+            lambda dtype, device, best=fastest: "float32" if dtype == "float32" else best(),
+        )
+        config = as_here(asked)
+        assert config.experts.specialists == [3, 0, 3, 0]
+        assert config.model.compute == ("float32" if here == "no" else ["float32", "bfloat16"] * 2)
+        named[here] = config_hash(config)
+    assert named["yes"] != named["no"]
 
 
 def test_what_trains_in_one_place_or_not_at_all_need_not_fit():

@@ -95,10 +95,15 @@ def load_suite(name: str, overrides: Sequence[str] = (), seeds: list[int] | None
 
 
 def as_here(config: RunConfig) -> RunConfig:
-    """The configuration as this machine runs it: its name is that of the result."""
+    """The configuration as this machine runs it: its name is that of the result.
+
+    With `devices.fit: derive` it says what each client's device holds, since numbers depend on it.
+    """
+    from comigs.costs.fit import with_fit
     from comigs.federation.machine import on_this_machine, with_compute
 
-    return with_compute(on_this_machine(config))
+    config = on_this_machine(config)
+    return with_compute(with_fit(config) if config.devices.fit == "derive" else config)
 
 
 def _row(entry: Any) -> tuple[str, dict[str, Any]]:

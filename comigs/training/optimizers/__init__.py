@@ -55,11 +55,14 @@ def find_optimizer(name: str) -> LocalOptimizer:
 def make_optimizer(
     parameters: Mapping[str, nn.Parameter], config: TrainConfig, moments: Mapping[str, Tensor]
 ) -> torch.optim.Optimizer:
-    """Build the optimiser over `parameters` and restore what `moments_of` returned earlier."""
+    """Build the optimiser over `parameters` and restore what `moments_of` returned earlier.
+
+    Its tensors become the optimiser's own, and change with it.
+    """
     optimizer = find_optimizer(config.optimizer).make(parameters.items(), config)
     for name, parameter in parameters.items():
         saved = {
-            key.split("/", 1)[0]: value.clone().to(parameter.device)
+            key.split("/", 1)[0]: value.to(parameter.device)
             for key, value in moments.items()
             if key.split("/", 1)[1] == name
         }
