@@ -11,7 +11,10 @@ from collections.abc import Iterable, Iterator
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 _BYTES = 1 << 29
-_UNUSED = ("bitsandbytes", "scipy")  # what PEFT and transformers load for layers and losses of theirs
+_UNUSED = (
+    "bitsandbytes",
+    "scipy",
+)  # what PEFT and transformers load for layers and losses of theirs
 
 _new = False  # a process of our own that has not imported its libraries yet
 

@@ -20,7 +20,8 @@ from hypothesis import HealthCheck, settings
 torch.set_num_threads(1)
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")  # no limit of time: machines are busy
-LONGEST = ("test_loopback.py", "test_readme.py", "test_engines.py")  # some minutes each
+# Some minutes each:
+LONGEST = ("test_loopback.py", "test_pages.py", "test_readme.py", "test_engines.py")
 
 
 def pytest_collection_modifyitems(items):
