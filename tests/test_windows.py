@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers import QUIET, ROOT
+from tests.helpers import LIBRARIES, QUIET, ROOT
 
 pytest_plugins = ("tests.fixtures",)
 UNIX = {"fcntl", "grp", "posix", "pty", "pwd", "resource", "syslog", "termios", "tty"}
@@ -38,9 +38,8 @@ def test_no_file_needs_a_unix_to_be_imported():
     assert found == {}
 
 
-ELSEWHERE = """
-import importlib, json, os, pathlib, signal, sys, types
-import torch, transformers, peft, flwr.app, flwr.clientapp, flwr.serverapp, matplotlib.figure
+ELSEWHERE = f"""{LIBRARIES}import importlib, json, os, pathlib, signal, sys, types
+import flwr.app, flwr.clientapp, flwr.serverapp, matplotlib.figure
 import rich.console, scipy.stats, typer, psutil, jinja2, yaml, multiprocessing.connection
 from comigs.backbone.base import load_base
 load_base("comigs-tiny", "float32")  # the libraries load what they need of this system
