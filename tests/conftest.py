@@ -20,7 +20,8 @@ from hypothesis import HealthCheck, settings
 torch.set_num_threads(1)
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")  # no limit of time: machines are busy
-LONGEST = ("test_loopback.py", "test_readme.py", "test_engines.py")  # some minutes each
+# Some minutes each:
+LONGEST = ("test_loopback.py", "test_pages.py", "test_readme.py", "test_engines.py")
 
 
 def pytest_collection_modifyitems(items):
@@ -32,7 +33,8 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(autouse=True)
 def plain_reports(request, monkeypatch):
     """Reports without pictures: drawing them takes longer than the small runs of most tests."""
-    if not {"report", "test_readme.py"} & set(request.path.parts):
+    command = request.node.name.partition("[")[2].partition(" ")[0]  # of README or docs
+    if "report" not in {command, *request.path.parts}:
         monkeypatch.setattr("comigs.report.page.pictures_of", lambda run: [])
         monkeypatch.setattr("comigs.report.page.draw_dumbbell", lambda *_: None)
 

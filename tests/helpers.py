@@ -21,6 +21,15 @@ QUIET = {
 }
 
 
+# For a process that is no command: it loads libraries as fast as the command does.
+LIBRARIES = """
+from comigs.heap import importing, own_process
+own_process()
+with importing():
+    import comigs.mixture.adapters
+"""
+
+
 def _hear_ctrl_c():
     """Tests that run in a shell's background are deaf to it, and so would be what they start."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -45,13 +54,6 @@ def start_cli(*arguments, **options):
         preexec_fn=_hear_ctrl_c,
         **options,
     )
-
-
-def run_cli(*arguments):
-    """Run the command to its end. Returns (exit code, standard output, standard error)."""
-    process = start_cli(*arguments)
-    out, err = process.communicate()
-    return process.returncode, out, err
 
 
 def events(folder, kind):

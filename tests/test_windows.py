@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers import QUIET, ROOT
+from tests.helpers import LIBRARIES, QUIET, ROOT
 
 pytest_plugins = ("tests.fixtures",)
 UNIX = {"fcntl", "grp", "posix", "pty", "pwd", "resource", "syslog", "termios", "tty"}
@@ -38,9 +38,8 @@ def test_no_file_needs_a_unix_to_be_imported():
     assert found == {}
 
 
-ELSEWHERE = """
-import importlib, json, os, pathlib, signal, sys, types
-import torch, transformers, peft, flwr.app, flwr.clientapp, flwr.serverapp, matplotlib.figure
+ELSEWHERE = f"""{LIBRARIES}import importlib, json, os, pathlib, signal, sys, types
+import flwr.app, flwr.clientapp, flwr.serverapp, matplotlib.figure
 import rich.console, scipy.stats, typer, psutil, jinja2, yaml, multiprocessing.connection
 from comigs.backbone.base import load_base
 load_base("comigs-tiny", "float32")  # the libraries load what they need of this system
@@ -61,7 +60,7 @@ sys.platform = "win32"
 import comigs
 from comigs.errors import BadInput
 result = comigs.run(json.loads(sys.argv[2]), out=sys.argv[3])
-print(len(result.table), len(held))
+print(len(result.table), len(held), "bitsandbytes" in sys.modules)
 for settings in (["engine=ray"], ["server.round_timeout=9"]):
     try:
         comigs.run(json.loads(sys.argv[2]), settings)
@@ -89,7 +88,7 @@ def test_a_run_needs_nothing_that_only_unix_has(tree, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     run, ray, timeout, deploy = done.stdout.splitlines()[-4:]
-    assert run == "3 1"
+    assert run == "3 1 False"
     assert ray == "engine.name is ray, which does not run on Windows; use inline"
     assert timeout == "server.round_timeout cannot be kept on Windows; set it to null"
     assert deploy == "comigs deploy needs Linux or macOS; this is win32"

@@ -23,6 +23,8 @@ from flwr.supercore.constant import TaskType
 from flwr.supercore.superexec import run_superexec
 from flwr.supercore.superexec.executor import ExecutionSpec, LaunchResult, SubprocessExecutor
 
+from comigs.heap import own_process
+
 TASKS = {
     "clientapp": (TaskType.CLIENT_APP, "flwr.supernode.cli", "flwr_clientapp"),
     "serverapp": (TaskType.SERVER_APP, "flwr.superlink.cli", "flwr_serverapp"),
@@ -99,6 +101,8 @@ def main(kind: str) -> None:
     read, write = os.pipe()
     if os.fork() == 0:  # before anything here has threads
         os.close(write)
+        if kind == "serverapp":  # it loads torch; a device's task leaves that to the trainer
+            own_process()
         nursery(os.fdopen(read), task)
         return
     os.close(read)

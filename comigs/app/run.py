@@ -40,6 +40,7 @@ def run(
     out: str | Path | None = None,
     watch: Watch = lambda event: None,
     trackers: "Sequence[Tracker]" = (),
+    report: bool = True,
     **settings: Any,
 ) -> RunResult:
     """Run a federation to its end.
@@ -50,6 +51,7 @@ def run(
         out: run folder; default runs/<name>-<time>.
         watch: called with every event as an object (see metrics.jsonl).
         trackers: of your own (`comigs.track.tracker`), beside those of `log.trackers`.
+        report: write report.html at the end.
         settings: top-level settings, e.g. `rounds=3`, `method="fedavg"`.
 
     Raises:
@@ -76,7 +78,7 @@ def run(
         write_origin(config, folder)
         write_config(config, folder)
         run = resolve(config)  # the same, with places and a name that hold everywhere
-        return _launch(run, folder, watch, trackers)
+        return _launch(run, folder, watch, trackers, report)
 
 
 def plan(
@@ -126,6 +128,7 @@ def resume(
     *,
     watch: Watch = lambda event: None,
     trackers: "Sequence[Tracker]" = (),
+    report: bool = True,
     **settings: Any,
 ) -> RunResult:
     """Continue an interrupted run, or one that is to have more rounds.
@@ -135,6 +138,7 @@ def resume(
 
     Args:
         overrides: settings that do not change the numbers, e.g. `engine=ray`; `rounds=40`.
+        report: write report.html at the end.
         settings: the same at top level, e.g. `rounds=40`.
 
     Raises:
@@ -162,9 +166,9 @@ def resume(
     _check(run)
     with held(folder):
         if not longer:
-            return _launch(run, folder, watch, trackers)
+            return _launch(run, folder, watch, trackers, report)
         config, extended = extend(before, run, folder)
-        return _launch(resolve(config), folder, watch, trackers, [extended])
+        return _launch(resolve(config), folder, watch, trackers, report, [extended])
 
 
 def _spelt(settings: Mapping[str, Any]) -> list[str]:
@@ -207,6 +211,7 @@ def _launch(
     folder: Path,
     watch: Watch,
     trackers: "Sequence[Tracker]",
+    report: bool,
     news: "Sequence[Event]" = (),
 ) -> RunResult:
     from comigs.app.start import begin
@@ -244,7 +249,8 @@ def _launch(
         finished = True
     finally:
         following.end(finished)
-    write_report([folder])
+    if report:
+        write_report([folder])
     return RunResult(folder, final_rows(folder))
 
 

@@ -13,16 +13,19 @@ from pathlib import Path
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from comigs.config.load import load_config, write_config
-from comigs.errors import ComigsError
-from comigs.federation.run import resolve
-from comigs.store.eventjson import to_line
-from comigs.store.events import Event
-from comigs.store.passing import Broke, Opened
-from comigs.track.progress import Progress
-from comigs_server.journal import Journal
-from comigs_server.loop import run_rounds
-from comigs_server.secret import server_secret
+from comigs.heap import importing
+
+with importing():
+    from comigs.config.load import load_config, write_config
+    from comigs.errors import ComigsError
+    from comigs.federation.run import resolve
+    from comigs.store.eventjson import to_line
+    from comigs.store.events import Event
+    from comigs.store.passing import Broke, Opened
+    from comigs.track.progress import Progress
+    from comigs_server.journal import Journal
+    from comigs_server.loop import run_rounds
+    from comigs_server.secret import server_secret
 
 EVENT = "comigs-event "  # starts a line of the log that holds an event as JSON
 

@@ -16,8 +16,9 @@ pytest_plugins = ("tests.fixtures",)
 class Here:
     """A worker that runs in this process."""
 
-    def run(self, config, folder):
-        comigs.run(to_dict(config), out=folder)
+    def run(self, config, folder, report):
+        comigs.run(to_dict(config), out=folder, report=report)
+        assert (folder / "report.html").exists() is report
 
 
 def test_they_are_a_run_folder_that_is_not_made_twice(tree, tmp_path):

@@ -10,10 +10,12 @@ import pytest
 from tests.helpers import ROOT
 
 RUN = """
+from comigs.heap import own_process
+own_process()  # libraries load as fast as for the command
 import comigs, comigs_clients, comigs_server
 print(comigs.__file__)
 result = comigs.run("quickstart", ["local_steps=1", "batch_size=1", "log.eval_every=0",
-    "data.train_tokens=2000", "data.valid_tokens=500", "data.test_tokens=500"], rounds=1, out="run")
+    "data.train_tokens=600", "data.valid_tokens=300", "data.test_tokens=300"], rounds=1, out="run")
 print(len(result.table), result.client(0).model() is not result.client(1).model())
 """
 

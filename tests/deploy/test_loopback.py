@@ -164,9 +164,10 @@ def test_flower_s_own_command_runs_the_project(services, tree, monkeypatch):
     def status():
         return flwr(services, "ls", "--run-id", str(run))["runs"][0]["status"]
 
+    kept = services.folder / "server" / "runs" / "first"
+    wait_for(lambda: (kept / "metrics.jsonl").exists() and events(kept, "end"), "its last event")
     wait_for(lambda: status().startswith("finished"), "the run", PAUSE)
     assert status() == "finished:completed"
-    kept = services.folder / "server" / "runs" / "first"
     assert {event["name"] for event in events(kept, "final")} == set(NAMES)
 
 

@@ -25,7 +25,7 @@ from comigs.mixture.adapters import adapter_tensors
 from comigs.store.state import read_state, state_root
 from tests.backbone.test_families import base_of, mixture_of
 from tests.folders import llama, save
-from tests.helpers import ROOT
+from tests.helpers import LIBRARIES, ROOT
 
 pytest_plugins = ("tests.fixtures",)
 
@@ -66,7 +66,7 @@ def test_what_is_written_does_not_depend_on_the_hash_seed(tmp_path, monkeypatch)
     arguments = {to: ["-c", str(BUNDLED / "comigs-tiny"), str(tmp_path / to)] for to in ("a", "b")}
     seed = "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1"
     env = {"PYTHONHASHSEED": seed, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", WRITE, *arguments["a"][1:]]
+    command = [sys.executable, "-c", LIBRARIES + WRITE, *arguments["a"][1:]]
     subprocess.run(command, check=True, env=env)
     monkeypatch.setattr(sys, "argv", arguments["b"])
     exec(WRITE, {})

@@ -2,8 +2,10 @@
 
 import os
 import signal
+import sys
 
 import pytest
+import ray
 from typer.testing import CliRunner
 
 import comigs
@@ -12,12 +14,22 @@ from comigs.config.load import load_config
 from comigs.config.pools import PoolConfig, RayConfig
 from comigs.federation.run import resolve
 from comigs_server.grids.ray import RayGrid
+from comigs_server.grids.raystart import start_local_ray
 from comigs_server.journal import Journal
 from comigs_server.loop import run_rounds
 from tests.helpers import assert_same_numbers, events, read_until, start_cli
 
 pytest_plugins = ("tests.fixtures",)
 pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_ray():
+    """What the grids in this process find; it has room for the workers of two of them."""
+    paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
+    start_local_ray(ray, {"CPU": 4, "fast": 1.0}, {"PYTHONPATH": paths})
+    yield
+    ray.shutdown()
 
 
 @pytest.fixture(scope="module")
@@ -55,9 +67,9 @@ def test_fused_clients_are_the_same_with_workers(tree, tmp_path):
     tree = tree | {"experts": experts, "participation": 0.7, "rounds": 4}
     inline = comigs.run(tree | {"engine": {"fuse": 2}}, out=tmp_path / "inline").folder
     engine = {"name": "ray", "workers": 2, "fuse": 2}
-    ray = comigs.run(tree | {"engine": engine}, out=tmp_path / "ray").folder
-    assert_same_numbers(inline, ray)
-    assert all(e["train_seconds"] > 0 for e in events(ray, "client"))
+    workers = comigs.run(tree | {"engine": engine}, out=tmp_path / "ray").folder
+    assert_same_numbers(inline, workers)
+    assert all(e["train_seconds"] > 0 for e in events(workers, "client"))
 
 
 def test_two_ray_workers_change_no_bit(tree, two_workers, finished, tmp_path):
@@ -75,9 +87,10 @@ def test_a_method_with_a_way_of_its_own_is_the_same_in_every_engine(
     experts = {"specialists": 1, "rank": [1, 2, 3]} if method == "hetlora" else {"rank": 2}
     tree = tree | {"method": method, "experts": experts, "participation": 0.5, "rounds": 5}
     inline = comigs.run(tree, out=tmp_path / "inline").folder
-    ray = two_workers(tree, tmp_path / "ray")
-    assert_same_numbers(inline, ray)
-    drawn = [sorted((e["round"], e["client"]) for e in events(f, "client")) for f in (inline, ray)]
+    shared = two_workers(tree, tmp_path / "ray")
+    assert_same_numbers(inline, shared)
+    both = (inline, shared)
+    drawn = [sorted((e["round"], e["client"]) for e in events(f, "client")) for f in both]
     assert drawn[0] == drawn[1]
 
 

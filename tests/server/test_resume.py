@@ -11,11 +11,13 @@ import time
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 import comigs
+from comigs.cli.commands import app
 from comigs.errors import BadInput, ComigsError
 from comigs.store.state import round_folder
-from tests.helpers import assert_same_numbers, damage, events, read_until, run_cli, start_cli
+from tests.helpers import assert_same_numbers, damage, events, read_until, start_cli
 
 pytest_plugins = ("tests.fixtures",)
 pytestmark = pytest.mark.slow
@@ -51,8 +53,8 @@ def test_a_run_killed_again_and_again_ends_bit_identical(yaml_file, finished, tm
         process.kill()
         process.communicate()
         killed += process.returncode == -signal.SIGKILL
-    code, _, err = run_cli(*command)
-    assert code == 0, (seed, err)
+    last = CliRunner().invoke(app, [str(word) for word in command])
+    assert last.exit_code == 0, (seed, last.output)
     assert killed, seed
     assert_same_numbers(out, whole)
     assert_each_round_once(out, rounds)

@@ -1,7 +1,7 @@
 """A worker process of `comigs compare`: runs configurations it reads from standard input.
 
-One JSON object a line: {"config", "folder"} in, {"error"} out. The base model and the token streams
-stay loaded between runs.
+One JSON object a line: {"config", "folder", "report"} in, {"error"} out. The base model and the
+token streams stay loaded between runs.
 """
 
 import json
@@ -23,13 +23,13 @@ def main() -> None:
     answers, sys.stdout = sys.stdout, sys.stderr
     for line in sys.stdin:
         request = json.loads(line)
-        folder, error = Path(request["folder"]), None
+        folder, report, error = Path(request["folder"]), request["report"], None
         try:
             if (folder / "config.yaml").exists():
-                api.resume(folder)
+                api.resume(folder, report=report)
             else:
                 shutil.rmtree(folder, ignore_errors=True)
-                api.run(request["config"], out=folder)
+                api.run(request["config"], out=folder, report=report)
         except (ComigsError, OSError) as failure:
             error = str(failure)
         print(json.dumps({"error": error}), file=answers, flush=True)

@@ -118,7 +118,7 @@ def run_one(
     work = folder / "work" / key
     worker = workers.get()
     try:
-        if error := worker.run(config, work):
+        if error := worker.run(config, work, report=keep_models):
             return error
     finally:
         workers.put(worker)
@@ -154,13 +154,13 @@ class _Worker:
     def __init__(self) -> None:
         self.process: subprocess.Popen[str] | None = None
 
-    def run(self, config: RunConfig, folder: Path) -> str | None:
+    def run(self, config: RunConfig, folder: Path, report: bool) -> str | None:
         if self.process is None or self.process.poll() is not None:
             command = [sys.executable, "-m", "comigs.app.suites.compare_worker"]
             pipe = subprocess.PIPE
             self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True)
         assert self.process.stdin and self.process.stdout
-        request = {"config": to_dict(config), "folder": str(folder)}
+        request = {"config": to_dict(config), "folder": str(folder), "report": report}
         self.process.stdin.write(json.dumps(request) + "\n")
         self.process.stdin.flush()
         answer = self.process.stdout.readline()

@@ -45,7 +45,7 @@ def finished(tmp_path_factory):
     """Where the suite has run for seed 1."""
     folder = tmp_path_factory.mktemp("finished")
     (folder / "small.yaml").write_text(SUITE)
-    return run_suite(str(folder / "small.yaml"), seeds="1", out=folder, jobs=2).parent
+    return run_suite(str(folder / "small.yaml"), seeds="1", out=folder).parent
 
 
 def test_a_suite_is_its_grid_times_methods_times_seeds_and_untrained_methods_run_once(suite):
