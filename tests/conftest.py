@@ -1,5 +1,6 @@
 """Shared by all tests: small models are fastest on one thread, and nothing is fetched."""
 
+import gc
 import logging
 import os
 from pathlib import Path
@@ -18,10 +19,22 @@ import torch
 from hypothesis import HealthCheck, settings
 
 torch.set_num_threads(1)
+os.fsync = lambda handle: None  # no test pulls the plug, and a run waits for the disk 76 times
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")  # no limit of time: machines are busy
 # Some minutes each:
 LONGEST = ("test_loopback.py", "test_pages.py", "test_readme.py", "test_engines.py")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """Nobody looks for garbage among a million objects that imports make: they are all of use."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_collection_modifyitems(items):

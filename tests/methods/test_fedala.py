@@ -90,4 +90,4 @@ def test_the_flops_of_a_look_are_those_of_a_study(tree, monkeypatch):
     with Counter() as counter:
         metrics = fedala.receive(arrival)
     tokens = metrics["peer_evaluation_tokens"]
-    assert counter.get_total_flops() / tokens == pytest.approx(token_flops(client).look, rel=0.01)
+    assert counter.total / tokens == pytest.approx(token_flops(client).look, rel=0.01)
