@@ -33,7 +33,7 @@ from comigs.federation.closing import close_round
 from comigs.federation.conditions import devices_in
 from comigs.federation.run import Run, resolve
 from comigs.federation.selection import participants, wanted
-from comigs_server.clock import lost_devices
+from comigs_server.timing.clock import lost_devices
 from experiments.benchmarks.record import RESULTS, prepare, save
 
 PLANS = {  # registered clients; participants of a round
