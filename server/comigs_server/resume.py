@@ -117,6 +117,8 @@ class Progress:
         )
         if self.averaged:
             more["averaged"] = self.averaged
+        if self.past:
+            more["past"] = sorted(self.past)
         if config.server.mode == "buffered":
             rest = {str(i): [f.weight, f.due, f.since, f.lost] for i, f in self.flying.items()}
             more |= {"flying": rest, "heard": {str(i): v for i, v in self.heard.items()}}
@@ -203,7 +205,7 @@ def load_progress(config: RunConfig, root: Path, number: int) -> Progress:
             int(i): Flight(_of(i, tensors.get("flying", {})), *rest)
             for i, rest in meta.get("flying", {}).items()
         },
-        past={int(r): _of(r, past) for r in {name.partition("/")[0] for name in past}},
+        past={r: _of(str(r), past) for r in meta.get("past", [])},
         heard={int(i): value for i, value in meta.get("heard", {}).items()},
         sim_seconds=sim[0],
         sim_joules=sim[1],

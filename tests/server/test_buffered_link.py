@@ -15,6 +15,8 @@ from flwr.supercore.task_identity import TaskIdentity
 
 import comigs
 from comigs.config.load import load_config, write_config
+from comigs.costs.ahead import Ahead
+from comigs.errors import BadInput
 from comigs.federation.run import resolve
 from comigs_clients.app import app
 from comigs_server.checks.run import check_without_data
@@ -40,7 +42,7 @@ class SuperLink(Grid):
 
     def __init__(self, folder, order=(), faults=None):
         self.order, self.faults, self.backlog = list(order), faults or {}, Backlog()
-        self.asked, self.waiting, self.most = [], {}, 0
+        self.asked, self.waiting, self.told = [], {}, []
         TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = RUN_ID, 0, 0
         self.nodes = {11 + i: self._device(folder, i) for i in range(3)}
 
@@ -73,7 +75,6 @@ class SuperLink(Grid):
         return [reply for key in coming if (reply := self._answer(self.waiting.pop(key)))]
 
     def _next(self, here):
-        self.most = max(self.most, len(here))
         if not here:
             return []
         by_client = {m.metadata.dst_node_id - 11: key for key, m in here.items()}
@@ -140,6 +141,7 @@ def link_run(tree, data, tmp_path):
         write_config(run.config, folder)
 
         def watch(event):
+            link.told.append(event)
             if event.kind == "round" and event.round == stop_after:
                 raise KeyboardInterrupt
 
@@ -149,20 +151,21 @@ def link_run(tree, data, tmp_path):
     return go
 
 
-def compared(folder, devices, other):
-    """By file, bytes of all tensors of the server and of the devices; and what the test found."""
+def assert_equal(folder, devices, other):
+    """All tensors of the server and of the devices, and what the test found, are the same.
+
+    What is under way is kept in another form: as what it began from, not as what it changed.
+    """
     mine, finals, _ = numbers(folder)
     for i in range(3):
         kept = devices / str(i) / "a"
         mine |= {str(p.relative_to(kept)): p.read_bytes() for p in kept.rglob("*.safetensors")}
-    drop = ("past.safetensors", "flying.safetensors")  # what is under way has another form
     theirs, others, _ = numbers(other)
-    sides = [{n: b for n, b in side.items() if not n.endswith(drop)} for side in (mine, theirs)]
-    return *sides, finals, others
-
-
-def assert_equal(folder, devices, other):
-    mine, theirs, finals, others = compared(folder, devices, other)
+    under_way = ("past.safetensors", "flying.safetensors")
+    mine, theirs = (
+        {name: data for name, data in side.items() if not name.endswith(under_way)}
+        for side in (mine, theirs)
+    )
     assert sorted(mine) == sorted(theirs)
     assert [name for name in mine if mine[name] != theirs[name]] == []
     assert finals == others
@@ -185,4 +188,69 @@ def test_in_the_order_of_simulated_time_it_is_that_run_bit_for_bit(link_run, sim
     assert arrived(folder) == arrived(simulated)
     assert any(since < number for number, _, since in arrived(folder))
     assert_equal(folder, tmp_path / "devices", simulated)
-    assert link.most == 3
+
+
+def test_stopped_in_mid_flight_it_asks_again_and_makes_the_same_bits(link_run, simulated, tmp_path):
+    order = [client for _, client, _ in arrived(simulated)]
+    devices = tmp_path / "devices"
+    with pytest.raises(KeyboardInterrupt):
+        link_run(SuperLink(devices, order), stop_after=3, rounds=6)
+    before = arrived(tmp_path / "run")[:2]  # what is saved
+    link = SuperLink(devices, order[2:])
+    folder = link_run(link, rounds=6)
+    again = [one for one in link.asked if one[1] <= 2]
+    assert {client for client, *_ in again} == {0, 1, 2} - {before[-1][1]}
+    [told] = [event for event in link.told if event.kind == "asked again"]
+    assert len(told.clients) == len(again) == 2
+    assert arrived(folder) == arrived(simulated)
+    assert_equal(folder, devices, simulated)
+    counted = {e["client"]: 0 for e in events(folder, "client")}
+    for event in events(folder, "client"):
+        counted[event["client"]] += event["bytes_up"]
+    assert counted == {e["client"]: e["bytes_up"] for e in events(folder, "final")}
+
+
+def test_who_hangs_or_fails_costs_its_own_update_only(link_run, tmp_path):
+    link = SuperLink(tmp_path / "devices", faults={(0, 1): HANGS, (1, 2): DIES})
+    folder = link_run(link, rounds=4, local_steps=1, server={"round_timeout": 30.0})
+    # 0 hangs all the while; 1 fails in its second turn, and 2 is there in its place
+    assert arrived(folder) == [(1, 1, 1), (2, 2, 1), (3, 2, 3), (4, 1, 4)]
+    failed = [(e["round"], e["client"], e["reason"]) for e in events(folder, "failure")]
+    assert failed == [(3, 1, "x"), (4, 0, "no answer within 30 s")]
+    assert [e["failed"] for e in events(folder, "round")] == [0, 0, 1, 1]
+    assert [e["staleness"] for e in events(folder, "round")] == [0, 1, 0, 0]
+    last = [e["client"] for e in events(folder, "client") if e["round"] == 4]
+    assert last == [1, 2], "at the end those at work are waited for, too"
+    assert [e["client"] for e in events(folder, "final")] == [0, 1, 2]
+
+
+def test_two_arrivals_make_a_step_and_are_told_as_they_came(link_run, tmp_path):
+    link = SuperLink(tmp_path / "devices", [2, 0, 1, 2, 0])
+    folder = link_run(link, rounds=2, local_steps=1, server={"buffer": 2})
+    assert arrived(folder) == [(1, 2, 1), (1, 0, 1), (2, 1, 1), (2, 2, 2)]
+    assert [e["clients"] for e in events(folder, "round")] == [2, 3]
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"devices": {"profiles": ["laptop"]}}, "devices.profiles must be null"),
+        ({"stop": {"patience": 2}}, "stop.patience is 2, but"),
+        ({"clients": 3, "server": {"buffer": 4}}, "only 3 clients are at work"),
+    ],
+)
+def test_what_needs_simulated_time_is_refused(tree, monkeypatch, more, words):
+    monkeypatch.setattr("comigs_server.checks.run.connection", lambda wanted: "mine")
+    server = {"mode": "buffered", "buffer": 2} | more.pop("server", {})
+    settings = tree | {"engine": "flower", "experts": {"rank": 2}, "server": server}
+    check_without_data(resolve(load_config(settings)))
+    with pytest.raises(BadInput, match=words):
+        check_without_data(resolve(load_config(settings | more)))
+
+
+def test_before_a_run_all_devices_are_taken_for_equally_fast(tree):
+    settings = tree | {"engine": "flower", "clients": 3}
+    run = resolve(load_config(settings | {"server": {"mode": "buffered", "buffer": 1}}))
+    ahead = Ahead(run, [1, 1, 1])
+    told = [ahead.round(number, [1, 1, 1]) for number in range(1, 5)]
+    assert told == [({0, 1, 2}, {0}), ({0}, {1}), ({1}, {2}), ({2}, {0})]
