@@ -42,7 +42,7 @@ ORDER = (  # of the rooms, lowest first: a file imports from its own room and fr
     ("comigs_clients",),
     ("comigs_server.grids",),
     ("comigs_server.fleet",),
-    ("comigs_server.combine",),
+    ("comigs_server.combine", "comigs_server.timing"),
     ("comigs_server.checks",),
     ("comigs_server",),
     ("comigs.talk",),

@@ -25,6 +25,7 @@ OPENING = "opening"  # the token that opens every sequence, where there is one
 ENDINGS = r"\.(txt|jsonl)"
 TEXT = ".[tT][xX][tT]*"
 CHATS = ".[jJ][sS][oO][nN][lL]*"
+INSIDE = (f"*{TEXT}", *(f"{split}{CHATS}" for split in SPLITS))  # a client's folder
 WEIGHTS = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja")  # what a base is made of
 
 
@@ -67,8 +68,7 @@ def fingerprint(config: RunConfig) -> dict[str, Any]:
         return {}
     folder = federation_folder(config.data.name)
     names = client_names(config.data.name)
-    start = len(str(folder / "_")) - 1
-    texts = {str(path)[start:]: sha256_of(path) for path in _texts(folder, names)}
+    texts = {file: sha256_of(os.path.join(folder, file)) for file in _texts(folder, names)}
     begins = opening(load_tokenizer(config.model.name))
     found = {"clients": list(names), "text": texts, "base": _base_of(config.model.name)}
     if (traces := config.devices.traces) is not None:
@@ -83,17 +83,19 @@ def _digest(path: Path) -> str:
         raise BadInput(f"devices.traces: {path} cannot be read: {error.strerror}") from None
 
 
-def _texts(folder: Path, names: Iterable[str]) -> Iterator[Path]:
-    """The files that the clients' text may be in; each folder is listed once."""
+def _texts(folder: Path, names: Iterable[str]) -> Iterator[str]:
+    """Below `folder`, the files that the clients' text may be in; each folder is listed once."""
     clients = set(names)
-    for name in sorted(os.listdir(folder)):
+    with os.scandir(folder) as entries:
+        found = sorted((entry.name, entry.is_dir()) for entry in entries)
+    for name, is_folder in found:
         ends = re.finditer(ENDINGS, name, re.IGNORECASE)
         if any(name[: end.start()] in clients for end in ends):
-            yield folder / name
-        if name in clients and (inside := folder / name).is_dir():
-            files = sorted(os.listdir(inside))
-            for pattern in (f"*{TEXT}", *(f"{split}{CHATS}" for split in SPLITS)):
-                yield from (inside / file for file in files if fnmatchcase(file, pattern))
+            yield name
+        if is_folder and name in clients:
+            files = sorted(os.listdir(os.path.join(folder, name)))
+            for pattern in INSIDE:
+                yield from (os.path.join(name, f) for f in files if fnmatchcase(f, pattern))
 
 
 def _base_of(name: str) -> dict[str, str]:

@@ -35,9 +35,11 @@ class Ahead:
         run, ids, due, lost = self._run, range(len(self._ups)), dict(self._due), set(self._lost)
         begin = beginning(run, ids, self.clock, due)
         chosen = participants(run, number, ids, busy=due, begin=begin)
-        if run.devices is None:
-            return set(chosen), set(chosen)
         wait, server = begin - self.clock, run.config.server
+        if run.devices is None:
+            if server.mode == "sync":
+                return set(chosen), set(chosen)
+            due |= dict.fromkeys(chosen, 1.0)  # real devices: as if all were equally fast
         for i, device in devices_in(run, number, chosen).items():
             client = run.client(i)
             if loss := lost_in(client, device, number, downs[i], begin):

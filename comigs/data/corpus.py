@@ -115,7 +115,7 @@ def client_names(name: str) -> tuple[str, ...]:
     texts = text_files(folder, SUFFIXES + EXAMPLES)
     folders = [name for name in listed(folder).folders if name[0] != "."]
     names: dict[str, str] = {}
-    for name, entry in texts + [(name, name) for name in folders if holds_text(folder / name)]:
+    for name, entry in texts + [(name, name) for name in folders if holds_text(folder, name)]:
         if name in names:
             raise both(folder / names[name], folder / entry)
         names[name] = entry

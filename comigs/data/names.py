@@ -14,6 +14,7 @@ SUFFIXES = (".txt", ".txt.xz")  # in small or large letters
 EXAMPLES = (".jsonl", ".jsonl.xz")  # of chats
 TABLES = (".json", ".csv", ".tsv", ".parquet")
 SETTLED = 10**9  # ns; a folder that changed just now may change again at what counts as one time
+Place = Path | str
 _OURS = ("clients.json", "federation.json", "manifest.json")
 
 
@@ -36,7 +37,7 @@ def texts_in(folder: Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[tuple[s
     return [(name, folder / file) for name, file in text_files(folder, suffixes)]
 
 
-def text_files(folder: Path, suffixes: tuple[str, ...]) -> list[tuple[str, str]]:
+def text_files(folder: Place, suffixes: tuple[str, ...]) -> list[tuple[str, str]]:
     """(name, file name) of the folder's texts: in 100,000 of them paths would be most of memory."""
     known = listed(folder)
     files = sorted(f for f in chain(known.files, *known.odd.values()) if _ends(f, suffixes))
@@ -54,22 +55,27 @@ def tables_in(folder: Path) -> list[str]:
 
 def paths_of(stem: Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[Path]:
     """The files that hold the text `stem`, a path without .txt: none, one, or too many."""
-    folder, name = stem.parent, stem.name
+    return [stem.parent / file for file in files_of(stem.parent, stem.name, suffixes)]
+
+
+def files_of(folder: Place, name: str, suffixes: tuple[str, ...]) -> list[str]:
+    """`paths_of` as names: of 100,000 clients' files most of the time would go into paths."""
     known = _settled(folder)
     if known is None:
-        usual = [path for end in suffixes if os.path.isfile(path := f"{stem}{end}")]
-        if usual or not folder.is_dir():
-            return [Path(path) for path in usual]
+        usual = [
+            file for end in suffixes if os.path.isfile(os.path.join(folder, file := name + end))
+        ]
+        if usual or not os.path.isdir(folder):
+            return usual
         known = listed(folder)
     found = [file for end in suffixes if (file := name + end) in known.files]
-    found = found or [f for f in known.odd.get(name, ()) if _ends(f, suffixes)]
-    return [folder / file for file in found]
+    return found or [f for f in known.odd.get(name, ()) if _ends(f, suffixes)]
 
 
-def is_folder(path: Path) -> bool:
-    """Whether there is a folder of this name."""
-    known = _settled(path.parent)
-    return path.is_dir() if known is None else path.name in known.folders
+def is_folder(folder: Place, name: str) -> bool:
+    """Whether there is a folder of this name in another."""
+    known = _settled(folder)
+    return os.path.isdir(os.path.join(folder, name)) if known is None else name in known.folders
 
 
 class Listed(NamedTuple):
@@ -86,12 +92,12 @@ class Listed(NamedTuple):
     folders: frozenset[str]
 
 
-def listed(folder: Path) -> Listed:
+def listed(folder: Place) -> Listed:
     """What is in a folder now."""
     return _settled(folder) or _listed.__wrapped__(str(folder), 0)
 
 
-def _settled(folder: Path) -> Listed | None:
+def _settled(folder: Place) -> Listed | None:
     """What is in a folder, read once as long as it stays as it is; None for what may change."""
     try:
         changed = os.stat(folder).st_mtime_ns

@@ -5,6 +5,7 @@ examples.
 """
 
 import lzma
+import os
 from bisect import bisect_left
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
@@ -14,11 +15,10 @@ from comigs.data.names import (
     EXAMPLES,
     SPLITS,
     SUFFIXES,
+    files_of,
     in_order,
     is_folder,
-    paths_of,
     text_files,
-    texts_in,
 )
 from comigs.errors import BadInput, TooShort
 from comigs.store.plain import MIB, check_plain, read_plain
@@ -28,9 +28,10 @@ HELD_OUT = 0.1  # share of a client's characters, or examples, in each of valid 
 FEWEST = 3  # examples that can be cut
 
 
-def holds_text(folder: Path) -> bool:
-    """Whether a folder is that of a client."""
-    return bool(text_files(folder, SUFFIXES)) or any(paths_of(folder / s, EXAMPLES) for s in SPLITS)
+def holds_text(root: Path, name: str) -> bool:
+    """Whether a folder in `root` is that of a client."""
+    folder = os.path.join(root, name)
+    return bool(text_files(folder, SUFFIXES)) or any(files_of(folder, s, EXAMPLES) for s in SPLITS)
 
 
 def whole_of(root: Path, client: str) -> list[Path]:
@@ -39,18 +40,20 @@ def whole_of(root: Path, client: str) -> list[Path]:
     Raises:
         BadInput: the text is in two places.
     """
-    folder = root / client
-    found = [(client, path) for path in paths_of(folder, SUFFIXES + EXAMPLES)]
-    if is_folder(folder):
-        names = [name.lower() for name, _ in texts_in(folder, SUFFIXES + EXAMPLES)]
+    ends = SUFFIXES + EXAMPLES
+    found = [(client, file) for file in files_of(root, client, ends)]
+    if is_folder(root, client):
         if found:
-            raise both(folder, found[0][1])
-        found = [] if set(SPLITS) & set(names) else texts_in(folder)
+            raise both(root / client, root / found[0][1])
+        inside = text_files(os.path.join(root, client), ends)
+        if not any(name.lower() in SPLITS for name, _ in inside):
+            texts = [(name, file) for name, file in inside if file.lower().endswith(SUFFIXES)]
+            found = [(name, os.path.join(client, file)) for name, file in texts]
     named: dict[str, Path] = {}
-    for name, path in found:
+    for name, file in found:
         if name in named:
-            raise both(named[name], path)
-        named[name] = path
+            raise both(named[name], root / file)
+        named[name] = root / file
     return [named[name] for name in in_order(named)]
 
 
@@ -60,20 +63,21 @@ def split_file(root: Path, client: str, split: str) -> Path:
     Raises:
         BadInput: there is none, or more than one.
     """
-    folder = root / client
-    if not folder.is_dir():
+    folder = os.path.join(root, client)
+    if not os.path.isdir(folder):
         raise BadInput(f"{folder}.txt is missing")
-    found = paths_of(folder / split, SUFFIXES) + paths_of(folder / split, EXAMPLES)
+    found = files_of(folder, split, SUFFIXES) + files_of(folder, split, EXAMPLES)
     if not found:
-        chats = any(paths_of(folder / each, EXAMPLES) for each in SPLITS)
+        chats = any(files_of(folder, each, EXAMPLES) for each in SPLITS)
         raise BadInput(
-            f"{folder / split}{'.jsonl' if chats else '.txt'} is missing; a client's folder holds "
-            "train, valid and test (.txt or .jsonl), or texts of other names, which are cut into "
-            "these: add it, or give the other names"
+            f"{os.path.join(folder, split)}{'.jsonl' if chats else '.txt'} is missing; a client's "
+            "folder holds train, valid and test (.txt or .jsonl), or texts of other names, which "
+            "are cut into these: add it, or give the other names"
         )
-    if len(found) > 1:
-        raise both(*found[:2])
-    return found[0]
+    paths = [Path(folder, file) for file in found]
+    if len(paths) > 1:
+        raise both(*paths[:2])
+    return paths[0]
 
 
 def both(one: Path, other: Path) -> BadInput:

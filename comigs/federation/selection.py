@@ -53,8 +53,8 @@ def participants(
         begin: simulated seconds at which the round begins.
     """
     server = run.config.server
-    taken = len(busy) if server.mode == "buffered" else 0
-    asked = round(wanted(run, len(ids)) * (1 + server.over_selection)) - taken
+    taken = sum(i in ids for i in busy) if server.mode == "buffered" else 0
+    asked = max(0, round(wanted(run, len(ids)) * (1 + server.over_selection)) - taken)
     there = those_there(run, number, ids, begin)
     if busy:
         there = np.setdiff1d(there, list(busy), assume_unique=True)

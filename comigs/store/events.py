@@ -10,6 +10,7 @@ from typing import ClassVar, get_args
 from comigs.store.chosen import RoundChosen
 from comigs.store.extended import Extended
 from comigs.store.passing import (
+    AskedAgain,
     Away,
     Broke,
     EvaluationStarted,
@@ -45,6 +46,8 @@ class ClientTrained:
     """A client's update was accepted.
 
     Attributes:
+        since: the round in which it began, where that is another (`server.mode` buffered, behind a
+            SuperLink).
         loss: mean training loss of the local steps, nats per token; balance: the balance loss.
         valid_ppl: validation perplexity of the model as received.
         seconds: wall time on the client, of which it trained and evaluated for two parts.
@@ -81,6 +84,7 @@ class ClientTrained:
     sim_seconds: float | None = None
     sim_joules: float | None = None
     metrics: dict[str, float] | None = None
+    since: int | None = None
 
 
 @dataclass(frozen=True)
@@ -242,7 +246,7 @@ Kept = (
 )  # fmt: skip
 Passing = (  # told, but not kept
     FolderMade | Opened | Broke | Submitted | Away | Waiting | Refused | LinesDamaged
-    | RoundStarted | EvaluationStarted | Extended
+    | RoundStarted | EvaluationStarted | Extended | AskedAgain
 )  # fmt: skip
 Event = Kept | Passing
 KINDS: dict[str, type] = {cls.kind: cls for cls in get_args(Event)}

@@ -60,6 +60,14 @@ class Refused:
 
 
 @dataclass(frozen=True)
+class AskedAgain:
+    """Clients that were at work when the server stopped repeat the round that they were in."""
+
+    kind: ClassVar[str] = "asked again"
+    clients: list[str]  # names
+
+
+@dataclass(frozen=True)
 class LinesDamaged:
     """metrics.jsonl has lines that are no events; the file as it was is `kept`."""
 

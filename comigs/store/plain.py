@@ -23,7 +23,7 @@ def from_home(path: str | Path) -> Path:
         raise BadInput(f"{str(path)[:200]!r}: no home folder is known for it") from None
 
 
-def sha256_of(path: Path) -> str:
+def sha256_of(path: Path | str) -> str:
     """The digest of a file, read piece by piece, in hex."""
     digest = hashlib.sha256()
     with open(path, "rb", buffering=0) as file:

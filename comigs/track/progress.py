@@ -32,6 +32,7 @@ from comigs.store.events import (
 from comigs.store.extended import Extended
 from comigs.store.metrics import gain
 from comigs.store.passing import (
+    AskedAgain,
     Away,
     Broke,
     EvaluationStarted,
@@ -151,16 +152,18 @@ class Progress:
                 self._say(note, markup=False)
             case RoundChosen() | Extended():
                 self._say(event.told)
+            case AskedAgain():
+                self._say(
+                    f"asked again, having been at work: {', '.join(event.clients[:MANY])}",
+                    markup=False,
+                )
             case Late() | Arrived() | Ended() | Opened() | Broke():
                 pass
             case _:
                 assert_never(event)
 
     def _started(self, event: Started) -> None:
-        names = ", ".join(event.clients[:MANY])
-        if (count := len(event.clients)) > MANY:
-            names = f"{count:,} clients"
-        self._say(f"{event.method} on {names}", markup=False)
+        self._say(f"{event.method} on {listed(event.clients)}", markup=False)
         if event.round:
             self._say(f"going on after round {event.round}")
         self.bars.update(self.rounds, total=event.rounds, completed=event.round, note="starting")
@@ -188,6 +191,11 @@ class Progress:
         out.print(f"{folder}/report.html", highlight=False, soft_wrap=True, markup=False)
 
 
+def listed(names: Sequence[str]) -> str:
+    """Names of clients, or how many there are."""
+    return ", ".join(names) if len(names) <= MANY else f"{len(names):,} clients"
+
+
 def _notes(event: RoundDone) -> Iterator[str]:
     """What is worth telling of a round."""
     if event.loss is not None:
@@ -200,10 +208,11 @@ def _notes(event: RoundDone) -> Iterator[str]:
         yield f"epsilon {event.epsilon:.2f}"
     if (clock := event.sim_clock) is not None:
         yield f"simulated {clock:.1f} s" if clock < 120 else f"simulated {clock / 60:,.1f} min"
-        if event.arrived is not None:
-            yield f"{event.arrived} arrived"
-        if event.staleness:
-            yield f"staleness {event.staleness:.1f}"
+    if event.arrived is not None:
+        yield f"{event.arrived} arrived"
+    if event.staleness:
+        yield f"staleness {event.staleness:.1f}"
+    if clock is not None:
         if event.late:
             yield f"{event.late} late"
         if event.dropped:

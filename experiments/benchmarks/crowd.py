@@ -2,10 +2,11 @@
 
     python -m experiments.benchmarks.crowd [--quick] [--out FILE.json]
 
-Federations of comigs-tiny, inline, one process each: a folder with a text for every client, devices
-of two kinds, of which one is there in two rounds of six. Start-up is all that comes before round 1:
-libraries, the configuration, looking at the texts, checks, fingerprints of all files. Selection and
-clock are drawing who takes part and is lost, and when each update is there; nothing is trained.
+Federations of comigs-tiny, inline, one process each: a text for every client, as a file of one
+folder or in a folder of its own, devices of two kinds, of which one is there in two rounds of six.
+Start-up is all that comes before round 1: libraries, the configuration, looking at the texts,
+checks, fingerprints of all files. Selection and clock are drawing who takes part and is lost, and
+when each update is there; nothing is trained.
 Seconds are of the processor. Memory of a registered device is the difference of the peak resident
 sets (VmHWM) at start-up of two federations, by the difference of their clients.
 """
@@ -33,12 +34,12 @@ from comigs.federation.closing import close_round
 from comigs.federation.conditions import devices_in
 from comigs.federation.run import Run, resolve
 from comigs.federation.selection import participants, wanted
-from comigs_server.clock import lost_devices
+from comigs_server.timing.clock import lost_devices
 from experiments.benchmarks.record import RESULTS, prepare, save
 
-PLANS = {  # registered clients; participants of a round
-    "full": ([10_000, 50_000, 100_000], [50, 200]),
-    "quick": ([8, 16], [2, 4]),
+PLANS = {  # registered clients, and whether each has a folder; participants of a round
+    "full": ([(10_000, False), (50_000, False), (100_000, False), (100_000, True)], [50, 200]),
+    "quick": ([(8, False), (16, False), (16, True)], [2, 4]),
 }
 DEVICES = {
     "profiles": {"evening": 60, "laptop": 40},
@@ -54,24 +55,34 @@ class Started(Exception):
     """Round 1 begins: enough is seen."""
 
 
-def write_federation(folder: Path, clients: int) -> None:
-    """One file per client; many are the same file by another name, so that disks stay small."""
+def write_federation(folder: Path, clients: int, folders: bool) -> None:
+    """One file per client; many are the same file by another name, so that disks stay small.
+
+    Args:
+        folders: whether it is in a folder of the client's own.
+    """
+
+    def place(i: int) -> Path:
+        name = f"client_{i:06d}"
+        return folder / name / "text.txt" if folders else folder / f"{name}.txt"
+
     text = "".join(read_split("topics", name, "train") for name in client_names("topics"))
     for i in range(clients):
-        path = folder / f"client_{i:06d}.txt"
+        path = place(i)
+        path.parent.mkdir(exist_ok=True)
         if i < TEXTS:
             piece = text[i * CHARACTERS // 2 :][:CHARACTERS].replace(". ", ".\n")
             path.write_text(piece, encoding="utf-8")
         else:
-            os.link(folder / f"client_{i % TEXTS:06d}.txt", path)
+            os.link(place(i % TEXTS), path)
 
 
-def measure(registered: int, taking_part: list[int]) -> dict[str, Any]:
+def measure(registered: int, folders: bool, taking_part: list[int]) -> dict[str, Any]:
     """Start one federation in this process, and draw its rounds."""
     with tempfile.TemporaryDirectory() as temporary:
         data, before = Path(temporary) / "data", time.process_time()
         data.mkdir()
-        write_federation(data, registered)
+        write_federation(data, registered, folders)
         written = time.process_time() - before
         config = {
             "data": {"name": str(data), "seq_len": 16, "test_clients": 4},
@@ -80,7 +91,7 @@ def measure(registered: int, taking_part: list[int]) -> dict[str, Any]:
             "threads": 1,
             "log": {"eval_every": 0, "tensorboard": False},
         }
-        started: dict[str, Any] = {"registered": registered}
+        started: dict[str, Any] = {"registered": registered, "folders": folders}
 
         def watch(event: Mapping[str, Any]) -> None:
             if event["event"] == "round started":
@@ -123,13 +134,13 @@ def round_seconds(run: Run, taking_part: int, registered: int) -> float:
     return statistics.median(seconds)
 
 
-def in_its_process(registered: int, taking_part: list[int]) -> dict[str, Any]:
+def in_its_process(registered: int, folders: bool, taking_part: list[int]) -> dict[str, Any]:
     """`measure` in a process that has done nothing else."""
     code = (
         "import json, sys; from experiments.benchmarks.crowd import *; prepare();"
         "print(json.dumps(measure(*json.loads(sys.argv[1]))))"
     )
-    command = [sys.executable, "-c", code, json.dumps([registered, taking_part])]
+    command = [sys.executable, "-c", code, json.dumps([registered, folders, taking_part])]
     child = subprocess.run(command, capture_output=True, text=True)
     if child.returncode:
         sys.exit(child.stderr)
@@ -145,17 +156,18 @@ def main() -> None:
     args = parser.parse_args()
     crowds, taking_part = PLANS["quick" if args.quick else "full"]
     one = measure if args.quick else in_its_process
-    rows = [one(registered, taking_part) for registered in crowds]
-    few, many = rows[-2:]
+    rows = [one(registered, folders, taking_part) for registered, folders in crowds]
+    few, many = [row for row in rows if not row["folders"]][-2:]
     more = many["registered"] - few["registered"]
     growth = (many["peak_bytes"] - few["peak_bytes"]) / more
     save(args.out, rows=rows, bytes_per_registered_device=growth)
     drawn = [f"ms a round of {count}" for count in taking_part]
-    table = Table("registered", "start s", "peak MB", *drawn, box=None)
+    table = Table("registered", "each with", "start s", "peak MB", *drawn, box=None)
     for row in rows:
         rounds = (f"{1000 * seconds:.1f}" for seconds in row["round_seconds"].values())
         cells = (f"{row['start_seconds']:.1f}", f"{row['peak_bytes'] / 1e6:.0f}")
-        table.add_row(f"{row['registered']:,}", *cells, *rounds)
+        has = "a folder" if row["folders"] else "a file"
+        table.add_row(f"{row['registered']:,}", has, *cells, *rounds)
     Console().print(table)
     Console().print(f"{growth:,.0f} bytes of memory per registered device")
 

@@ -9,10 +9,10 @@ from comigs.federation.closing import Closing
 from comigs.federation.edges import at_edges_once, edges_of
 from comigs.federation.run import Run
 from comigs.store.events import ClientTrained, RoundDone, Untold
-from comigs_server.clock import Loss, trip_of
 from comigs_server.combine.accountant import epsilon
 from comigs_server.fleet.judge import Accepted
 from comigs_server.resume import Progress, Totals
+from comigs_server.timing.clock import Loss, trip_of
 
 
 def trained(
@@ -59,7 +59,7 @@ def account(
     """
     number, events = progress.round + 1, list(told.values())
     for client, event in told.items():
-        progress.client_rounds[client] = number
+        progress.client_rounds[client] = event.since or number
         total = progress.totals.setdefault(client, Totals())
         total.bytes_up += event.bytes_up
         total.bytes_down += event.bytes_down
@@ -90,13 +90,22 @@ def account(
         up = shared * len(edges_of(run, closing.in_time))
         down = at_edges_once(run, {i: event.bytes_down for i, event in told.items()})
         done = replace(done, edge_up=up, edge_down=down)
+    buffered = run.config.server.mode == "buffered"
+    if buffered:
+        progress.heard |= {i: e.valid_ppl for i, e in told.items() if e.valid_ppl is not None}
+        fresh = any(event.valid_ppl is not None for event in events)
+        done = replace(
+            done,
+            valid_ppl=_mean(progress.heard[i] for i in sorted(progress.heard)) if fresh else None,
+            arrived=len(since),
+            staleness=_mean(number - begun for begun in since.values()),
+        )
     if run.devices is None:
         return done
     joules = sum(e.sim_joules or 0.0 for e in events) + sum(x.joules for x in lost.values())
     progress.sim_seconds += closing.seconds
     progress.sim_joules += joules
-    buffered = run.config.server.mode == "buffered"
-    done = replace(
+    return replace(
         done,
         sim_seconds=closing.seconds,
         sim_clock=progress.sim_seconds,
@@ -105,16 +114,6 @@ def account(
         dropped=len(lost),
         abandoned=abandoned,
         sim_wait=wait or None,
-    )
-    if not buffered:
-        return done
-    progress.heard |= {i: e.valid_ppl for i, e in told.items() if e.valid_ppl is not None}
-    fresh = any(event.valid_ppl is not None for event in events)
-    return replace(
-        done,
-        valid_ppl=_mean(progress.heard[i] for i in sorted(progress.heard)) if fresh else None,
-        arrived=len(since),
-        staleness=_mean(number - begun for begun in since.values()),
     )
 
 

@@ -2,62 +2,33 @@
 
 A round is one such step. When it begins, the places of those who have arrived are filled anew, and
 all that start in it fetch the same tensors; each works at its own speed, over as many rounds as it
-takes. What an update changed is then added to what the server has by that time, times
-1 / sqrt(1 + tau), the paper's choice, where tau is the number of steps the server took meanwhile.
-Of an update under way only the difference is kept, so that no old tensors are needed.
+takes: in simulated time, or in real time behind a SuperLink. What an update changed is then added
+to what the server has by that time, times 1 / sqrt(1 + tau), the paper's choice, where tau is the
+number of steps the server took meanwhile. In simulated time an update is known when its client
+begins, and the difference is kept; in real time the tensors that it began from are, until it comes.
 """
 
-import math
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Collection, Mapping
 
-from torch import Tensor
-
-from comigs.federation.closing import Closing, close_overlapping, still_at_work
+from comigs.federation.closing import Closing
 from comigs.federation.run import Run
 from comigs.local.reference import reference
-from comigs.messages.update import minus, plus
-from comigs.store.events import Arrived
-from comigs_server.clock import Loss
-from comigs_server.delivery import sharer
+from comigs.messages.update import minus
+from comigs.store.events import Arrived, Failed
+from comigs.store.passing import AskedAgain
+from comigs_server.delivery import orders, sharer
 from comigs_server.fleet.registry import Registry
 from comigs_server.fleet.update import Update
 from comigs_server.journal import Journal
-from comigs_server.late import Flight
 from comigs_server.resume import Progress
-
-Tensors = Mapping[str, Tensor]
-Current = Callable[[int, Tensors], Tensors]
-
-
-def discount(tau: int) -> float:
-    """The weight of an update from which the server has gone on by `tau` steps."""
-    return 1 / math.sqrt(1 + tau)
-
-
-def close_buffered(
-    flying: Mapping[int, Flight], arrivals: Mapping[int, float], losses: Mapping[int, Loss],
-    buffer: int,
-) -> Closing:  # fmt: skip
-    """Close a round at its K-th arrival; with fewer once nobody is at work any more.
-
-    Args:
-        flying: by client, who was at work when the round began.
-        arrivals, losses: of those who began in it.
-        buffer: K.
-
-    Returns:
-        `late` are those that are still under way.
-    """
-    due = {i: flight.due for i, flight in flying.items()} | dict(arrivals)
-    due |= {i: loss.seconds for i, loss in losses.items()}
-    return close_overlapping(due, lost_of(flying) | set(losses), buffer)
+from comigs_server.steps import Round
+from comigs_server.timing.clock import Loss
+from comigs_server.timing.flights import Current, Flight, Tensors, overtaken, still_flying
 
 
 def began(progress: Progress, number: int, closing: Closing) -> dict[int, int]:
     """By client whose update arrives in round `number`, the round in which it began."""
-    flying = progress.flying
-    return {i: flying[i].since if i in flying else number for i in closing.in_time}
+    return {i: progress.since(i, number) for i in closing.in_time}
 
 
 def tell_arrivals(
@@ -70,6 +41,63 @@ def tell_arrivals(
     """
     for i, begun in since.items():
         journal.write(Arrived(number, i, clients.names[i], begun))
+
+
+def current_of(run: Run, clients: Registry, progress: Progress, number: int) -> Current:
+    """What the server has in round `number`, as a client would get it."""
+    share_of = sharer(run, progress)
+
+    def current(client: int, tensors: Tensors) -> Tensors:
+        [one] = clients.require([client])
+        shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+        return reference(run, client, number, share_of(one), shapes)
+
+    return current
+
+
+def settle(
+    run: Run,
+    clients: Registry,
+    progress: Progress,
+    updates: Mapping[int, Update],
+    at_work: Collection[int],
+) -> Closing:
+    """Behind a SuperLink: close a round whose arrivals are `updates`, and note who is at work.
+
+    What an update of an earlier round has changed is known now that it is there.
+    """
+    number, flying = progress.round + 1, progress.flying
+    for i in set(updates) & set(flying):
+        since, one = flying[i].since, updates[i]
+        start = current_of(run, clients, progress.before(since), since)(i, one.tensors)
+        flying[i] = Flight(minus(one.tensors, start), one.weight, 0.0, since)
+    for i in set(at_work) - set(flying):
+        flying[i] = Flight({}, 1.0, 0.0, number)
+    past = progress.past | {number: progress.shared}
+    progress.past = {since: past[since] for since in sorted({flying[i].since for i in at_work})}
+    return Closing(0.0, list(updates), sorted(at_work))
+
+
+def ask_again(now: Round) -> None:
+    """Repeat the orders of those who were at work when the server stopped.
+
+    A round that a device trains again, from the same state and tensors, has the same result.
+    """
+    progress, mail = now.progress, now.mail
+    if mail is None or not progress.flying:
+        return
+    there, _ = now.clients.meet(progress.flying)
+    for since in sorted({flight.since for flight in progress.flying.values()}):
+        mine = [client for client in there if progress.flying[client.id].since == since]
+        then = progress.before(since)
+        told = now.rule.tells(since, then.shared, [client.node for client in mine])
+        messages = orders(now.run, then, since, mine, told)
+        mail.send(messages, mine, now.run.config.server.round_timeout)
+    for gone in set(progress.flying) - mail.at_work:
+        del progress.flying[gone]
+        reason = "it was at work when the server stopped, and is not there"
+        now.journal.write(Failed(f"client {gone}", reason, gone, now.number))
+    now.journal.tell(AskedAgain([client.name for client in there]))
 
 
 def land(
@@ -88,14 +116,7 @@ def land(
         new: by client, the updates of those who began in the round.
         arrivals, losses: seconds from the start of the round to them, and to losses.
     """
-    share_of = sharer(run, progress)
-
-    def current(client: int, tensors: Tensors) -> Tensors:
-        """What the server has of these tensors now, as the client would get them."""
-        [one] = clients.require([client])
-        shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-        return reference(run, client, number, share_of(one), shapes)
-
+    current = current_of(run, clients, progress, number)
     landed = {i: one for i, one in new.items() if i in closing.in_time}
     landed |= overtaken(progress.flying, number, closing, current)
     flying = dict(progress.flying)
@@ -106,28 +127,3 @@ def land(
         flying[i] = Flight(change, new[i].weight, arrivals[i], number)
     progress.flying = still_flying(flying, closing)
     return landed
-
-
-def overtaken(
-    flying: Mapping[int, Flight], number: int, closing: Closing, current: Current
-) -> dict[int, Update]:
-    """By client, the updates of earlier rounds that arrive in round `number`, as of now."""
-    updates = {}
-    for i in sorted(set(closing.in_time) & set(flying)):
-        flight = flying[i]
-        scale = discount(number - flight.since)
-        change = {name: tensor * scale for name, tensor in flight.change.items()}
-        updates[i] = Update(i, plus(change, current(i, flight.change)), flight.weight)
-    return updates
-
-
-def still_flying(flying: Mapping[int, Flight], closing: Closing) -> dict[int, Flight]:
-    """Who is at work after a round: whose update is not there, or is not yet known to be lost."""
-    due = {i: flight.due for i, flight in flying.items()}
-    left = still_at_work(due, lost_of(flying), closing)
-    return {i: replace(flying[i], due=seconds) for i, seconds in left.items()}
-
-
-def lost_of(flying: Mapping[int, Flight]) -> set[int]:
-    """Whose devices are lost."""
-    return {i for i, flight in flying.items() if flight.lost}

@@ -1,9 +1,10 @@
 """What each client gets of the tensors that the server keeps, and in which form."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import torch
+from flwr.app import Message
 from torch import Tensor
 
 from comigs.federation.run import Run
@@ -12,6 +13,7 @@ from comigs.messages.codecs import decode, encode, name_of
 from comigs.messages.update import minus, plus
 from comigs.mixture.ranks import lora_scale
 from comigs_server.fleet.exchange import Client
+from comigs_server.fleet.records import Told, tensor_messages
 from comigs_server.resume import Progress
 
 Share = Callable[[Client], dict[str, Tensor]]
@@ -42,6 +44,27 @@ def parcels(run: Run, progress: Progress) -> Share:
         return {name: array for name, array in progress.change.items() if name_of(name) in mine}
 
     return parcel_of
+
+
+def orders(
+    run: Run, progress: Progress, number: int, clients: Sequence[Client], told: Told
+) -> list[Message]:
+    """The messages that have clients train round `number`, which begins from `progress`.
+
+    Args:
+        told: by the rule, to each of them.
+    """
+
+    def order_of(client: Client) -> Told:
+        return {
+            "server-round": number,
+            "state-round": progress.client_rounds.get(client.id, 0),
+            "changes": takes_changes(run, progress, client),
+            **kept_round(progress, client),
+            **told,
+        }
+
+    return tensor_messages("train", run, clients, parcels(run, progress), order_of)
 
 
 def takes_changes(run: Run, progress: Progress, client: Client) -> bool:

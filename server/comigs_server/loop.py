@@ -12,14 +12,17 @@ from comigs.local.round import start_of
 from comigs.store.chosen import RoundChosen
 from comigs.store.events import Ended, Started
 from comigs.store.state import write_state
+from comigs_server.buffered import ask_again
 from comigs_server.combine.edges import AtEdges
 from comigs_server.combine.rule import Rule, make_rule
 from comigs_server.evaluation import evaluate
+from comigs_server.fleet.mail import Mail
 from comigs_server.fleet.registry import Registry
 from comigs_server.journal import Journal
 from comigs_server.resume import Progress, nodes_of_the_run, resume_point, tested_progress
 from comigs_server.round import train_round
 from comigs_server.secret import server_secret
+from comigs_server.steps import Round
 
 
 def run_rounds(grid: Grid, run: Run, folder: Path, journal: Journal) -> None:
@@ -48,8 +51,10 @@ def run_rounds(grid: Grid, run: Run, folder: Path, journal: Journal) -> None:
     rule.restore(progress.memory)
     if find_strategy(config.server.strategy).from_start and not progress.shared:
         progress.shared = start_of(run)
+    mail = Mail(grid) if config.server.mode == "buffered" and run.devices is None else None
+    ask_again(Round(grid, run, clients, progress, rule, journal, progress.round + 1, mail))
     while progress.round < rounds and not over(config.stop, progress.watched):
-        train_round(grid, run, clients, progress, rule, journal)
+        train_round(grid, run, clients, progress, rule, journal, mail)
         progress.average(config.train.swa)
         progress.nodes = clients.nodes
         tensors = progress.tensors() | {"strategy": rule.memory()}

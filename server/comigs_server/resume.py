@@ -17,7 +17,8 @@ from comigs.store.state import DamagedState, clean, newest_state, read_state, sa
 from comigs_server.combine.accountant import EVERYBODY, Draw
 from comigs_server.fleet.registry import Registry
 from comigs_server.journal import Journal
-from comigs_server.late import Flight, Late
+from comigs_server.timing.flights import Flight
+from comigs_server.timing.late import Late
 
 
 @dataclass
@@ -40,6 +41,7 @@ class Progress:
         memory: what the strategy carries from round to round.
         late: by client id, updates that arrive in a later round.
         flying: with `server.mode` buffered, by client id, who is at work.
+        past: behind a SuperLink, by round in which one of them began, `shared` as it was then.
         heard: the same, the newest validation perplexity that each client told.
         secret: of the server, where privacy needs one.
         nodes: by client id, the node that was first to be it (behind a SuperLink).
@@ -61,6 +63,7 @@ class Progress:
     memory: dict[str, Tensor] = field(default_factory=dict)
     late: dict[int, Late] = field(default_factory=dict)
     flying: dict[int, Flight] = field(default_factory=dict)
+    past: dict[int, dict[str, Tensor]] = field(default_factory=dict)
     heard: dict[int, float] = field(default_factory=dict)
     sim_seconds: float = 0.0
     sim_joules: float = 0.0
@@ -80,6 +83,17 @@ class Progress:
         """Ids of clients that an earlier round still waits for; they are not asked meanwhile."""
         return set(self.flying) | set(self.late)
 
+    def since(self, client: int, number: int) -> int:
+        """The round in which a client began whose update comes in round `number`."""
+        flight = self.flying.get(client)
+        return number if flight is None else flight.since
+
+    def before(self, number: int) -> "Progress":
+        """What the clients knew that began in round `number` and are still at work."""
+        if number not in self.past:
+            return self
+        return replace(self, round=number - 1, shared=self.past[number], current=set())
+
     def average(self, first: int | None) -> None:
         """Let the mean over rounds from `first` go on by the one that is done."""
         if first is not None and self.round >= first and self.shared:
@@ -90,9 +104,11 @@ class Progress:
         """The tensors of the server's checkpoint, apart from the strategy's."""
         late = {f"{i}/{n}": t for i, u in self.late.items() for n, t in u.tensors.items()}
         flying = {f"{i}/{n}": t for i, f in self.flying.items() for n, t in f.change.items()}
+        past = {f"{r}/{n}": t for r, named in self.past.items() for n, t in named.items()}
         packed = {"change": self.change, "unsent": self.unsent} if self.unsent else {}
         mean = {"mean": self.mean} if self.mean else {}
-        return {"shared": self.shared, "late": late, "flying": flying, **packed, **mean}
+        under_way = {"late": late, "flying": flying, "past": past}
+        return {"shared": self.shared, **under_way, **packed, **mean}
 
     def meta(self, config: RunConfig) -> dict[str, Any]:
         """The JSON part of the server's checkpoint."""
@@ -101,6 +117,8 @@ class Progress:
         )
         if self.averaged:
             more["averaged"] = self.averaged
+        if self.past:
+            more["past"] = sorted(self.past)
         if config.server.mode == "buffered":
             rest = {str(i): [f.weight, f.due, f.since, f.lost] for i, f in self.flying.items()}
             more |= {"flying": rest, "heard": {str(i): v for i, v in self.heard.items()}}
@@ -171,7 +189,7 @@ def load_progress(config: RunConfig, root: Path, number: int) -> Progress:
         raise BadInput(
             f"this run was started with another {changed[0]}; a resumed run keeps its configuration"
         )
-    sim = meta.get("sim", [0.0, 0.0])
+    sim, past = meta.get("sim", [0.0, 0.0]), tensors.get("past", {})
     return Progress(
         number,
         tensors["shared"],
@@ -180,13 +198,14 @@ def load_progress(config: RunConfig, root: Path, number: int) -> Progress:
         meta["seconds"],
         tensors.get("strategy", {}),
         {
-            int(i): Late(_of_client(i, tensors.get("late", {})), weight, due)
+            int(i): Late(_of(i, tensors.get("late", {})), weight, due)
             for i, (weight, due) in meta.get("late", {}).items()
         },
         flying={
-            int(i): Flight(_of_client(i, tensors.get("flying", {})), *rest)
+            int(i): Flight(_of(i, tensors.get("flying", {})), *rest)
             for i, rest in meta.get("flying", {}).items()
         },
+        past={r: _of(str(r), past) for r in meta.get("past", [])},
         heard={int(i): value for i, value in meta.get("heard", {}).items()},
         sim_seconds=sim[0],
         sim_joules=sim[1],
@@ -231,8 +250,9 @@ def watched_in(meta: Mapping[str, Any]) -> Watched:
     return Watched(**told | {key: dict(told[key]) for key in ("newest", "states")})
 
 
-def _of_client(client: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    start = f"{client}/"
+def _of(number: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of one client, or round, of several."""
+    start = f"{number}/"
     return {n.removeprefix(start): t for n, t in tensors.items() if n.startswith(start)}
 
 

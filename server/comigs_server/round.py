@@ -1,16 +1,14 @@
 """One round: choose, send, receive, close, combine, account."""
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from itertools import chain
 
 import torch
-from flwr.app import Message
 from flwr.serverapp import Grid
 from torch import Tensor
 
-from comigs.config.profiles import Profile
 from comigs.errors import ComigsError
 from comigs.federation.closing import Closing, close_round
 from comigs.federation.conditions import devices_in
@@ -20,78 +18,24 @@ from comigs.federation.stopping import watch
 from comigs.store.events import Abandoned, ClientTrained, Dropped, Failed, Joined, Late
 from comigs.store.passing import RoundStarted
 from comigs_server.account import account, trained
-from comigs_server.buffered import began, close_buffered, land, tell_arrivals
-from comigs_server.clock import Loss, lost_devices
-from comigs_server.combine.accountant import Draw
+from comigs_server.buffered import began, land, settle, tell_arrivals
 from comigs_server.combine.outliers import outliers, with_share
 from comigs_server.combine.rule import Rule
-from comigs_server.delivery import kept_round, parcels, sharer, take_in, takes_changes
+from comigs_server.delivery import orders, sharer, take_in
 from comigs_server.fleet.exchange import Answer, Client, collect
-from comigs_server.fleet.judge import Fault, judge
-from comigs_server.fleet.records import bytes_of, node_of, tensor_messages
+from comigs_server.fleet.judge import Accepted, Fault, judge
+from comigs_server.fleet.mail import Mail
+from comigs_server.fleet.records import bytes_of, node_of
 from comigs_server.fleet.registry import Registry
 from comigs_server.fleet.secagg import Session, agree, give, sum_up
 from comigs_server.fleet.shapes import of_one_shape
 from comigs_server.fleet.update import Update
 from comigs_server.journal import Journal
-from comigs_server.late import due, postpone
 from comigs_server.resume import Progress
-
-
-@dataclass(frozen=True)
-class Round:
-    """What the steps of one round have in common; `progress` is the state after the one before."""
-
-    grid: Grid
-    run: Run
-    clients: Registry
-    progress: Progress
-    rule: Rule
-    journal: Journal
-    number: int
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """Who was drawn, who of them is there, and answers of those who are not.
-
-    Attributes:
-        draw: how many could be drawn, and how many were.
-        begin: simulated seconds at which they are asked; wait: since the round before has closed.
-    """
-
-    ids: list[int]
-    clients: list[Client]
-    absent: list[Answer]
-    draw: Draw
-    begin: float
-    wait: float
-
-
-@dataclass(frozen=True)
-class Sent:
-    """The messages under way; by client, device, bytes and losses; the secure session if any."""
-
-    messages: list[Message]
-    devices: Mapping[int, Profile]
-    down: Mapping[int, int]
-    lost: Mapping[int, Loss]
-    session: Session | None
-
-
-@dataclass(frozen=True)
-class Received:
-    """By client, the accepted updates and what was told about them.
-
-    Attributes:
-        resting: ids of those who want no shared tensors for the next round.
-        arrivals: simulated seconds from the close of the round before to the update.
-    """
-
-    updates: dict[int, Update]
-    told: dict[int, ClientTrained]
-    resting: set[int]
-    arrivals: dict[int, float]
+from comigs_server.steps import Chosen, Received, Round, Sent
+from comigs_server.timing.clock import lost_devices
+from comigs_server.timing.flights import close_buffered
+from comigs_server.timing.late import due, postpone
 
 
 def train_round(
@@ -101,20 +45,26 @@ def train_round(
     progress: Progress,
     rule: Rule,
     journal: Journal,
+    mail: Mail | None = None,
 ) -> None:
     """Train and aggregate the round after `progress`, and move `progress` on.
+
+    Args:
+        mail: where rounds overlap behind a SuperLink, whom earlier ones have put to work.
 
     Raises:
         ComigsError: when fewer than `server.min_clients` answer, or they cannot be combined.
     """
     begin = time.perf_counter()
-    now = Round(grid, run, clients, progress, rule, journal, progress.round + 1)
+    now = Round(grid, run, clients, progress, rule, journal, progress.round + 1, mail)
     chosen = choose(now)
     sent = send(now, chosen)
+    asked = len(chosen.ids) - len(sent.lost) + (len(progress.flying) if mail else 0)
     received = receive(now, chosen, sent)
-    failed = len(chosen.ids) - len(received.updates) - len(sent.lost)
-    coming = len(received.updates) + len(progress.at_work)
-    if failed and coming < run.config.server.min_clients:
+    under_way = mail.at_work if mail else progress.at_work
+    failed = asked - len(received.updates) - (len(under_way) if mail else 0)
+    coming = len(received.updates) + len(under_way)
+    if (failed or run.devices is None) and coming < run.config.server.min_clients:
         raise ComigsError(
             f"round {now.number}: {len(received.updates)} of {len(chosen.ids)} clients answered, "
             f"server.min_clients is {run.config.server.min_clients}; the state of round "
@@ -129,7 +79,9 @@ def train_round(
     states, stop = progress.client_rounds, run.config.stop
     progress.watched = watch(stop, progress.watched, progress.round, told, states)
     take_in(run, progress, fresh or {})
-    progress.current = set(received.told) - progress.resting
+    if mail and now.number == run.config.rounds:
+        failed += await_all(now, sent, received)
+    progress.current = {i for i, e in received.told.items() if e.since is None} - progress.resting
     progress.resting = progress.resting - set(received.told) | received.resting
     progress.draws.append(chosen.draw)
     wall = time.perf_counter() - begin
@@ -159,19 +111,7 @@ def send(now: Round, chosen: Chosen) -> Sent:
     """Make the messages of those whose devices stay, after secure aggregation has its keys."""
     run, progress = now.run, now.progress
     told = now.rule.tells(now.number, progress.shared, [c.node for c in chosen.clients])
-    messages = tensor_messages(
-        "train",
-        run,
-        chosen.clients,
-        parcels(run, progress),
-        lambda client: {
-            "server-round": now.number,
-            "state-round": progress.client_rounds.get(client.id, 0),
-            "changes": takes_changes(run, progress, client),
-            **kept_round(progress, client),
-            **told,
-        },
-    )
+    messages = orders(run, progress, now.number, chosen.clients, told)
     size = {node_of(message): bytes_of(message) for message in messages}
     down = {client.id: size[client.node] for client in chosen.clients}
     devices = devices_in(run, now.number, down)
@@ -184,30 +124,38 @@ def send(now: Round, chosen: Chosen) -> Sent:
         session = agree(now.grid, run, now.number, chosen.clients)
         messages = give(session, messages, chosen.clients)
     staying = {client.node for client in chosen.clients if client.id not in lost}
+    if now.mail:
+        now.mail.send(messages, chosen.clients, run.config.server.round_timeout)
+        down = now.mail.down
     return Sent([m for m in messages if node_of(m) in staying], devices, down, lost, session)
 
 
 def receive(now: Round, chosen: Chosen, sent: Sent) -> Received:
-    """Judge the answers as they come; an update of absurd size is a fault, too."""
-    run, share_of = now.run, sharer(now.run, now.progress)
+    """Take the answers as they come; an update of absurd size is a fault, too.
+
+    Behind a SuperLink, where rounds overlap, these are the next `server.buffer` of whoever is at
+    work.
+    """
+    run, timeout = now.run, now.run.config.server.round_timeout
     absent = chosen.absent + (sent.session.failed if sent.session else [])
-    coming = collect(now.grid, sent.messages, chosen.clients, run.config.server.round_timeout)
+    coming = (
+        now.mail.answers()
+        if now.mail
+        else collect(now.grid, sent.messages, chosen.clients, timeout)
+    )
+    full = run.config.server.buffer if now.mail else None
     updates: dict[int, Update] = {}
     told: dict[int, ClientTrained] = {}
     resting: set[int] = set()
-    for answer in chain(absent, coming):
-        verdict = judge(answer, run, now.number, share_of)
-        if isinstance(verdict, Fault):
-            _failed(now, verdict.client, verdict.reason)
-            continue
+    by_id: dict[int, Client] = {}
+    for verdict, event in heard(now, chain(absent, coming), sent):
         client = verdict.client.id
-        event = trained(run, now.number, verdict, sent.devices.get(client), sent.down[client])
-        now.journal.write(event)
-        updates[client], told[client] = verdict.update, event
+        updates[client], told[client], by_id[client] = verdict.update, event, verdict.client
         if verdict.reported.fetches == 0:
             resting.add(client)
+        if len(updates) == full:
+            break
     norms = {i: event.norm for i, event in told.items() if event.norm is not None}
-    by_id = {client.id: client for client in chosen.clients}
     for client, reason in outliers(norms).items():
         _failed(now, by_id[client], reason)
         del updates[client], told[client]
@@ -215,8 +163,44 @@ def receive(now: Round, chosen: Chosen, sent: Sent) -> Received:
     return Received(updates, told, resting & set(updates), arrivals)
 
 
+def heard(
+    now: Round, answers: Iterable[Answer], sent: Sent
+) -> Iterator[tuple[Accepted, ClientTrained]]:
+    """Judge answers and write what they tell; yield those that are accepted."""
+    run, progress = now.run, now.progress
+    for answer in answers:
+        since = progress.since(answer.client.id, now.number)
+        verdict = judge(answer, run, since, sharer(run, progress.before(since)))
+        if isinstance(verdict, Fault):
+            _failed(now, verdict.client, verdict.reason)
+            continue
+        client = verdict.client.id
+        event = trained(run, now.number, verdict, sent.devices.get(client), sent.down[client])
+        event = event if since == now.number else replace(event, since=since)
+        now.journal.write(event)
+        yield verdict, event
+
+
+def await_all(now: Round, sent: Sent, received: Received) -> int:
+    """After the last step, wait for those at work; return how many of them fail.
+
+    What they trained is not combined, but it is in the models that they will test.
+    """
+    assert now.mail
+    count = len(now.mail.at_work)
+    for verdict, event in heard(now, now.mail.answers(), sent):
+        count -= 1
+        received.told[verdict.client.id] = event
+        if verdict.reported.fetches == 0:
+            received.resting.add(verdict.client.id)
+    now.progress.flying, now.progress.past = {}, {}
+    return count
+
+
 def close(now: Round, chosen: Chosen, received: Received, sent: Sent) -> Closing:
     """Whose updates count: everybody's, or what simulated time decides."""
+    if now.mail:
+        return settle(now.run, now.clients, now.progress, received.updates, now.mail.at_work)
     if now.run.devices is None:
         return Closing(0.0, sorted(received.told), [])
     arrivals, server = received.arrivals, now.run.config.server
@@ -295,4 +279,5 @@ def _sum_securely(
 
 
 def _failed(now: Round, client: Client, reason: str) -> None:
+    now.progress.flying.pop(client.id, None)
     now.journal.write(Failed(client.name, reason, client.id, now.number))

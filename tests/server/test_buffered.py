@@ -13,9 +13,8 @@ from comigs.federation.closing import Closing
 from comigs.federation.run import resolve
 from comigs.local.round import start_of
 from comigs.store.state import read_state
-from comigs_server.buffered import close_buffered, overtaken, still_flying
-from comigs_server.clock import Loss
-from comigs_server.late import Flight
+from comigs_server.timing.clock import Loss
+from comigs_server.timing.flights import Flight, close_buffered, overtaken, still_flying
 from tests.helpers import assert_same_numbers, events, numbers, stopped_and_resumed
 
 pytest_plugins = ("tests.fixtures",)
@@ -182,7 +181,7 @@ def test_the_validation_of_a_round_is_of_everybodys_newest_value(run_of_six):
         ({"min_clients": 2}, "server.min_clients is 2"),
         ({"mode": "sync"}, "server.buffer is 1, which needs server.mode buffered"),
         ({"devices": {}}, "server.mode is 'buffered', which needs devices.profiles"),
-        ({"engine": "flower"}, "server.mode is 'buffered', which is of simulated time"),
+        ({"engine": "flower"}, "devices.profiles must be null, not that of simulated ones"),
     ],
 )
 def test_what_does_not_go_with_it_is_refused(tree, tmp_path, more, words):

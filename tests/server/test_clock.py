@@ -11,7 +11,7 @@ from comigs.federation.closing import close_round, late_after
 from comigs.federation.conditions import devices_in
 from comigs.federation.run import resolve
 from comigs.federation.selection import participants, those_there
-from comigs_server.clock import lost_devices
+from comigs_server.timing.clock import lost_devices
 
 DEVICES = {
     "devices": {

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from comigs.config.experts import ExpertsConfig
+from comigs.config.settings import RunConfig
 from comigs.config.strategies import find_strategy
 from comigs.errors import BadInput
 from comigs.federation.run import Run
@@ -81,6 +82,22 @@ def check_mode(run: Run, experts: Sequence[ExpertsConfig], at_work: int) -> int:
             f"server.buffer is {buffer}; only {at_work} clients are at work at once (participation)"
         )
     return buffer
+
+
+def check_arrivals(config: RunConfig) -> None:
+    """Refuse, behind a SuperLink, what needs the arrivals of simulated time.
+
+    Raises:
+        BadInput: which setting does not go with arrivals of real time, and why.
+    """
+    start = "server.mode is 'buffered', and with engine.name flower devices arrive in their own"
+    if config.devices.profiles:
+        raise BadInput(f"{start} time: devices.profiles must be null, not that of simulated ones")
+    if config.stop.patience is not None:
+        raise BadInput(
+            f"{start} order: stop.patience is {config.stop.patience}, but what they tell is of the "
+            "models of different rounds; set it to null"
+        )
 
 
 def _check_shares(run: Run, experts: Sequence[ExpertsConfig], start: str) -> None:

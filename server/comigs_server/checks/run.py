@@ -23,7 +23,7 @@ from comigs.federation.selection import beginning, wanted
 from comigs.mixture.routers import check_scope
 from comigs.training.optimizers import find_optimizer
 from comigs.training.schedules import find_schedule
-from comigs_server.checks.mode import check_mode, check_tiers
+from comigs_server.checks.mode import check_arrivals, check_mode, check_tiers
 from comigs_server.checks.privacy import check_privacy
 from comigs_server.checks.strategy import check_strategy
 from comigs_server.fleet.registry import expected_clients
@@ -83,11 +83,8 @@ def check_without_data(run: Run) -> None:
         raise BadInput(
             f"start is {config.start}; with engine.name flower a run begins with the common start"
         )
-    if config.server.mode != "sync":
-        raise BadInput(
-            f"server.mode is {config.server.mode!r}, which is of simulated time: it needs "
-            "engine.name inline or ray"
-        )
+    if config.server.mode == "buffered":
+        check_arrivals(config)
     if config.devices.traces is not None:
         raise BadInput(
             f"devices.traces is {config.devices.traces!r}, a file of this machine: it needs "
@@ -113,8 +110,8 @@ def check_without_data(run: Run) -> None:
     counted = [key for key, does in depends.items() if does]
     if count is None and counted:
         raise BadInput(f"clients is null; {counted[0]} depends on how many there are: set clients")
-    count = count or 1
-    _check_settings(run, count, wanted(run, count))
+    taking_part = wanted(run, count) if count else config.server.buffer or 1
+    _check_settings(run, count or 1, taking_part)
 
 
 def _check_settings(run: Run, count: int, taking_part: int) -> None:
@@ -144,6 +141,8 @@ def _check_devices(config: RunConfig) -> None:
     if config.devices.profiles:
         return
     default = ServerConfig()
+    if config.server.mode == "buffered" and config.engine.name == "flower":
+        return
     for key in ("mode", "over_selection", "deadline", "late"):
         if (value := getattr(config.server, key)) != getattr(default, key):
             raise BadInput(f"server.{key} is {value!r}, which needs devices.profiles")

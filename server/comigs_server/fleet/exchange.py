@@ -66,19 +66,20 @@ def collect(
     if not isinstance(grid, EmbeddedGrid):
         for node, outcome in Post(grid).exchange(list(bundled(messages)), timeout):
             client = by_node[node]
-            yield _answer(client, opened(outcome, client.shapes))
+            yield answer_of(client, opened(outcome, client.shapes))
         return
     waiting = dict(zip(grid.push_messages(messages), messages, strict=True))
     while waiting:
         replies = list(grid.pull_messages(list(waiting)))
         for reply in replies:
             asked = waiting.pop(reply.metadata.reply_to_message_id)
-            yield _answer(by_node[asked.metadata.dst_node_id], reply)
+            yield answer_of(by_node[asked.metadata.dst_node_id], reply)
         if not replies:
             time.sleep(0.002)
 
 
-def _answer(client: Client, outcome: Outcome) -> Answer:
+def answer_of(client: Client, outcome: Outcome) -> Answer:
+    """What an outcome says of its client."""
     if isinstance(outcome, str):
         return Answer(client, None, flat(outcome))
     if outcome.has_error():

@@ -7,6 +7,7 @@ same bytes, so whatever comes first is the answer.
 
 import math
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 
 from flwr.app import Message
@@ -29,46 +30,84 @@ OUTAGE_SECONDS = 5.0  # a SuperLink that answers later than this may have been s
 
 
 class Post:
-    """Some messages on their way, one to each node."""
+    """Messages on their way, one to each node at a time."""
 
     def __init__(self, grid: Grid) -> None:
         self._grid = grid
         self._drafts: dict[int, Message] = {}  # by node: what waits for an answer
+        self._ends: dict[int, tuple[float, str]] = {}  # by node: when it is given up, and why
         self._nodes_of: dict[str, int] = {}  # by id of each message sent
         self._losses: dict[int, int] = {}
         self._lost: dict[int, tuple[float, str]] = {}  # by node: since when, and why
         self._activated: dict[int, str] = {}
+        self._settled: deque[tuple[int, Outcome]] = deque()
+        self._look = 0.0  # when to look at the nodes again
+
+    @property
+    def under_way(self) -> set[int]:
+        """Nodes whose outcome `outcomes` has still to yield."""
+        return set(self._drafts) | {node for node, _ in self._settled}
 
     def exchange(
         self, messages: Sequence[Message], timeout: float | None
     ) -> Iterator[tuple[int, Outcome]]:
-        """Send messages; yield a node and its reply, or the reason why there is none, as they come.
+        """Send messages, and yield the outcome of each.
 
         Args:
             timeout: seconds to wait for all of them; None: for ever.
         """
-        deadline = time.monotonic() + timeout if timeout else math.inf
-        self._drafts = {message.metadata.dst_node_id: message for message in messages}
-        self._activated = self._online()
-        yield from self._push(list(self._drafts))
-        look = time.monotonic() + LOOK_SECONDS
-        while self._drafts and time.monotonic() < deadline:
-            begin = time.monotonic()
-            replies = self._pull()
-            outage = time.monotonic() - begin > OUTAGE_SECONDS and not replies
-            yield from self._sort(replies)
-            if outage or time.monotonic() > look:
-                look = time.monotonic() + LOOK_SECONDS
-                yield from self._mend(outage)
-            if not replies:
-                time.sleep(PULL_SECONDS)
+        self.send(messages, timeout)
+        yield from self.outcomes()
+
+    def send(self, messages: Sequence[Message], timeout: float | None) -> None:
+        """Send messages to nodes that have none under way.
+
+        Args:
+            timeout: seconds to wait for each of them; None: for ever.
+        """
+        end = time.monotonic() + timeout if timeout else math.inf
+        drafts = {message.metadata.dst_node_id: message for message in messages}
+        self._drafts |= drafts
+        self._ends |= dict.fromkeys(drafts, (end, f"no answer within {timeout or 0.0:g} s"))
+        online = self._online()
+        for node in drafts:
+            self._losses.pop(node, None)
+            self._activated.pop(node, None)
+            if node in online:
+                self._activated[node] = online[node]
+        self._push(list(drafts))
+        self._look = time.monotonic() + LOOK_SECONDS
+
+    def outcomes(self) -> Iterator[tuple[int, Outcome]]:
+        """Yield a node and its reply, or the reason why there is none, as they come.
+
+        It ends when nothing is under way. Who stops before goes on with another call.
+        """
+        while self._drafts or self._settled:
+            if not self._settled:
+                self._wait()
+            while self._settled:
+                yield self._settled.popleft()
+
+    def _wait(self) -> None:
+        begin = time.monotonic()
+        replies = self._pull()
+        outage = time.monotonic() - begin > OUTAGE_SECONDS and not replies
+        self._sort(replies)
+        if outage or time.monotonic() > self._look:
+            self._look = time.monotonic() + LOOK_SECONDS
+            self._mend(outage)
+        if not replies:
+            time.sleep(PULL_SECONDS)
         for node in list(self._drafts):
-            yield self._settle(node, f"no answer within {timeout:g} s")
+            end, reason = self._ends[node]
+            if time.monotonic() >= end:
+                self._settle(node, reason)
 
     def _pull(self) -> list[Message]:
         return list(self._grid.pull_messages(list(self._nodes_of))) if self._nodes_of else []
 
-    def _push(self, nodes: Sequence[int]) -> Iterator[tuple[int, Outcome]]:
+    def _push(self, nodes: Sequence[int]) -> None:
         copies = [_copy(self._drafts[node]) for node in nodes]
         keys = list(self._grid.push_messages(copies)) or [""] * len(copies)
         for node, key in zip(nodes, keys, strict=True):
@@ -76,9 +115,9 @@ class Post:
             if key:
                 self._nodes_of[key] = node
             else:
-                yield self._settle(node, "the SuperLink has refused its message")
+                self._settle(node, "the SuperLink has refused its message")
 
-    def _sort(self, replies: Sequence[Message]) -> Iterator[tuple[int, Outcome]]:
+    def _sort(self, replies: Sequence[Message]) -> None:
         """Settle the nodes that have answered, and note whose message is lost."""
         for reply in replies:
             node = self._nodes_of.pop(reply.metadata.reply_to_message_id, None)
@@ -90,33 +129,33 @@ class Post:
             if again and self._count_loss(node) < LOSSES:
                 self._lost[node] = (time.monotonic(), reply.error.reason or "the message was lost")
             else:
-                yield self._settle(node, reply)
+                self._settle(node, reply)
 
-    def _mend(self, outage: bool) -> Iterator[tuple[int, Outcome]]:
+    def _mend(self, outage: bool) -> None:
         """Send again what is lost: to nodes that are there, or that have been started anew."""
         online, now = self._online(), time.monotonic()
         for node, (since, reason) in list(self._lost.items()):
             if node not in online and now - since > AWAY_SECONDS:
-                yield self._settle(node, reason)
+                self._settle(node, reason)
         anew = {n for n in self._drafts if n in online and online[n] != self._activated.get(n)}
         self._activated |= online
         for node in anew - set(self._lost):
             if self._count_loss(node) >= LOSSES:
-                yield self._settle(node, "its device was started anew again and again")
+                self._settle(node, "its device was started anew again and again")
         lost = self._drafts if outage else anew | set(self._lost)
         again = set(lost) & set(self._drafts) & set(online)
         if again:
-            yield from self._push(sorted(again))
+            self._push(sorted(again))
 
     def _count_loss(self, node: int) -> int:
         self._losses[node] = self._losses.get(node, 0) + 1
         return self._losses[node]
 
-    def _settle(self, node: int, answer: Outcome) -> tuple[int, Outcome]:
+    def _settle(self, node: int, answer: Outcome) -> None:
         del self._drafts[node]
         self._lost.pop(node, None)
         self._nodes_of = {key: n for key, n in self._nodes_of.items() if n != node}
-        return node, answer
+        self._settled.append((node, answer))
 
     def _online(self) -> dict[int, str]:
         """When each node that is there was activated."""

@@ -155,3 +155,19 @@ def test_a_message_that_the_superlink_does_not_take_is_told(clock):
     link.push_messages = lambda messages: []
     found = outcomes(link, clock)
     assert set(found.values()) == {"the SuperLink has refused its message"}
+
+
+def test_what_is_under_way_may_be_waited_for_later_and_each_message_has_its_own_time(clock):
+    link = SuperLink({"m0": 0}, {"m2": 0})
+    clock.append(link)
+    one, two = (Message(RecordDict(), dst_node_id=n, message_type="train") for n in (ONE, TWO))
+    mail = Post(link)
+    mail.send([one, two], 30.0)
+    assert next(mail.outcomes())[0] == ONE
+    assert mail.under_way == {TWO}
+    link.clock += 20.0
+    mail.send([one], 30.0)
+    [(one, came), (two, late)] = mail.outcomes()
+    assert (one, came.metadata.reply_to_message_id) == (ONE, "m2")
+    assert (two, late) == (TWO, "no answer within 30 s")
+    assert not mail.under_way

@@ -18,25 +18,6 @@ class Late:
     due: float
 
 
-@dataclass(frozen=True)
-class Flight:
-    """With `server.mode` buffered, a client at work when a round has closed.
-
-    Attributes:
-        change: what its update changed; empty if it sends none, or is lost.
-        weight: of the update.
-        due: simulated seconds until the server has it, or knows that its device is lost.
-        since: the round in which it began.
-        lost: whether its device is lost on the way.
-    """
-
-    change: Mapping[str, Tensor]
-    weight: float
-    due: float
-    since: int
-    lost: bool = False
-
-
 def due(late: Mapping[int, Late], closing: Closing) -> dict[int, Update]:
     """The late updates that arrive within the round that closes, by client."""
     return {i: Update(i, u.tensors, u.weight) for i, u in late.items() if u.due <= closing.seconds}

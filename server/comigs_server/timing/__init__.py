@@ -1,0 +1,1 @@
+"""When updates are there: the simulated clock, those that come late, clients that are at work."""
