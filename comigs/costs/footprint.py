@@ -27,7 +27,7 @@ def process_memory(client: Client) -> int:
 
 def resident(memory: Memory) -> int:
     """Bytes of the tensors, and of the moments that a round starts from: it keeps them."""
-    return memory.total + memory.moments
+    return memory.total + memory.moments + memory.resting
 
 
 @lru_cache(maxsize=1)

@@ -23,6 +23,7 @@ from comigs.federation.selection import beginning, wanted
 from comigs.mixture.routers import check_scope
 from comigs.training.optimizers import find_optimizer
 from comigs.training.schedules import find_schedule
+from comigs_server.checks.layers import check_depth, check_layers
 from comigs_server.checks.mode import check_mode, check_tiers
 from comigs_server.checks.privacy import check_privacy
 from comigs_server.checks.strategy import check_strategy
@@ -58,6 +59,7 @@ def check(run: Run) -> None:
         load_base(model.name, cast(str, model.dtype), cast(str, model.compute))
         if config.experts.native:
             skeleton(model.name, True)
+    check_depth(run)
     clients = range(len(run.names))
     tell_left_out(config, range(count)[:READ_AT_START])
     if len(clients) <= READ_AT_START or config.data.mixes:
@@ -125,6 +127,7 @@ def _check_settings(run: Run, count: int, taking_part: int) -> None:
     _check_training(config, experts)
     _check_method(run, experts)
     _check_swa(run, experts)
+    check_layers(run)
     check_tiers(run, experts, count)
     if config.server.mode == "buffered":
         taking_part = check_mode(run, experts, taking_part)
