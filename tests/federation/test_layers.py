@@ -136,7 +136,7 @@ def test_all_layers_are_as_if_none_were_drawn(finished, tree, tmp_path):
 @pytest.mark.parametrize(
     "settings",
     [
-        {"payload": {"codec": "topk-int8", "down": "int8"}},
+        {"payload": {"codec": "int4-topk", "down": "int8"}},
         {"method": "apfl"},
     ],
     ids=str,
