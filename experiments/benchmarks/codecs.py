@@ -1,6 +1,6 @@
 """What codecs take off a real update: sparsify, then quantise, against the other order.
 
-    python -m experiments.benchmarks.codecs [--rounds 3] [--keep 0.05 0.1 0.3] [--out FILE.json]
+    python -m experiments.benchmarks.codecs [--rounds 2] [--keep 0.05 0.1 0.3] [--out FILE.json]
 
 A short run of the quickstart, then every client's update of its last round, packed and unpacked
 with each codec. The table has, as means over clients, the bytes that travel as a share of float32,
@@ -30,6 +30,8 @@ from comigs.store.state import read_state
 from experiments.benchmarks.record import RESULTS, prepare, save
 
 SOURCE: Mapping[str, Any] | str = "quickstart"
+FIXED = ["log.eval_every=0", "log.tensorboard=false"]
+FIXED += ["data.valid_tokens=4096", "data.test_tokens=4096"]
 DENSE = ("bf16", "int8")
 
 
@@ -71,12 +73,12 @@ def main() -> None:
     """Run, measure, print a table, write JSON."""
     prepare()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=3, help="of the run; from 2 up")
+    parser.add_argument("--rounds", type=int, default=2, help="of the run; from 2 up")
     parser.add_argument("--keep", type=float, nargs="+", default=[0.05, 0.1, 0.3])
     parser.add_argument("--out", type=Path, default=RESULTS / "codecs.json")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        given = [f"rounds={args.rounds}", "log.eval_every=0", "log.tensorboard=false"]
+        given = [f"rounds={args.rounds}", *FIXED]
         result = comigs.run(SOURCE, given, out=Path(folder, "run"))
         updates = updates_of(result)
     rows = [row_of(PayloadConfig(codec), updates) for codec in DENSE]

@@ -52,6 +52,7 @@ def test_step(call, monkeypatch):
 
 def test_codecs(call, monkeypatch, tree):
     monkeypatch.setattr(codecs, "SOURCE", tree)
+    monkeypatch.setattr(codecs, "FIXED", ["log.eval_every=0"])
     body, shown = call(codecs, "--rounds", "2", "--keep", "0.5")
     rows = {row["codec"]: row for row in body["rows"]}
     assert rows["topk-int4"]["bytes"] == rows["int4-topk"]["bytes"] < rows["topk-int8"]["bytes"]
