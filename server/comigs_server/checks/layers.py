@@ -27,6 +27,11 @@ def check_layers(run: Run) -> None:
             f"{start} server.strategy FedAvg, since clients send different layers; it is "
             f"{config.server.strategy!r}"
         )
+    if method.router != "joint" and method.shares("model.layers.0.mlp.router.weight"):
+        raise BadInput(
+            f"{start} routers that stay on their client, or learn with the experts; method "
+            f"{method.name!r} shares routers that take steps of their own in every layer"
+        )
     others = {
         "train.swa": (config.train.swa, None),
         "server.tiers": (config.server.tiers, None),
