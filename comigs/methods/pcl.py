@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from comigs.methods.base import Method, everything, same_experts, unrouted_generalists
-from comigs.methods.peers import influences
+from comigs.methods.peers import of_peers
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,7 +34,7 @@ def receive(arrival: Arrival) -> dict[str, float]:
     for name, tensor in arrival.shared.items():
         peer, _, own_name = name.partition("/")
         peers.setdefault(int(peer), {})[own_name] = tensor
-    metrics = influences(arrival, peers)
+    metrics = of_peers(arrival, peers)
     values = []
     for _, tensors in sorted(peers.items()):
         load_adapter_tensors(arrival.model, tensors)
@@ -60,7 +60,7 @@ METHOD = Method(
     aggregator="gather",
     experts=unrouted_generalists,
     receive=receive,
-    tells=frozenset({"influence"}),
+    tells=True,
     peers=True,
     feedback=False,
     accepts=same_experts,

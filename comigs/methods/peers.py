@@ -1,4 +1,4 @@
-"""What methods in which peers' tensors arrive tell of them, where `log.metrics` asks for it."""
+"""What methods in which peers' tensors arrive tell of them, where `log.metrics` has peers."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ if TYPE_CHECKING:
     from comigs.methods.base import Tensors
 
 
-def told(arrival: Arrival, metric: str, of: Mapping[str, float]) -> dict[str, float]:
-    """Numbers of peers as `receive` returns them; none unless they are asked for."""
-    asked = metric in (arrival.config.log.metrics or ())
-    return {f"{METRIC}{metric}/{peer}": value for peer, value in of.items()} if asked else {}
-
-
-def influences(arrival: Arrival, peers: Mapping[int, Tensors]) -> dict[str, float]:
-    """`comigs.evaluation.metrics.influence`, while the client's model is still its own.
+def of_peers(
+    arrival: Arrival, peers: Mapping[int, Tensors], graph: Mapping[int, float] | None = None
+) -> dict[str, float]:
+    """`comigs.evaluation.metrics.peers`, as `receive` returns it; nothing unless it is asked for.
 
     Args:
+        arrival: whose model is still the client's own.
         peers: by number, the tensors that arrived.
+        graph: by peer, a weight that has been learnt.
     """
-    if "influence" not in (arrival.config.log.metrics or ()):
+    if "peers" not in (arrival.config.log.metrics or ()):
         return {}
-    from comigs.evaluation.metrics.influence import influence
+    from comigs.evaluation.metrics.peers import influence
 
     valid, config, client = arrival.data.valid, arrival.config, arrival.client
     found = influence(arrival.model, valid, config, peers, client, arrival.round)
-    return told(arrival, "influence", found)
+    numbers = {f"influence/{peer}": value for peer, value in found.items()}
+    numbers |= {f"graph/{peer}": weight for peer, weight in (graph or {}).items()}
+    return {f"{METRIC}peers/{name}": value for name, value in numbers.items()}

@@ -31,7 +31,7 @@ from experiments.benchmarks.record import RESULTS, prepare, save
 
 SOURCE: Mapping[str, Any] | str = "quickstart"
 FIXED = ["log.eval_every=0", "log.tensorboard=false"]
-FIXED += ["data.valid_tokens=4096", "data.test_tokens=4096"]
+FIXED += ["batch_size=4", "data.valid_tokens=2048", "data.test_tokens=2048"]
 DENSE = ("bf16", "int8")
 
 

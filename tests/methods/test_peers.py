@@ -7,7 +7,7 @@ import comigs
 from comigs.config.load import load_config
 from comigs.data.tokens import random_windows
 from comigs.errors import BadInput
-from comigs.evaluation.metrics.influence import influence
+from comigs.evaluation.metrics.peers import influence
 from comigs.evaluation.perplexity import token_loss
 from comigs.federation.clients import data_of, model_of
 from comigs.federation.run import resolve
@@ -52,31 +52,31 @@ def test_influence_is_the_slope_of_the_loss_towards_a_peer(even):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("method", "metrics"), [("cobo", ["graph", "influence"]), ("pcl", ["influence"])]
+    ("method", "parts"), [("cobo", ["graph", "influence"]), ("pcl", ["influence"])]
 )
-def test_they_are_told_where_asked_for_and_change_no_number(method, metrics, even, tmp_path):
+def test_they_are_told_where_asked_for_and_change_no_number(method, parts, even, tmp_path):
     tree = even | {"method": method}
     plain = comigs.run(tree, out=tmp_path / "plain").folder
     assert not any(event.get("metrics") for event in events(plain, "client"))
-    asked = comigs.run(tree | {"log": tree["log"] | {"metrics": metrics}}, out=tmp_path / "asked")
+    asked = comigs.run(tree | {"log": tree["log"] | {"metrics": ["peers"]}}, out=tmp_path / "asked")
     tensors, finals, losses = numbers(plain)
     same_tensors, same_finals, same_losses = numbers(asked.folder)
     assert (finals, losses) == (same_finals, same_losses)
     assert tensors == same_tensors
     for event in [*events(asked.folder, "client"), *events(asked.folder, "final")]:
         others = {0, 1, 2} - {event["client"]} if event.get("round") != 1 else ()
-        wanted = {f"{metric}/{j}" for metric in metrics for j in others}
+        wanted = {f"peers/{part}/{j}" for part in parts for j in others}
         assert set(event.get("metrics") or ()) == wanted
     if method == "cobo":
         told = {e["client"]: e["metrics"] for e in events(asked.folder, "final")}
-        graph = {(i, j): told[i][f"graph/{j}"] for i in told for j in told if i != j}
+        graph = {(i, j): told[i][f"peers/graph/{j}"] for i in told for j in told if i != j}
         assert all(graph[i, j] == graph[j, i] for i, j in graph)
         assert set(graph.values()) != {START}
 
 
 def test_a_method_without_peers_is_refused(tree):
-    tree = tree | {"log": tree["log"] | {"metrics": ["graph"]}}
-    with pytest.raises(BadInput, match=r"log.metrics has 'graph'.*: cobo; method is 'comigs'"):
+    tree = tree | {"log": tree["log"] | {"metrics": ["peers"]}}
+    with pytest.raises(
+        BadInput, match=r"log.metrics has 'peers'.*: cobo or pcl; method is 'comigs"
+    ):
         check(resolve(load_config(tree)))
-    with pytest.raises(BadInput, match="cobo; method is 'pcl'"):
-        check(resolve(load_config(tree | {"method": "pcl", "experts": {"specialists": 1}})))

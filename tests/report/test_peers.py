@@ -7,7 +7,7 @@ from tests.samples import final, trained
 
 
 def told(row, **more):
-    return {"metrics": {f"graph/{j}": value for j, value in row.items()} | more}
+    return {"metrics": {f"peers/graph/{j}": value for j, value in row.items()} | more}
 
 
 def test_a_client_s_newest_numbers_are_its_row():
@@ -26,6 +26,9 @@ def test_a_client_s_newest_numbers_are_its_row():
 
 
 def test_both_numbers_have_their_picture_and_none_has_none():
-    events = [trained(1, 0, "de", metrics={"influence/1": -0.5, "graph/1": 1.0}), final(1, "fr")]
+    events = [
+        trained(1, 0, "de", metrics={"peers/influence/1": -0.5, "peers/graph/1": 1.0}),
+        final(1, "fr"),
+    ]
     assert [p.title for p in of_peers(events)] == ["Who works with whom", "Who helps whom"]
     assert of_peers([final(0, "de"), trained(1, 0, "de")]) == []

@@ -50,7 +50,7 @@ class OfSteps:
 
 
 class OfPeers:
-    """A number of each peer of a client: a row of a matrix, told as <metric>/<number of the peer>.
+    """A metric of a client's peers: each of its numbers is a row of a matrix.
 
     A method tells it (`Method.tells`), and only one in which peers' tensors arrive at a client.
     """

@@ -1,4 +1,4 @@
-"""What clients tell of each other (`log.metrics`), as a matrix: one picture each."""
+"""What clients tell of their peers (`log.metrics`), as a matrix: one picture each."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -31,8 +31,9 @@ def of_peers(events: Iterable[ClientTrained | Evaluated]) -> list[Picture | None
 
 def _row(metric: str, told: Mapping[str, float]) -> dict[int, float]:
     """A client's numbers, by peer."""
-    parts = ((key.partition("/"), value) for key, value in told.items())
-    return {int(p): v for (m, _, p), v in parts if m == metric and p.isdecimal()}
+    start = f"peers/{metric}/"
+    mine = {key.removeprefix(start): v for key, v in told.items() if key.startswith(start)}
+    return {int(peer): value for peer, value in mine.items() if peer.isdecimal()}
 
 
 def _picture(

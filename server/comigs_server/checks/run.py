@@ -171,8 +171,8 @@ def _check_training(config: RunConfig, experts: list[ExpertsConfig]) -> None:
 def _check_metrics(run: Run) -> None:
     """Metrics that there are, and those of peers only where their tensors arrive."""
     for name in run.config.log.metrics or ():
-        if isinstance(find_metric(name), OfPeers) and name not in run.method.tells:
-            able = [other for other, method in own_methods().items() if name in method.tells]
+        if isinstance(find_metric(name), OfPeers) and not run.method.tells:
+            able = [other for other, method in own_methods().items() if method.tells]
             raise BadInput(
                 f"log.metrics has {name!r}, which needs a method in which peers' tensors arrive: "
                 f"{' or '.join(able)}; method is {run.method.name!r}",

@@ -1,9 +1,11 @@
-"""What a client's validation loss would do on the way to each peer's tensors, to first order.
+"""What a client has to do with each peer whose tensors arrive: influence, and a learnt weight.
 
-Of client i and peer j it is <grad L_i(x_i), x_j - x_i>, in nats per token: x are the tensors that
-they share, as last trained, and L_i the loss on a batch of validation text that is drawn from
-(seed, client, round). Below 0 the peer's update helps. It is TracIN's product (`comigs.influence`)
-between clients; where devices see no peer's tensors, nobody has both of its factors.
+Told as peers/influence/<number of the peer>: what the client's validation loss would do on the way
+to the peer's tensors, to first order. Of client i and peer j it is <grad L_i(x_i), x_j - x_i>, in
+nats per token: x are the tensors that they share, as last trained, and L_i the loss on a batch of
+validation text that is drawn from (seed, client, round). Below 0 the peer's update helps. It is
+TracIN's product (`comigs.influence`) between clients; where devices see no peer's tensors, nobody
+has both of its factors. `cobo` tells peers/graph/<number> besides, the weight that it has learnt.
 """
 
 from collections.abc import Mapping
