@@ -5,15 +5,17 @@ from typing import Literal
 
 from comigs.schema.rules import at_least, each_once, positive, require
 
+Codec = Literal["none", "bf16", "int8", "topk-int8", "int8-topk", "topk-int4", "int4-topk"]
+
 
 @dataclass(frozen=True)
 class PayloadConfig:
     """How what travels is packed (`comigs.messages.codecs`)."""
 
-    codec: Literal["none", "bf16", "int8", "topk-int8"] = "none"
+    codec: Codec = "none"
     """How an update is packed."""
     keep: float = 0.1
-    """Of topk-int8: share of each tensor's elements that is sent."""
+    """Of codecs with topk: share of each tensor's elements that is sent."""
     down: Literal["none", "bf16", "int8"] = "none"
     """How the server's answer is packed, for clients that have what it sent a round before."""
 

@@ -25,6 +25,8 @@ class TrainConfig:
     """Share of each round's local steps over which the learning rate rises again, along a line."""
     swa: int | None = None
     """Round from which the final model is the mean over rounds; null: it is that of the last."""
+    layers: int | None = None
+    """Layers whose experts a client trains and sends in a round, drawn anew; null: all."""
     clip: float | None = None
     """Norm that the gradient is cut to; null: never."""
     loss: Literal["full", "chunked"] = "full"
@@ -42,6 +44,7 @@ class TrainConfig:
         require(0 <= self.warmup < 1, "train.warmup", self.warmup, "a share of the steps in [0, 1)")
         require(0 <= self.rewarm < 1, "train.rewarm", self.rewarm, "a share of the steps in [0, 1)")
         at_least("train.swa", self.swa, 1)
+        at_least("train.layers", self.layers, 1)
         positive("train.clip", self.clip)
         if self.compile and self.checkpointing:
             raise BadInput("train.compile must be false with train.checkpointing", "train.compile")

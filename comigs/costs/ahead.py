@@ -1,6 +1,6 @@
 """Who takes part in which round, and what simulated time it is then, before a run is run."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from comigs.costs.trip import expected_trip, lost_in
 from comigs.federation.closing import close_overlapping, close_round, late_after, still_at_work
@@ -13,15 +13,16 @@ class Ahead:
     """Follows a run's rounds in simulated time, as far as `expected_trip` knows it.
 
     Args:
-        ups: by client, bytes that it sends.
+        count: of clients.
+        up: bytes that a client sends in a round.
 
     Attributes:
         clock: simulated seconds of the rounds so far.
     """
 
-    def __init__(self, run: Run, ups: Sequence[int]) -> None:
-        self._run, self._ups = run, ups
-        self._done = [0] * len(ups)
+    def __init__(self, run: Run, count: int, up: Callable[[int, int], int]) -> None:
+        self._run, self._up = run, up
+        self._done = [0] * count
         self._due: dict[int, float] = {}  # seconds, of who is at work
         self._lost: set[int] = set()  # who of them is lost
         self.clock = 0.0
@@ -32,7 +33,7 @@ class Ahead:
         Args:
             downs: by client, bytes that it would fetch.
         """
-        run, ids, due, lost = self._run, range(len(self._ups)), dict(self._due), set(self._lost)
+        run, ids, due, lost = self._run, range(len(self._done)), dict(self._due), set(self._lost)
         begin = beginning(run, ids, self.clock, due)
         chosen = participants(run, number, ids, busy=due, begin=begin)
         wait, server = begin - self.clock, run.config.server
@@ -46,7 +47,8 @@ class Ahead:
                 due[i] = wait + loss.seconds
                 lost.add(i)
             else:
-                one = expected_trip(client, device, downs[i], self._ups[i], self._done[i])
+                up, done = self._up(i, number), self._done[i]
+                one = expected_trip(client, device, number, downs[i], up, done)
                 due[i] = wait + one.seconds
                 self._done[i] += 1
         staying = set(chosen) - lost

@@ -21,7 +21,7 @@ def process_memory(client: Client) -> int:
         BadInput: as `comigs.costs.memory.peak_memory`.
     """
     memory = peak_memory(client)
-    return library_memory() + memory.total
+    return library_memory() + memory.held
 
 
 @lru_cache(maxsize=1)

@@ -16,6 +16,7 @@ from comigs.costs.shadow import LiveBytes, depth, shadow_model
 from comigs.costs.shapes import skeleton
 from comigs.data.windows import Batch
 from comigs.evaluation.perplexity import batch_loss, evaluation_batch
+from comigs.federation.layers import layer_of
 from comigs.federation.run import Client
 from comigs.methods.base import Method
 from comigs.mixture.adapters import adapter_parameters, is_router, training_experts
@@ -36,6 +37,7 @@ class Memory:
         gradients: of all that is trained.
         moments: of the optimisers.
         activations: all else that is alive at the peak of an expert step or an evaluation.
+        resting: moments of experts that a round does not train (`train.layers`), kept besides.
     """
 
     base: int
@@ -43,10 +45,15 @@ class Memory:
     gradients: int
     moments: int
     activations: int
+    resting: int = 0
 
     @property
     def total(self) -> int:
         return self.base + self.adapters + self.gradients + self.moments + self.activations
+
+    @property
+    def held(self) -> int:
+        return self.total + self.resting
 
 
 def peak_memory(client: Client) -> Memory:
@@ -75,6 +82,7 @@ class _Step(NamedTuple):
     sequences: int  # of a micro-batch
     evaluated: int  # sequences at once in an evaluation
     seq_len: int
+    trained: int | None  # layers whose experts train, if not all
 
 
 def _step_of(client: Client) -> _Step:
@@ -92,6 +100,7 @@ def _step_of(client: Client) -> _Step:
         sequences=config.micro_batch,
         evaluated=evaluation_batch(config),
         seq_len=config.data.seq_len,
+        trained=config.train.layers,
     )
 
 
@@ -99,30 +108,42 @@ def _step_of(client: Client) -> _Step:
 def _predict(step: _Step) -> Memory:
     """Shapes of layers come again: two shallow models give the line to any depth.
 
-    Where they do not, or the whole model is as shallow, it alone is traced.
+    Where they do not, or the whole model is as shallow, it alone is traced. With `train.layers` a
+    third one tells what a layer more costs that trains; the first layer, from which all above
+    must be held, is always taken to be one of them.
     """
     layers, period = depth(step.model), skeleton(step.model.name, step.experts.native).period
-    more = min(layers, max(_DEPTH, 2 * period))
-    line = _trace(step, more)
+    more, some = min(layers, max(_DEPTH, 2 * period)), step.trained is not None
+    trained = min(step.trained or layers, layers)
+    line = _trace(step, more, trained if more == layers else period if some else more)
     if more < layers:
-        few = _trace(step, more - period)
+        few = _trace(step, more - period, period if some else more)
         steps = (layers - more) / period
-        line = tuple(round(m + (m - n) * steps) for n, m in zip(few, line, strict=True))
-    base, adapters, gradients, moments, training, evaluation = line
-    return Memory(base, adapters, gradients, moments, max(0, training, evaluation))
+        whole = tuple(m + (m - n) * steps for n, m in zip(few, line, strict=True))
+        if some:
+            wide, steps = _trace(step, more, 2 * period), trained / period - 1
+            whole = tuple(x + (w - m) * steps for x, w, m in zip(whole, wide, line, strict=True))
+        line = tuple(map(round, whole))
+    base, adapters, gradients, moments, resting, training, evaluation = line
+    return Memory(base, adapters, gradients, moments, max(0, training, evaluation), resting)
 
 
-def _trace(step: _Step, layers: int) -> tuple[int, ...]:
+def _trace(step: _Step, layers: int, trained: int) -> tuple[int, ...]:
     """The fields of `Memory` at this depth, with the activations of a step and of an evaluation.
 
     An evaluation of no more sequences than a micro-batch needs less than a step, and counts as 0.
+
+    Args:
+        trained: layers whose experts train, from the first on.
     """
     mode = FakeTensorMode()
     model = shadow_model(step.model, step.experts, step.routes, layers, mode)
     named = adapter_parameters(model)
-    experts = {n: p for n, p in named.items() if not is_router(n) and step.method.learns(n)}
+    every = {n: p for n, p in named.items() if not is_router(n) and step.method.learns(n)}
+    experts = {n: p for n, p in every.items() if layer_of(n) < trained}
     routers = {n: p for n, p in named.items() if is_router(n) and step.routers}
-    mine = experts | (routers if step.method.router == "joint" else {})
+    joint = routers.items() if step.method.router == "joint" else ()
+    mine = experts | {n: p for n, p in joint if layer_of(n) < trained}
     held = [*model.parameters(), *model.buffers()]
     with mode:
         windows = torch.zeros(step.sequences, step.seq_len + 1, dtype=torch.long)
@@ -142,12 +163,13 @@ def _trace(step: _Step, layers: int) -> tuple[int, ...]:
                 batch_loss(model, _plain(more), "sum", step.chunked)
     made = 0 if step.accumulates else _bytes(mine.values())
     learnt, kept = experts | routers, find_optimizer(step.optimizer).state_bytes
-    trained, models = _models(step.method)
+    times, models = _models(step.method)
     return (
         _bytes(held) - _bytes(named.values()),
         _bytes(named.values()) * models,
         _bytes(learnt.values()),
-        sum(kept(name, parameter.shape) for name, parameter in learnt.items()) * trained,
+        sum(kept(name, parameter.shape) for name, parameter in learnt.items()) * times,
+        sum(kept(n, p.shape) for n, p in every.items() if n not in experts) * times,
         live.peak - made,
         evaluation.peak,
     )

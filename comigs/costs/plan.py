@@ -12,7 +12,7 @@ from comigs.costs.fit import on_its_device, usable
 from comigs.costs.memory import Memory, peak_memory
 from comigs.costs.traffic import traffic
 from comigs.costs.trip import trip
-from comigs.costs.work import Parameters, TokenFlops, parameter_counts, token_flops
+from comigs.costs.work import Parameters, TokenFlops, mean_flops, parameter_counts
 from comigs.data.tokens import places
 from comigs.evaluation.metrics import of_models
 from comigs.federation.clients import data_of
@@ -69,7 +69,8 @@ class ClientPlan:
     """One client. A round is one that it takes part in.
 
     Attributes:
-        flops: of a round's training; router steps that come every few rounds in their share.
+        flops: of a round's training; router steps that come every few rounds in their share. With
+            `train.layers` the mean over its rounds.
         rounds: how many it takes part in.
         up, down: bytes in a round; down, the most of any.
         up_run, down_run: bytes in the whole run, with the final evaluation.
@@ -127,7 +128,8 @@ def make_plan(run: Run, speeds: Mapping[Kind, Speed], process: int, workers: int
     trains, tested = run.method.trains, takers_of_the_test(run, range(count))
     plans, seconds = [], 0.0
     for i, client in enumerate(run.clients()):
-        per_token, work, experts = token_flops(client), _training(client, count), client.experts
+        per_token, work = mean_flops(client, sent[i].rounds), _training(client, count)
+        experts = client.experts
         plan = ClientPlan(
             run.names[i],
             experts.total,
@@ -137,14 +139,14 @@ def make_plan(run: Run, speeds: Mapping[Kind, Speed], process: int, workers: int
             parameter_counts(client),
             peak_memory(on_its_device(client) if client.profile else client),
             work.flops(per_token) if trains else 0.0,
-            sent[i].rounds,
+            len(sent[i].rounds),
             sent[i].update,
             max(sent[i].down),
             sum(sent[i].up),
             sum(sent[i].down),
             sent[i].exact,
         )
-        plans.append(replace(plan, device=_on_device(client, plan, work)))
+        plans.append(replace(plan, device=_on_device(client, plan, work, per_token)))
         evaluated = _evaluated(client, plan.rounds, i in tested)
         speed = speeds[kind_of(client)]
         seconds += plan.rounds * work.seconds(per_token, speed)
@@ -181,7 +183,7 @@ def _evaluated(client: Client, rounds: int, tested: bool) -> Work:
     return Work(forward=on_the_way * valid + at_the_end)
 
 
-def _on_device(client: Client, plan: ClientPlan, work: Work) -> OnDevice | None:
+def _on_device(client: Client, plan: ClientPlan, work: Work, cost: TokenFlops) -> OnDevice | None:
     profile = client.profile
     if profile is None:
         return None
@@ -189,7 +191,7 @@ def _on_device(client: Client, plan: ClientPlan, work: Work) -> OnDevice | None:
     fits = plan.memory.total <= have
     if not client.method.trains:
         return OnDevice(profile.name, have, fits, 0.0, 0.0, 0.0)
-    one = trip(client, profile, plan.down, plan.up, work.expert, work.router, work.look)
+    one = trip(client, profile, cost, plan.down, plan.up, work.expert, work.router, work.look)
     transfer = one.down + one.up
     return OnDevice(profile.name, have, fits, one.compute, transfer, one.joules)
 
@@ -198,6 +200,6 @@ def _host_memory(clients: list[ClientPlan], process: int, workers: int) -> dict[
     """The base is held once, each client shape's adapters once in a process."""
     bases = {plan.dtype: plan.memory.base for plan in clients}
     adapters = {(p.experts, p.rank, p.dtype): p.memory.adapters for p in clients}
-    step = max(p.memory.total - p.memory.base - p.memory.adapters for p in clients)
+    step = max(p.memory.held - p.memory.base - p.memory.adapters for p in clients)
     one, base = process + sum(adapters.values()) + step, sum(bases.values())
     return {"inline": one + base, "ray": process + workers * one + base}

@@ -5,6 +5,7 @@ Keys and shares of secure aggregation are framing. Each aggregator has a formula
 seed draws, and no failures.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from comigs.aggregation.sizes import Group, bytes_of
@@ -13,6 +14,7 @@ from comigs.config.strategies import find_strategy
 from comigs.costs.ahead import Ahead
 from comigs.costs.shapes import adapter_shapes
 from comigs.federation.edges import at_edges_once, edges_of
+from comigs.federation.layers import of_round
 from comigs.federation.run import Run
 from comigs.federation.selection import takers_of_the_test
 from comigs.messages.codecs import wire_bytes
@@ -23,8 +25,8 @@ class Traffic:
     """Bytes of one client.
 
     Attributes:
-        update: what it sends in a round it takes part in.
-        rounds: how many it takes part in.
+        update: the most that it sends in a round it takes part in.
+        rounds: those that it takes part in.
         up: what it sends, by round; 0 where it does not take part.
         down: what it gets, by round, and last for the final evaluation.
         edge_up, edge_down: of the run's rounds between its edge and the server (`server.tiers`);
@@ -35,7 +37,7 @@ class Traffic:
     """
 
     update: int = 0
-    rounds: int = 0
+    rounds: list[int] = field(default_factory=list)
     up: list[int] = field(default_factory=list)
     down: list[int] = field(default_factory=list)
     edge_up: int = 0
@@ -71,30 +73,43 @@ def traffic(run: Run) -> Expected:
     if find_strategy(config.server.strategy).from_start or config.start is not None:
         kept.add([Group(shared[kind_of[0]], [])])
 
-    packed = {kind: wire_bytes(config.payload.downward, s) for kind, s in shared.items()}
+    some, news = config.train.layers is not None, set[str]()  # tensors of the last combined round
+
+    def trained(i: int, number: int) -> Mapping[str, tuple[int, ...]]:
+        whole = shared[kind_of[i]]
+        return of_round(config, i, number, whole) if some else whole
+
+    def up(i: int, number: int) -> int:
+        return wire_bytes(config.payload, trained(i, number)) if some else ups[kind_of[i]]
 
     def size(kind: ExpertsConfig, fresh: bool) -> int:
         whole = kept.to(shared[kind], fresh)
-        return packed[kind] if fresh and whole and config.payload.down != "none" else whole
+        if not (fresh and whole and config.payload.down != "none"):
+            return whole
+        changed = {name: shape for name, shape in shared[kind].items() if name in news}
+        return wire_bytes(config.payload.downward, changed)
 
     def downloads() -> dict[tuple[ExpertsConfig, bool], int]:
         return {(kind, fresh): size(kind, fresh) for kind in shared for fresh in (True, False)}
 
     before: set[int] = set()
-    ahead = Ahead(run, [line.update for line in lines])
+    ahead = Ahead(run, len(clients), up)
     for number in range(1, config.rounds + 1):
         down = downloads()
         sizes = [down[kind, i in before] for i, kind in enumerate(kind_of)]
         chosen, arrived = ahead.round(number, sizes)
         for i in clients:
-            lines[i].rounds += i in chosen
-            lines[i].up.append(ups[kind_of[i]] if i in chosen else 0)
+            lines[i].rounds += [number] if i in chosen else []
+            lines[i].up.append(up(i, number) if i in chosen else 0)
             lines[i].down.append(sizes[i] if i in chosen else 0)
-        groups: dict[ExpertsConfig, list[int]] = {}
+        groups = []
         if len(arrived) >= config.server.min_clients:  # or the server's tensors stay
+            alike: dict[object, list[int]] = {}
             for i in sorted(arrived):
-                groups.setdefault(kind_of[i], []).append(i)
-        kept.add([Group(shared[kind], members) for kind, members in groups.items()])
+                alike.setdefault(i if some else kind_of[i], []).append(i)
+            groups = [Group(trained(members[0], number), members) for members in alike.values()]
+        kept.add(groups)
+        news = {name for group in groups for name in group.shapes}
         if config.server.tiers is not None:
             got = {i: lines[i].down[-1] for i in chosen}
             for members in edges_of(run, chosen).values():
@@ -105,4 +120,5 @@ def traffic(run: Run) -> Expected:
     for i in clients:
         fresh = i in before and config.train.swa is None
         lines[i].down.append(down[kind_of[i], fresh] if i in tested else 0)
+        lines[i].update = max(lines[i].up) or lines[i].update
     return Expected(lines, None if run.devices is None else ahead.clock)

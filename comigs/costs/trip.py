@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from comigs.config.model import NATIVE
 from comigs.config.profiles import Profile
-from comigs.costs.work import token_flops
+from comigs.costs.work import TokenFlops, token_flops
 from comigs.federation.run import Client
 from comigs.federation.selection import drops_out
 
@@ -35,6 +35,7 @@ class Lost:
 def trip(
     client: Client,
     device: Profile,
+    cost: TokenFlops,
     bytes_down: float,
     bytes_up: float,
     tokens: float,
@@ -45,11 +46,11 @@ def trip(
 
     Args:
         device: the client's, as it is in the round.
+        cost: of the client's steps in the round.
         bytes_down, bytes_up: what it fetches and sends.
         tokens, router_tokens: that its experts and its routers train on.
         evaluated: tokens of evaluations that belong to the method.
     """
-    cost = token_flops(client)
     flops = tokens * cost.expert + router_tokens * cost.router + evaluated * cost.look
     compute = flops / device.flops[NATIVE[client.dtype]]
     return Trip(
@@ -61,9 +62,9 @@ def trip(
 
 
 def expected_trip(
-    client: Client, device: Profile, bytes_down: float, bytes_up: float, done: int
+    client: Client, device: Profile, number: int, bytes_down: float, bytes_up: float, done: int
 ) -> Trip:
-    """`trip` of a round before it is trained: exact but for methods that look only at times.
+    """`trip` of round `number` before it is trained: exact but for methods that look only at times.
 
     Args:
         done: rounds that the client has trained before.
@@ -72,7 +73,8 @@ def expected_trip(
     batch, every = config.batch_size * config.data.seq_len, config.router.every
     router = ((done + 1) * steps // every - done * steps // every) * config.router.steps
     looks = client.method.looks(config)
-    return trip(client, device, bytes_down, bytes_up, steps * batch, router * batch, looks)
+    cost, tokens = token_flops(client, number), steps * batch
+    return trip(client, device, cost, bytes_down, bytes_up, tokens, router * batch, looks)
 
 
 def lost_in(
@@ -92,7 +94,7 @@ def lost_in(
     if share is None and times is None:
         return None
     tokens = run.steps_per_round * config.batch_size * config.data.seq_len
-    whole = trip(client, device, bytes_down, 0, tokens, 0, 0)
+    whole = trip(client, device, token_flops(client, number), bytes_down, 0, tokens, 0, 0)
     drops = math.inf if share is None else share * whole.seconds
     leaves = math.inf if times is None else times.stays(client.number, begin)
     if leaves >= whole.down + whole.compute:

@@ -1,5 +1,6 @@
 """What one client's training costs, before anything is loaded: parameters and FLOPs."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import prod
@@ -9,8 +10,9 @@ from typing import cast
 from comigs.config.experts import ExpertsConfig, RouterConfig
 from comigs.costs.flops import Pass
 from comigs.costs.shapes import Layer, adapter_shapes, shapes_of, skeleton
+from comigs.federation.layers import drawn, layer_of, layers_of
 from comigs.federation.run import Client
-from comigs.methods.base import Method, Within, everything
+from comigs.methods.base import Method, Within
 from comigs.mixture.adapters import is_router
 from comigs.mixture.experts import expert_names
 from comigs.mixture.routers import router_shapes
@@ -43,12 +45,16 @@ class Parameters:
     router: int
 
 
-def token_flops(client: Client) -> TokenFlops:
-    """FLOPs per token of the steps that `client` makes.
+def token_flops(client: Client, number: int = 1) -> TokenFlops:
+    """FLOPs per token of the steps that `client` makes in round `number`.
 
-    Without what FLoRA and FedEx-LoRA add to the base weights from the second round on.
+    Rounds differ with `train.layers` alone. Without what FLoRA and FedEx-LoRA add to the base
+    weights from the second round on.
     """
     own = client.config
+    layers: frozenset[int] | None = None
+    if own.train.layers is not None and client.method.trains:
+        layers = drawn(own, client.number, number, layers_of(adapter_shapes(client)))
     return _token_flops(
         own.model.name,
         own.model.attention_lora,
@@ -58,7 +64,16 @@ def token_flops(client: Client) -> TokenFlops:
         own.data.seq_len,
         own.micro_batch < own.batch_size,
         own.train.checkpointing,
+        layers,
     )
+
+
+def mean_flops(client: Client, rounds: Collection[int]) -> TokenFlops:
+    """`token_flops` on average over some rounds; of the first where there are none."""
+    few = set(rounds) if client.config.train.layers is not None else ()
+    each = [token_flops(client, number) for number in few or [1]]
+    parts = ("expert", "router", "forward", "look")
+    return TokenFlops(*(mean(getattr(one, part) for one in each) for part in parts))
 
 
 @lru_cache(maxsize=1024)
@@ -71,6 +86,7 @@ def _token_flops(
     seq_len: int,
     in_parts: bool,
     checkpoints: bool,
+    layers: frozenset[int] | None,
 ) -> TokenFlops:
     base = skeleton(model, experts.native)
     if not method.trains:
@@ -91,10 +107,15 @@ def _token_flops(
     forward = whole.forward()
     again = forward if in_parts and router.balance and routed and slots < len(names) else 0.0
 
+    def moves(name: str) -> bool:
+        return layers is None or layer_of(name) in layers
+
     def expert_step(phase: str | Within | None) -> float:
         only = phase.expert if isinstance(phase, Within) else phase
 
         def learns(name: str) -> bool:
+            if not moves(name):
+                return False
             if is_router(name):
                 return method.router == "joint" and router.trainable
             return method.learns(name) and (only is None or f".{only}." in name)
@@ -107,7 +128,7 @@ def _token_flops(
 
     expert = mean(expert_step(phase) for phase in method.phases) + again
     if router.grad == "first_order":  # see comigs/training/hypergradient.py
-        one = forward + whole.backward(is_router, held=everything)
+        one = forward + whole.backward(is_router, held=lambda n: is_router(n) or moves(n))
         router_step = 3 * one + 3 * router.inner_steps * expert
     else:
         router_step = forward + whole.backward(is_router) + again

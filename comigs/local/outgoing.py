@@ -52,7 +52,8 @@ def outgoing(
         return {**tensors, **update}, {}
     same = {name: t for name, t in left.items() if tuple(t.shape) == shapes.get(name)}
     update |= plus(same, update)
-    return {**tensors, **update}, unsent(config.payload, update)
+    resting = {name: tensor for name, tensor in left.items() if name not in update}
+    return {**tensors, **update}, resting | unsent(config.payload, update)
 
 
 def left_of(payload: PayloadConfig, root: Path, state_round: int) -> dict[str, Tensor]:

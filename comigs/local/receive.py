@@ -1,6 +1,7 @@
 """What a client does with the tensors that the server sent."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from peft import PeftModel
@@ -8,6 +9,7 @@ from torch import Tensor
 
 from comigs.errors import Refusal
 from comigs.federation.run import Run
+from comigs.local.reference import reference
 from comigs.methods.arrival import Arrival
 from comigs.mixture.adapters import adapter_parameters, load_adapter_tensors, start_empty_components
 
@@ -21,6 +23,8 @@ def receive(run: Run, arrival: Arrival) -> dict[str, float]:
     if not arrival.shared:
         return {}
     check_arrived(run, arrival.model, arrival.shared)
+    if arrival.config.train.layers is not None:
+        arrival = replace(arrival, shared=_whole(run, arrival))
     if run.method.receive:
         metrics = run.method.receive(arrival)
     else:
@@ -28,6 +32,13 @@ def receive(run: Run, arrival: Arrival) -> dict[str, float]:
         metrics = {}
     start_empty_components(arrival.model, arrival.config.seed)
     return metrics
+
+
+def _whole(run: Run, arrival: Arrival) -> dict[str, Tensor]:
+    """What arrived, and the common start of layers that nobody has trained yet."""
+    named = adapter_parameters(arrival.model)
+    shapes = {name: tuple(p.shape) for name, p in named.items() if run.method.shares(name)}
+    return reference(run, arrival.client, arrival.round, arrival.shared, shapes)
 
 
 def finish(run: Run, arrival: Arrival) -> dict[str, float]:

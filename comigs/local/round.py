@@ -14,6 +14,7 @@ from comigs.data.tokens import amount
 from comigs.evaluation.metrics import measured
 from comigs.evaluation.perplexity import evaluate
 from comigs.federation.clients import data_of, model_of
+from comigs.federation.layers import of_round
 from comigs.federation.run import Client, Run
 from comigs.influence.selection import CHOSEN, choose, chosen_of, narrowed
 from comigs.local.known import KNOWN
@@ -220,7 +221,7 @@ def end_round(
     left = left_of(config.payload, order.root, order.state_round)
     travels = _travels(client, meta.get("kept", {}), order.round)
     mine = _global_of(trainee) if client.method.twin else tensors
-    mine = {**mine, **_besides(trainee, tensors)}
+    mine = of_round(config, client.number, order.round, {**mine, **_besides(trainee, tensors)})
     sent, left = outgoing(client, order.round, mine, order.shared, left)
     known = dict(order.shared) if config.payload.down != "none" else {}
     more = {"unsent": left, "kept": trainee.tensors, KNOWN: known, CHOSEN: begun.chosen, SWA: mean}

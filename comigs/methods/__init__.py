@@ -16,7 +16,7 @@ from comigs.schema.byfile import added_to, own_members, part_of
 @lru_cache
 def own_methods() -> dict[str, Method]:
     """The methods of this folder by name, in the order of the files' names."""
-    files = own_members(sys.modules[__name__], ("base", "arrival"))
+    files = own_members(sys.modules[__name__], ("base", "arrival", "peers"))
     found = [part_of(load(), "METHOD") for load in files.values()]
     return {method.name: method for method in found}
 

@@ -145,6 +145,7 @@ class Method:
         twin: whether each device trains a global model in turn with its own (router: joint).
         receive: puts what the server sent into the client's model, before a round and at the end;
             None to copy it. Returns metrics.
+        tells: whether `receive` returns the metric of peers where `log.metrics` asks for it.
         finish: personalises the final model once more, at the very end.
         restarts: whether a client begins a new LoRA in every round in which something arrives.
         rests: given what the method keeps and the round that ends, whether the client's update
@@ -179,6 +180,7 @@ class Method:
     phases: tuple[str | Within | None, ...] = (None,)
     twin: Twin | None = None
     receive: "Callable[[Arrival], dict[str, float]] | None" = None
+    tells: bool = False
     finish: "Callable[[Arrival], dict[str, float]] | None" = None
     restarts: bool = False
     rests: Callable[[Mapping[str, float], int], Travels] | None = None

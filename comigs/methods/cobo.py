@@ -25,6 +25,7 @@ from comigs.config.experts import ExpertsConfig
 from comigs.config.settings import RunConfig
 from comigs.messages.fields import MIDPOINT
 from comigs.methods.base import Method, generalists, same_experts
+from comigs.methods.peers import of_peers
 from comigs.seeds import generator
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def receive(arrival: Arrival) -> dict[str, float]:
         weight = kept.get(f"{WEIGHT}{met}", START)
         kept[f"{WEIGHT}{met}"] = moved(weight, gradients[me], gradients[met])
     weights = {j: kept.get(f"{WEIGHT}{j}", START) for j in latest}
-    metrics: dict[str, float] = {}
+    metrics = of_peers(arrival, latest, weights)
     meets = me in held and arrival.round <= arrival.config.rounds
     seed, number = arrival.config.seed, arrival.round
     partner = partner_of(me, sorted(held), seed, number) if meets else None
@@ -94,7 +95,7 @@ def receive(arrival: Arrival) -> dict[str, float]:
         load_adapter_tensors(arrival.model, half_way)
         arrival.tensors.update(_gradient(arrival))
         kept[PARTNER] = partner
-        metrics = {"peer_evaluations": 1, "peer_evaluation_tokens": looks(arrival.config)}
+        metrics |= {"peer_evaluations": 1, "peer_evaluation_tokens": looks(arrival.config)}
     else:
         for name in [name for name in arrival.tensors if name.startswith(MIDPOINT)]:
             del arrival.tensors[name]
@@ -162,6 +163,7 @@ METHOD = Method(
     summary="generalists are pulled to those of peers whose gradients agree half-way between them",
     aggregator="meetings",
     receive=receive,
+    tells=True,
     besides=besides,
     looks=looks,
     studies=studies,

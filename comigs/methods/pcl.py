@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from comigs.methods.base import Method, everything, same_experts, unrouted_generalists
+from comigs.methods.peers import of_peers
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,6 +34,7 @@ def receive(arrival: Arrival) -> dict[str, float]:
     for name, tensor in arrival.shared.items():
         peer, _, own_name = name.partition("/")
         peers.setdefault(int(peer), {})[own_name] = tensor
+    metrics = of_peers(arrival, peers)
     values = []
     for _, tensors in sorted(peers.items()):
         load_adapter_tensors(arrival.model, tensors)
@@ -44,7 +46,7 @@ def receive(arrival: Arrival) -> dict[str, float]:
         for name in ordered[0]
     }
     load_adapter_tensors(arrival.model, mixed)
-    return {
+    return metrics | {
         "peer_evaluations": len(ordered),
         "peer_evaluation_tokens": len(ordered) * places(arrival.data.valid),
     }
@@ -58,6 +60,7 @@ METHOD = Method(
     aggregator="gather",
     experts=unrouted_generalists,
     receive=receive,
+    tells=True,
     peers=True,
     feedback=False,
     accepts=same_experts,

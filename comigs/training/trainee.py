@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from comigs.data.tokens import random_windows
 from comigs.evaluation.metrics import Watch, watches
+from comigs.federation.layers import of_round
 from comigs.federation.run import Client
 from comigs.methods.base import GLOBAL, Method, Within
 from comigs.mixture.adapters import adapter_parameters, is_router
@@ -76,9 +77,11 @@ class Learner:
         trainee.model.requires_grad_(False)
         self.drops = [m for n, m in trainee.model.named_modules() if ".lora_dropout." in n]
         named = adapter_parameters(trainee.model)
-        self.experts = {n: p for n, p in named.items() if not is_router(n) and method.learns(n)}
+        trained = of_round(config, client.number, round_number, named)
+        self.experts = {n: p for n, p in trained.items() if not is_router(n) and method.learns(n)}
         self.routers = {n: p for n, p in named.items() if is_router(n) and config.router.trainable}
         self.joint = self.routers if method.router == "joint" else {}
+        self.joining = {n: p for n, p in self.joint.items() if n in trained}
         self.expert_optimizer, self.router_optimizer = self._optimizers()
         self.twin: TwinModel | None = None
         if method.twin:
@@ -123,7 +126,7 @@ class Learner:
         before_step = self.twin.from_mixture if self.twin and mixes else None
         watched = tuple(self.watches.values())
         return Part(
-            windows, mine | self.joint, optimizers, penalty, of_global, before_step, watched
+            windows, mine | self.joining, optimizers, penalty, of_global, before_step, watched
         )
 
     def router_part(self, tokens: Tensor) -> "Part":
@@ -165,7 +168,8 @@ class Learner:
             self.stats.watched |= {f"{name}/{part}": value for part, value in watch.told().items()}
 
     def moments(self) -> dict[str, Tensor]:
-        kept = moments_of(self.expert_optimizer, self.experts)
+        resting = self.trainee.moments if self.config.train.layers else {}
+        kept = resting | moments_of(self.expert_optimizer, self.experts)
         if self.router_optimizer:
             kept |= moments_of(self.router_optimizer, self.routers)
         if self.twin:

@@ -124,7 +124,7 @@ def round_seconds(run: Run, taking_part: int, registered: int) -> float:
         devices = devices_in(run, number, ids)
         lost = lost_devices(run, number, devices, dict.fromkeys(ids, BYTES), 0.0, 0.0)
         arrivals = {
-            i: expected_trip(run.client(i), device, BYTES, BYTES, 0).seconds
+            i: expected_trip(run.client(i), device, 1, BYTES, BYTES, 0).seconds
             for i, device in devices.items()
             if i not in lost
         }

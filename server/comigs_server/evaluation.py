@@ -8,6 +8,7 @@ from flwr.serverapp import Grid
 
 from comigs.data.roster import roster
 from comigs.errors import flat
+from comigs.federation.layers import of_round
 from comigs.federation.run import Run
 from comigs.federation.selection import takers_of_the_test
 from comigs.messages.reply import Broken, read_rows
@@ -74,6 +75,7 @@ def _evaluate(
             why = str(error) if isinstance(error, Broken) else "lacks its record"
             failed(client, flat(f"its final report {why}"))
             continue
+        sent = of_round(run.config, client.id, run.config.rounds, client.shapes)
         for row in rows:
             tested = Evaluated(
                 client=client.id,
@@ -81,6 +83,6 @@ def _evaluate(
                 bytes_up=total.bytes_up,
                 bytes_down=total.bytes_down + down[client.node],
                 seconds=total.seconds,
-                communicated=sum(math.prod(shape) for shape in client.shapes.values()),
+                communicated=sum(math.prod(shape) for shape in sent.values()),
             )
             journal.write(tested)

@@ -114,6 +114,7 @@ CASES = [
     ("logits", {}, {"train": BOTH, "micro_batch_size": 2}),
     ("llama", {}, {"method": "ditto"}),
     ("layers", {"router": "rmoe"}, {"router": RouterConfig(unit="sequence")}),
+    ("layers", {}, {"train": TrainConfig(layers=3), "seed": 3}),  # the first one among them
     ("natives", {"native": True}, {}),
     ("natives", {"native": True, "specialists": 3, "top_k": 2}, {"micro_batch_size": 2}),
 ]

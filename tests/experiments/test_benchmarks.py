@@ -9,6 +9,7 @@ from transformers import GPT2Config
 
 from experiments.benchmarks import (
     choices,
+    codecs,
     crowd,
     fuse,
     influence,
@@ -47,6 +48,17 @@ def test_step(call, monkeypatch):
     assert [row["dtype"] for row in body["rows"]] == ["float32", "bfloat16"]
     assert all(row["peak_bytes"]["a"] > 0 for row in body["rows"])
     assert "c/a" in shown
+
+
+def test_codecs(call, monkeypatch, tree):
+    monkeypatch.setattr(codecs, "SOURCE", tree)
+    monkeypatch.setattr(codecs, "FIXED", ["log.eval_every=0"])
+    body, shown = call(codecs, "--rounds", "2", "--keep", "0.5")
+    rows = {row["codec"]: row for row in body["rows"]}
+    assert rows["topk-int4"]["bytes"] == rows["int4-topk"]["bytes"] < rows["topk-int8"]["bytes"]
+    for bits in (4, 8):
+        assert rows[f"topk-int{bits}"]["error"] <= rows[f"int{bits}-topk"]["error"]
+    assert "int4-topk" in shown
 
 
 def test_overhead(call, monkeypatch):

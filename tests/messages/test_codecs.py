@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -16,6 +17,7 @@ from comigs.federation.run import resolve
 from comigs.local.outgoing import outgoing
 from comigs.local.reference import reference
 from comigs.messages.codecs import decode, encode, unsent, wire, wire_bytes
+from comigs.messages.sparse import SPARSE
 from comigs.messages.update import plus
 from comigs.mixture.adapters import start_tensor
 from comigs.mixture.ranks import cut
@@ -24,8 +26,8 @@ from tests.helpers import assert_same_numbers, client_of, events, run_and_resume
 
 pytest_plugins = ("tests.fixtures",)
 
-CODECS = ("none", "bf16", "int8", "topk-int8")
-LOSSY = CODECS[1:]
+CODECS = ("none", "bf16", "int8", *SPARSE)
+LOSSY = CODECS[1:4]
 sizes = st.integers(1, 9)
 codecs = st.builds(PayloadConfig, st.sampled_from(CODECS), st.floats(0.01, 1.0))
 
@@ -64,8 +66,11 @@ def test_the_error_of_each_element_has_its_bound(payload, rows, columns, seed, s
             "none": torch.zeros(()),
             "bf16": sent.abs() / 128,
             "int8": greatest / 250,
-            "topk-int8": torch.where(got == 0, greatest, greatest / 250),
-        }[payload.codec]
+        }.get(payload.codec)
+        if bound is None:
+            bound = torch.where(
+                got == 0, greatest, greatest / (1.97 * SPARSE[payload.codec].levels)
+            )
         assert got.shape == sent.shape and got.dtype == torch.float32
         assert (error <= bound).all()
 
@@ -81,6 +86,40 @@ def test_topk_sends_the_greatest_and_keeps_the_rest(keep, rows, columns, seed):
         least = sent.abs().flatten().sort(descending=True)[0][chosen - 1]
         assert (got[name][sent.abs() < least] == 0).all()
         torch.testing.assert_close(got[name] + rest[name], sent)
+
+
+@given(st.sampled_from([127, 7]), st.floats(0.01, 1.0), sizes, sizes, st.integers(0, 99))
+def test_both_orders_are_numpys_and_the_error_is_least_if_the_choice_comes_first(
+    levels, keep, rows, columns, seed
+):
+    bits = 8 if levels > 7 else 4
+    errors = {}
+    for first, name in ((False, f"topk-int{bits}"), (True, f"int{bits}-topk")):
+        payload, tensors = PayloadConfig(name, keep), tensors_of(rows, columns, seed)
+        got = arrived(payload, tensors)
+        errors[first] = sum(float((t - got[n]).double().square().sum()) for n, t in tensors.items())
+        for n, tensor in tensors.items():
+            flat = tensor.numpy().ravel()
+            scale = np.abs(flat).max() / np.float32(levels)
+            rounded = np.round(flat / scale)
+            order = np.argsort(-np.abs(rounded if first else flat), kind="stable")
+            wanted = np.zeros_like(flat)
+            chosen = order[: math.ceil(keep * flat.size)]
+            wanted[chosen] = rounded[chosen].astype(np.float32) * scale
+            assert np.array_equal(got[n].numpy().ravel(), wanted)
+        assert wire_bytes(payload, shapes_of(tensors)) == sum(
+            math.ceil(math.ceil(keep * t.numel()) * bits / 8) + 4 + math.ceil(t.numel() / 8)
+            for t in tensors.values()
+        )
+    assert errors[False] <= errors[True] * (1 + 1e-6) + 1e-12
+
+
+@given(st.lists(st.integers(-7, 7), max_size=9))
+def test_halves_of_bytes_come_back_as_they_were(values):
+    numbers, held = SPARSE["topk-int4"], torch.tensor(values, dtype=torch.int8)
+    packed = numbers.pack(held)
+    assert (packed.size, str(packed.dtype)) == (numbers.size(len(values)), numbers.dtype)
+    assert numbers.unpack(packed, len(values)).tolist() == values
 
 
 def test_error_feedback_sends_everything_in_time():
@@ -110,7 +149,7 @@ def rounds_of(config, steps, sent_back, root):
 
 @pytest.mark.parametrize(
     ("codec", "method"),
-    [(codec, "comigs") for codec in LOSSY]
+    [(codec, "comigs") for codec in CODECS[1:]]
     + [(codec, method) for codec in LOSSY[:2] for method in ("flexlora", "pcl")],
 )
 def test_small_steps_arrive(codec, method, tmp_path):
@@ -120,7 +159,7 @@ def test_small_steps_arrive(codec, method, tmp_path):
     held, start = rounds_of(config, [1e-4] * 20, as_sent, tmp_path)
     for name, tensor in held.items():
         moved = float((tensor - start[name]).mean())
-        assert moved == pytest.approx(20e-4, rel=0.1 if codec == "topk-int8" else 0.01)
+        assert moved == pytest.approx(20e-4, rel=0.1 if codec in SPARSE else 0.01)
 
 
 def test_a_pruned_client_s_update_is_measured_at_its_rank():

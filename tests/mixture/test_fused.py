@@ -117,6 +117,7 @@ def test_one_pass_gives_every_client_of_every_family_its_own_logits(family):
         {"router": RouterConfig(every=2, grad="first_order", steps=1)},
         {"router": RouterConfig(trainable=False)},
         {"train": TrainConfig(checkpointing=True)},
+        {"train": TrainConfig(layers=1)},
     ],
     ids=str,
 )

@@ -1,7 +1,7 @@
 """Numbers about a client's model as received, on its validation text: one file here for each.
 
 A file defines `METRIC`; `log.metrics` names the files. What it returns leaves the device. A few are
-of local steps instead (`OfSteps`).
+of local steps instead (`OfSteps`), or of a client's peers (`OfPeers`).
 """
 
 import sys
@@ -49,13 +49,22 @@ class OfSteps:
     watch: Callable[[], Watch]
 
 
-def find_metric(name: str) -> Metric | OfSteps:
+class OfPeers:
+    """A metric of a client's peers: each of its numbers is a row of a matrix.
+
+    A method tells it (`Method.tells`), and only one in which peers' tensors arrive at a client.
+    """
+
+
+def find_metric(name: str) -> Metric | OfSteps | OfPeers:
     """Return `METRIC` of comigs/evaluation/metrics/<name>.py.
 
     Raises:
         BadInput: there is none of that name.
     """
-    metric: Metric | OfSteps = find_in(sys.modules[__name__], "log.metrics", name, "METRIC")
+    metric: Metric | OfSteps | OfPeers = find_in(
+        sys.modules[__name__], "log.metrics", name, "METRIC"
+    )
     return metric
 
 
@@ -76,7 +85,7 @@ def measured(
 def of_models(names: Iterable[str]) -> dict[str, Metric]:
     """Those of `names` that read text: each takes a pass over it."""
     found = {name: find_metric(name) for name in names}
-    return {name: metric for name, metric in found.items() if not isinstance(metric, OfSteps)}
+    return {name: m for name, m in found.items() if not isinstance(m, OfSteps | OfPeers)}
 
 
 def watches(names: Iterable[str]) -> dict[str, Watch]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from statistics import mean
 
+from comigs.report.page.peers import of_peers
 from comigs.report.page.routing import heat_maps
 from comigs.report.page.run import Run
 from comigs.report.plots import Picture, Series, lines, stacked
@@ -47,6 +48,7 @@ def pictures_of(run: Run) -> list[Picture | None]:
         lines(series("loss"), "Training loss", "Mean over a round's local steps.", "loss"),
         *_measured(trained, names),
         *heat_maps(trained),
+        *of_peers([*trained, *run.of(Evaluated)]),
         lines(spent, "Privacy spent", SPENT, "epsilon"),
         stacked(
             [e.round for e in rounds],

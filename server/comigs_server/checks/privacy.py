@@ -7,6 +7,7 @@ from comigs.config.experts import ExpertsConfig
 from comigs.config.strategies import find_strategy
 from comigs.errors import BadInput
 from comigs.federation.run import Run
+from comigs.messages.sparse import SPARSE
 from comigs_server.combine.accountant import check_accountant
 from comigs_server.fleet.secagg import threshold_of
 
@@ -23,10 +24,11 @@ def check_privacy(run: Run, experts: Sequence[ExpertsConfig], count: int, taking
         BadInput: which setting, and why.
     """
     config = run.config
-    if config.payload.codec == "topk-int8" and not run.aggregator.averages:
+    codec = config.payload.codec
+    if codec in SPARSE and not run.aggregator.averages:
         raise BadInput(
-            f"payload.codec is 'topk-int8', but method {config.method!r} does not send back what "
-            "it averages; use int8"
+            f"payload.codec is {codec!r}, but method {config.method!r} does not send "
+            "back what it averages; use int8"
         )
     if config.payload.down != "none":
         _check_down(run, experts)

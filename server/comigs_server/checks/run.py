@@ -16,13 +16,15 @@ from comigs.data.enough import check_texts, tell_left_out, tell_skipped
 from comigs.data.roster import roster
 from comigs.data.tokens import check_length
 from comigs.errors import BadInput
-from comigs.evaluation.metrics import find_metric
+from comigs.evaluation.metrics import OfPeers, find_metric
 from comigs.federation.clients import data_of
 from comigs.federation.run import Run
 from comigs.federation.selection import beginning, wanted
+from comigs.methods import own_methods
 from comigs.mixture.routers import check_scope
 from comigs.training.optimizers import find_optimizer
 from comigs.training.schedules import find_schedule
+from comigs_server.checks.layers import check_depth, check_layers
 from comigs_server.checks.mode import check_arrivals, check_mode, check_tiers
 from comigs_server.checks.privacy import check_privacy
 from comigs_server.checks.strategy import check_strategy
@@ -58,6 +60,7 @@ def check(run: Run) -> None:
         load_base(model.name, cast(str, model.dtype), cast(str, model.compute))
         if config.experts.native:
             skeleton(model.name, True)
+    check_depth(run)
     clients = range(len(run.names))
     tell_left_out(config, range(count)[:READ_AT_START])
     if len(clients) <= READ_AT_START or config.data.mixes:
@@ -120,8 +123,10 @@ def _check_settings(run: Run, count: int, taking_part: int) -> None:
     _check_devices(config)
     experts = [client.experts for client in run.kinds(count)]
     _check_training(config, experts)
+    _check_metrics(run)
     _check_method(run, experts)
     _check_swa(run, experts)
+    check_layers(run)
     check_tiers(run, experts, count)
     if config.server.mode == "buffered":
         taking_part = check_mode(run, experts, taking_part)
@@ -151,8 +156,6 @@ def _check_devices(config: RunConfig) -> None:
 def _check_training(config: RunConfig, experts: list[ExpertsConfig]) -> None:
     check_scope(config.experts.router, config.router.scope)
     find_schedule(config.train.schedule)
-    for name in config.log.metrics or ():
-        find_metric(name)
     optimizer = find_optimizer(config.train.optimizer)
     optimizer.make([("one", nn.Parameter(torch.ones(1, 1)))], config.train)
     if config.router.grad == "first_order" and optimizer.rates is None:
@@ -162,6 +165,18 @@ def _check_training(config: RunConfig, experts: list[ExpertsConfig]) -> None:
         )
     if reason := optimizer.accepts(experts):
         raise BadInput(f"train.optimizer {config.train.optimizer!r}: {reason}")
+
+
+def _check_metrics(run: Run) -> None:
+    """Metrics that there are, and those of peers only where their tensors arrive."""
+    for name in run.config.log.metrics or ():
+        if isinstance(find_metric(name), OfPeers) and not run.method.tells:
+            able = [other for other, method in own_methods().items() if method.tells]
+            raise BadInput(
+                f"log.metrics has {name!r}, which needs a method in which peers' tensors arrive: "
+                f"{' or '.join(able)}; method is {run.method.name!r}",
+                "log.metrics",
+            )
 
 
 def _check_method(run: Run, experts: list[ExpertsConfig]) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from comigs.config.privacy import PayloadConfig
 from comigs.errors import ComigsError, flat, one_line
+from comigs.federation.layers import of_round
 from comigs.federation.run import Run
 from comigs.local.reference import reference
 from comigs.messages.codecs import Wire, decode, wire
@@ -91,28 +92,30 @@ def _accept(reply: Message, client: Client, run: Run, number: int, sent_to: Shar
     weight = float(reported.num_examples) if run.config.server.weighting == "samples" else 1.0
     if run.may_rest and not arrays:
         return Accepted(client, Update(client.id, {}, weight), reported, 0, None)
-    check_arrays(arrays, client, run)
-    size = sum(one.bytes for one in expected(arrays, client, run).values())
+    check_arrays(arrays, client, run, number)
+    size = sum(one.bytes for one in expected(arrays, client, run, number).values())
     if run.config.privacy.secure != "none":
         return Accepted(client, Update(client.id, unpack(arrays), weight), reported, size, None)
-    shapes = shapes_of(arrays, client, run)
+    shapes = shapes_of(arrays, client, run, number)
     start = reference(run, client.id, number, sent_to(client), shapes)
     tensors = _decoded(arrays, shapes, run.config.payload, start)
     norm = check_values(tensors, start, run.config.server.max_norm)
     return Accepted(client, Update(client.id, tensors, weight), reported, size, norm)
 
 
-def expected(arrays: Arrays, client: Client, run: Run) -> dict[str, Wire]:
+def expected(arrays: Arrays, client: Client, run: Run, number: int) -> dict[str, Wire]:
     """What a client should send; of its LoRA rank, where it may lower that, as far as it says."""
-    shapes = shapes_of(arrays, client, run)
+    shapes = shapes_of(arrays, client, run, number)
     if run.config.privacy.secure != "none":
         return {MASKED: Wire((sum(map(math.prod, shapes.values())),), "uint32")}
     return wire(run.config.payload, shapes)
 
 
-def shapes_of(arrays: Arrays, client: Client, run: Run) -> Mapping[str, tuple[int, ...]]:
-    """The shapes of the client's tensors: at the rank of the first pair, if it may prune."""
-    shapes = client.shapes
+def shapes_of(
+    arrays: Arrays, client: Client, run: Run, number: int
+) -> Mapping[str, tuple[int, ...]]:
+    """The shapes of what the client trains: at the rank of the first pair, if it may prune."""
+    shapes = of_round(run.config, client.id, number, client.shapes)
     if run.method.prune is None:
         return shapes
     first = next((n for n in sorted(shapes) if ".lora_A." in n and n in arrays), None)
@@ -122,13 +125,13 @@ def shapes_of(arrays: Arrays, client: Client, run: Run) -> Mapping[str, tuple[in
     return {n: (rank, s[1]) if ".lora_A." in n else (s[0], rank) for n, s in shapes.items()}
 
 
-def check_arrays(arrays: Arrays, client: Client, run: Run) -> None:
+def check_arrays(arrays: Arrays, client: Client, run: Run, number: int) -> None:
     """Refuse arrays that cannot be what the client was asked for; nothing is decoded.
 
     Raises:
         Unfit: what is wrong with them.
     """
-    wanted = expected(arrays, client, run)
+    wanted = expected(arrays, client, run, number)
     if (extra := unknown(arrays, frozenset(wanted))) is not None:
         raise Unfit(f"sent {extra!r}, which it does not share")
     if missing := sorted(set(wanted) - set(arrays)):

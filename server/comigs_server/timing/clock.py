@@ -10,6 +10,7 @@ from typing import Any
 
 from comigs.config.profiles import Profile
 from comigs.costs.trip import lost_in, trip
+from comigs.costs.work import token_flops
 from comigs.federation.run import Run
 from comigs.messages.reply import Reported
 
@@ -68,8 +69,9 @@ def trip_of(
     """
     if device is None:
         return {}
-    peers = said.peer_evaluation_tokens or 0
-    one = trip(run.client(client), device, down, up, said.tokens, said.router_tokens, peers)
+    peers, trainee = said.peer_evaluation_tokens or 0, run.client(client)
+    cost = token_flops(trainee, said.round)
+    one = trip(trainee, device, cost, down, up, said.tokens, said.router_tokens, peers)
     return {
         "device": device.name,
         "sim_down": one.down,
