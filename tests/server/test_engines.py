@@ -68,7 +68,7 @@ def test_two_ray_workers_change_no_bit(tree, two_workers, finished, tmp_path):
 def test_a_method_with_a_way_of_its_own_is_the_same_in_every_engine(
     tree, two_workers, tmp_path, method
 ):
-    """Corrections of the base, mixed ranks, a search at the end, two models, the others' mean, counts.
+    """Corrections of the base, mixed ranks, a search at the end, two models, others' mean, counts.
 
     Half of the clients a round: drawn from the seed, each goes on from its own last state.
     """
