@@ -15,7 +15,7 @@ from comigs.aggregation.mean import weighted_mean
 from comigs.aggregation.sizes import Group, OwnNames
 from comigs.messages.fields import ACTIVATIONS
 
-EXPERT = re.compile(r"\.lora_[AB]\.generalist_(\d+)\.")
+EXPERT = re.compile(r"(?<=\.generalist_)\d+(?=\.)")
 
 
 def combine(
@@ -37,13 +37,14 @@ def share_of(name: str, layers: Sequence[str], update: Tensors) -> float:
     """Which share of a client's tokens went through a tensor, from 0 to 1.
 
     Args:
-        layers: paths of the mixtures; what is in none of them is used by every token.
+        layers: paths of the mixtures, with `.gates` where they are on one linear of the attention.
+            What only the first expert has, or none, is used by every token.
     """
     found = EXPERT.search(name)
-    layer = next((layer for layer in layers if name.startswith(f"{layer}.")), None)
-    if found is None or layer is None:
+    if found is None or EXPERT.sub("1", name) not in update:
         return 1.0
-    shares, expert = update.get(f"{ACTIVATIONS}{layer}"), int(found[1])
+    layer = next((each for each in layers if name.startswith(each.removesuffix("gates"))), None)
+    shares, expert = update.get(f"{ACTIVATIONS}{layer}"), int(found[0])
     if shares is None or expert >= len(shares):
         return 0.0
     return min(1.0, max(0.0, float(shares[expert])))

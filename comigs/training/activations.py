@@ -38,5 +38,7 @@ class Activations:
 
     def shares(self) -> dict[str, Tensor]:
         """Of each layer the share of tokens that chose each expert, E numbers from 0 to 1."""
-        found = zip(self._layers, [counts.cpu() for counts in self._counts], strict=False)
-        return {f"{ACTIVATIONS}{layer}": c.float() * self._top_k / c.sum() for layer, c in found}
+        return {
+            f"{ACTIVATIONS}{layer}": counts.cpu().float() * self._top_k / max(1, int(counts.sum()))
+            for layer, counts in zip(self._layers, self._counts, strict=True)
+        }

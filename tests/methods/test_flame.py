@@ -46,6 +46,16 @@ def test_experts_are_averaged_by_how_often_they_were_chosen():
     assert combined(update(1.0, 0.0, 1.0), update(5.0, 0.0, 1.0))[1] == 3.0  # nobody: plainly
 
 
+def test_where_a_mixture_is_on_attention_the_other_linears_are_averaged_plainly():
+    def of(value, share):
+        names = ("dense.lora_A.generalist_0", "dense.lora_A.generalist_1", "q.lora_A.generalist_0")
+        tensors = {f"h.1.attn.{name}.weight": torch.full((1, 2), value) for name in names}
+        shares = {"h.1.attn.gates": [share, 1 - share], "h.10.attn.gates": [1.0, 0.0]}
+        return tensors | {f"{ACTIVATIONS}{n}": torch.tensor(each) for n, each in shares.items()}
+
+    assert combined(of(1.0, 1.0), of(5.0, 0.0)) == [1.0, 5.0, 3.0]
+
+
 def test_no_client_weighs_more_than_one_whose_every_token_chose_the_expert():
     honest = combined(update(1.0, 1.0, 1.0), update(5.0, 1.0, 1.0))
     assert combined(update(1.0, 1.0, 1.0), update(5.0, 1e9, 7.0)) == honest
