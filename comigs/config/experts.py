@@ -1,6 +1,7 @@
 """The configuration's `experts` and `router` sections: the mixture of a client."""
 
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Literal
 
 from comigs.config.model import PerClient, own
@@ -14,8 +15,8 @@ class ExpertsConfig:
     """Experts that the server averages over clients."""
     specialists: PerClient = 1
     """Experts that stay on the client. One value, or one for each client."""
-    top_k: int = 2
-    """Experts that a token goes to."""
+    top_k: PerClient = 2
+    """Experts that a token goes to. One value, or one for each client."""
     rank: PerClient = 8
     """LoRA rank r. One value, or one for each client."""
     alpha: float = 16.0
@@ -38,19 +39,30 @@ class ExpertsConfig:
         positive("experts.alpha", self.alpha)
         require(0 <= self.dropout < 1, "experts.dropout", self.dropout, "in [0, 1)")
         at_least("experts.top_k", self.top_k, 1)
-        counts = self.specialists if isinstance(self.specialists, list) else [self.specialists]
-        for total in (self.generalists + s for s in counts):
+        counts, chosen = (
+            each if isinstance(each, list) else [each] for each in (self.specialists, self.top_k)
+        )
+        if len(counts) == 1 or len(chosen) == 1:
+            pairs = list(product(counts, chosen))
+        else:
+            pairs = list(zip(counts, chosen, strict=False))  # lengths: `RunConfig`
+        for specialists, top_k in pairs:
+            total = self.generalists + specialists
             require(total >= 1, "experts.generalists + specialists", total, "at least 1")
-            if total > 1 and self.top_k > total:
+            if total > 1 and top_k > total:
                 raise BadInput(
-                    f"experts.top_k is {self.top_k}; a client has only {total} experts",
+                    f"experts.top_k is {top_k}; a client has only {total} experts",
                     "experts.top_k",
                 )
 
     def for_client(self, client: int) -> "ExpertsConfig":
         """The experts of one client, with plain numbers."""
-        specialists, rank = own(self.specialists, client), own(self.rank, client)
-        return replace(self, specialists=specialists, rank=rank)
+        return replace(
+            self,
+            specialists=own(self.specialists, client),
+            top_k=own(self.top_k, client),
+            rank=own(self.rank, client),
+        )
 
     @property
     def total(self) -> int:

@@ -157,6 +157,7 @@ class RunConfig:
             "model.dtype": self.model.dtype,
             "model.compute": self.model.compute,
             "experts.specialists": self.experts.specialists,
+            "experts.top_k": self.experts.top_k,
             "experts.rank": self.experts.rank,
             "micro_batch_size": self.micro_batch_size,
             "data.target": self.data.target,

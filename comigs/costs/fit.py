@@ -133,7 +133,7 @@ def _specialists(client: Client) -> list[int]:
     counts = [most]
     for fewer in range(most - 1, -1, -1):
         total = experts.generalists + fewer
-        if total == 1 or total >= max(2, experts.top_k):
+        if total == 1 or total >= max(2, cast(int, experts.top_k)):
             counts.append(fewer)
     both = [method.experts(replace(experts, specialists=n)) for n in counts[:2]]
     refuses = partial(method.accepts, client.run.config)

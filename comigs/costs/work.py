@@ -94,7 +94,7 @@ def _token_flops(
         return TokenFlops(0.0, 0.0, forward, forward)
     names, rank = expert_names(experts), cast(int, experts.rank)
     routed = experts.routed and len(names) > 1
-    slots = experts.top_k if routed else len(names)
+    slots = cast(int, experts.top_k) if routed else len(names)
 
     def weights(layer: Layer) -> int:
         if router.scope == "global" and layer is not base.layers[0]:

@@ -47,7 +47,7 @@ def _shape(begun: Begun) -> object:
     model, config = begun.trainee.model, begun.order.client.config
     tensors = adapter_parameters(model) | delta_tensors(model)
     shapes = tuple((name, tensor.shape) for name, tensor in tensors.items())
-    return shapes, config.model, config.micro_batch
+    return shapes, config.model, config.micro_batch, config.experts.top_k
 
 
 def _train(group: dict[int, Begun]) -> dict[int, Trained | Exception]:

@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 
 from comigs.federation.run import Run
+from comigs.messages.fields import ACTIVATIONS
 from comigs.mixture.adapters import start_tensor
 from comigs.mixture.ranks import cut
 
@@ -33,7 +35,9 @@ def reference(
     out = {}
     for name, shape in shapes.items():
         known = sent.get(f"{client}/{name}", sent.get(name))
-        if known is None or tuple(known.shape) != shape:
+        if name.startswith(ACTIVATIONS):
+            known = torch.zeros(shape)
+        elif known is None or tuple(known.shape) != shape:
             known = start_tensor(name, shape, run.config.seed, number=begun)
         out[name] = known
     return out

@@ -62,7 +62,7 @@ def without_dropout(config: RunConfig, experts: Sequence[ExpertsConfig]) -> str 
 
 def same_experts(config: RunConfig, experts: Sequence[ExpertsConfig]) -> str | None:
     """Whole models are mixed, so that all must have the same shape."""
-    if len(set(experts)) > 1:
+    if len({(e.generalists, e.specialists, e.rank) for e in experts}) > 1:
         return "every client must have the same number of experts and the same rank"
     return None
 
@@ -153,8 +153,10 @@ class Method:
         peers: whether each device evaluates every other's model on its validation text in a round.
         looks: tokens of its own text that a device evaluates, besides, before a round.
         studies: of all tensors' names, those whose gradient every such look takes.
+        counts: whether it is counted how often tokens of expert steps choose each expert.
         besides: given the shapes of a client's shared tensors, by name, those of what travels up
-            beside them: tensors that `receive` left in `Arrival.tensors`, or else 0.
+            beside them: tensors that `receive` or training (`counts`) left in `Arrival.tensors`,
+            or else 0.
         feedback: whether what a codec did not send of an update still means the same in the next
             round, so that it is added there; not where the server changes the basis, or where an
             update is the difference to the client's own last one and makes up for it anyway.
@@ -187,6 +189,7 @@ class Method:
     peers: bool = False
     looks: Callable[[RunConfig], int] = lambda config: 0
     studies: Callable[[Iterable[str]], Collection[str]] = lambda names: ()
+    counts: bool = False
     besides: Callable[[Shapes], Shapes] = lambda shapes: {}
     feedback: bool = True
     penalty: "Callable[[Mapping[str, nn.Parameter], Tensors], Tensor] | None" = None

@@ -31,6 +31,11 @@ def is_router(name: str) -> bool:
     return ".router." in name
 
 
+def is_gain(name: str) -> bool:
+    """Whether an adapter tensor is a router's factor of its mixture (`comigs.mixture.routers`)."""
+    return name.endswith(".router.gain")
+
+
 def adapter_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     """Every expert, attention-LoRA and router parameter by name, in model order.
 
@@ -78,7 +83,7 @@ def init_adapters(
     shares: Callable[[str], bool] = lambda name: False,
     round_number: int = 0,
 ) -> None:
-    """Set the start: A ~ Kaiming-uniform(a = sqrt 5), B = 0, routers as linear layers.
+    """Set the start: A ~ Kaiming-uniform(a = sqrt 5), B and gains = 0, routers as linear layers.
 
     Generalists and whatever else `shares` names start equal on every client; the others differ.
     """
@@ -108,7 +113,7 @@ def start_tensor(
         owner: the client, or everyone for a tensor that all start equal.
         number: the round that it starts in.
     """
-    if ".lora_B." in name:
+    if ".lora_B." in name or is_gain(name):
         return torch.zeros(shape)
     rng = generator(seed, owner, number, f"init {name}")
     return (torch.rand(shape, generator=rng) * 2 - 1) * (1 / math.sqrt(shape[-1]))

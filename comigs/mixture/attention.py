@@ -72,7 +72,7 @@ def add_mixture(layer: Any, gates: Gates, x: Tensor, frozen: Tensor) -> Tensor:
     ]
     if weights is not None:
         lows = [low * gate for low, gate in zip(lows, weights.split(1, -1), strict=True)]
-        if gates.routed and gates.top_k == 1:
+        if not gates.sums_to_one:
             y = y * weights.sum(-1, keepdim=True)
     b = [lora_b(layer, name, dtype) for name in names]
     return linear(torch.cat(lows, -1), torch.cat(b, -1), y).view(shape)

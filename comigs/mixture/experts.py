@@ -30,6 +30,7 @@ from comigs.mixture.algebra import Expert, linear, mix, whole
 from comigs.mixture.attention import AttentionLora, drops, lora_a, lora_b, low_rank
 from comigs.mixture.gates import Gates, link
 from comigs.mixture.peftmodel import MixtureModel
+from comigs.mixture.routers import rescaled
 
 
 def expert_names(config: ExpertsConfig) -> list[str]:
@@ -109,8 +110,9 @@ class ExpertMLP(Gates):
         )
         y = down.get_base_layer()(total)
         bias = down.get_base_layer().bias
-        if bias is not None and self.routing is not None and self.top_k == 1:
-            y = y + bias * (self.routing.gates - 1).to(dtype)
+        if bias is not None and self.routing is not None and not self.sums_to_one:
+            gates = rescaled(self.routing.gates, self.router)
+            y = y + bias * (gates.sum(-1, keepdim=True) - 1).to(dtype)
         spread = [whole(part, at, len(x)) for (_, at), part in zip(parts, low, strict=True)]
         b = [lora_b(down, name, dtype, down.scaling[name]) for name in names]
         return linear(torch.cat(spread, -1), torch.cat(b, -1), y)

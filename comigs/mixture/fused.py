@@ -6,6 +6,7 @@ client's gradient arrives at its own tensor. Batches come client after client: n
 """
 
 from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
 from peft import PeftModel
@@ -18,7 +19,7 @@ from comigs.mixture.attention import add_lora, add_mixture
 from comigs.mixture.deltas import deltas_of
 from comigs.mixture.gates import Gates
 from comigs.mixture.models import bare_copy
-from comigs.mixture.routers import forget
+from comigs.mixture.routers import forget, rescales
 
 
 class StackedLinear(nn.Module):
@@ -42,6 +43,11 @@ class StackedRouters(nn.Module):
     def __init__(self, routers: Sequence[nn.Module]) -> None:
         super().__init__()
         self.routers = tuple(routers)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "gain" and rescales(self.routers[0]):
+            return torch.stack([cast(Tensor, router.gain) for router in self.routers])
+        return super().__getattr__(name)
 
     def forget(self) -> None:
         """Let go what a pass has left (`comigs.mixture.routers`)."""

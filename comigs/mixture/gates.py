@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +11,14 @@ from torch import Tensor, nn
 from comigs.config.experts import ExpertsConfig, Routes
 from comigs.errors import BadInput
 from comigs.mixture import router
-from comigs.mixture.routers import check_scope, follows, forget, make_router
+from comigs.mixture.routers import (
+    check_scope,
+    follows,
+    forget,
+    make_router,
+    rescaled,
+    rescales,
+)
 
 BLOCK = 16  # rows of bf16 products
 _CACHES = ("past_key_values", "cache_params")  # as Transformers' families call them
@@ -39,7 +46,7 @@ class Gates(nn.Module):
         first: the PEFT LoRA layer whose input the router reads.
         """
         super().__init__()
-        self.names, self.top_k = names, config.top_k
+        self.names, self.top_k = names, cast(int, config.top_k)
         self.router: nn.Module | None = None
         if config.routed and len(names) > 1:
             with torch.device(first.get_base_layer().weight.device):
@@ -77,6 +84,11 @@ class Gates(nn.Module):
         self.routing = decided
         return decided
 
+    @property
+    def sums_to_one(self) -> bool:
+        """Whether the gates of every token do."""
+        return not self.routed or (self.top_k > 1 and not rescales(self.router))
+
     def forget(self) -> None:
         """Let go what the last pass has left."""
         self.routing = None
@@ -95,7 +107,8 @@ class Gates(nn.Module):
 
     def _part(self, routing: router.Routing, e: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         tokens, slot = (routing.chosen == e).nonzero(as_tuple=True)
-        gate = routing.gates.to(dtype)[tokens, slot].unsqueeze(1)
+        gates = rescaled(routing.gates, self.router).to(dtype)
+        gate = gates[tokens, slot].unsqueeze(1)
         return _in_blocks(gate, tokens) if dtype == torch.bfloat16 else (gate, tokens)
 
     def every_gate(self, x: Tensor, dtype: torch.dtype) -> tuple[list[str], Tensor | None]:
@@ -108,7 +121,7 @@ class Gates(nn.Module):
             count = len(self.names)
             return self.names, x.new_full((*x.shape[:-1], count), 1 / count, dtype=dtype)
         routing = self.decide(x)
-        gates = routing.gates.to(dtype)
+        gates = rescaled(routing.gates, self.router).to(dtype)
         if self.top_k < len(self.names):
             zeros = torch.zeros_like(routing.logits, dtype=dtype)
             gates = zeros.scatter(-1, routing.chosen, gates)

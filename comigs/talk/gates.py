@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from comigs.mixture.router import route
+from comigs.mixture.routers import rescaled, rescales
 
 
 class Rule(NamedTuple):
@@ -49,7 +50,7 @@ class Gates:
             return gates
         logits: Tensor = rule.router(x.float())
         routing = route(logits / rule.temperature, rule.top_k)
-        return gates.scatter(-1, routing.chosen, routing.gates)
+        return gates.scatter(-1, routing.chosen, rescaled(routing.gates, rule.router))
 
     def _stacked(self, present: tuple[int, ...], x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Routers m x E x d (0 where there is none), and what bars experts that are not there."""
@@ -67,10 +68,15 @@ class Gates:
         assert stacked is not None
         return stacked, bars
 
-    def one_of_many(self, present: tuple[int, ...], like: Tensor) -> Tensor | None:
-        """m x 1 x 1: 1 for voices whose tokens go to a single one of several experts, or None."""
-        ones = [self.rules[v].router is not None and self.rules[v].top_k == 1 for v in present]
+    def unequal_to_one(self, present: tuple[int, ...], like: Tensor) -> Tensor | None:
+        """m x 1 x 1: 1 for voices whose gates need not sum up to 1, or None."""
+        rules = [self.rules[voice] for voice in present]
+        ones = [rule.router is not None and _free(rule) for rule in rules]
         return like.new_tensor(ones)[:, None, None] if any(ones) else None
+
+
+def _free(rule: Rule) -> bool:
+    return rule.top_k == 1 or rescales(rule.router)
 
 
 def _common(rules: Sequence[Rule]) -> int | None:

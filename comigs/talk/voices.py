@@ -141,7 +141,7 @@ class _Mixed(nn.Module):
         low = product(h, down_a.flatten(0, 1).mT).view(m, count, t, -1)
         low = low.transpose(1, 2).reshape(m, t, -1)
         total = h if count == 1 else h.view(m, count, t, -1).sum(1)
-        ones = None if gates is None else self._gates.one_of_many(present, gates)
+        ones = None if gates is None else self._gates.unequal_to_one(present, gates)
         if gates is None or ones is None:
             return total, low, low[..., :0]
         return total, low, ((gates.sum(-1, keepdim=True) - 1) * ones).to(dtype)

@@ -143,6 +143,9 @@ def _step(model: nn.Module, config: ClientConfig, group: list[Part]) -> list[tup
             balance = balance_loss(model, importance, counts, real(part))
             of_ce, of_balance = share.to(ce)
             (ce * of_ce + weight * balance * of_balance).sum().backward()
+            for i, client in enumerate(group):
+                if client.activations:
+                    client.activations.add(routings(model), i, real(part))
             seen.append(torch.stack([ce.detach(), balance.detach().to(ce.device).expand_as(ce)]))
     sums = [[0.0, 0.0] for _ in group]
     for values, share in zip(seen, shares, strict=True):

@@ -16,6 +16,7 @@ from comigs.federation.run import Client
 from comigs.methods.base import GLOBAL, Method, Within
 from comigs.mixture.adapters import adapter_parameters, is_router
 from comigs.seeds import generator
+from comigs.training.activations import Activations
 from comigs.training.optimizers import make_optimizer, moments_of
 from comigs.training.twin import TwinModel
 
@@ -90,6 +91,7 @@ class Learner:
         self.batches = generator(config.seed, client.number, round_number, "train batches")
         self.router_batches = generator(config.seed, client.number, round_number, "router batches")
         self.watches = watches(config.log.metrics or ())
+        self.activations = Activations(named) if method.counts else None
         self.stats = LocalStats()
 
     def _optimizers(
@@ -126,8 +128,9 @@ class Learner:
         before_step = self.twin.from_mixture if self.twin and mixes else None
         watched = tuple(self.watches.values())
         return Part(
-            windows, mine | self.joining, optimizers, penalty, of_global, before_step, watched
-        )
+            windows, mine | self.joining, optimizers, penalty, of_global, before_step, watched,
+            self.activations,
+        )  # fmt: skip
 
     def router_part(self, tokens: Tensor) -> "Part":
         """What it does in a router step on `tokens`."""
@@ -164,6 +167,8 @@ class Learner:
         """End the round's steps."""
         if self.twin:
             self.twin.close()
+        if self.activations:
+            self.trainee.tensors.update(self.activations.shares())
         for name, watch in self.watches.items():
             self.stats.watched |= {f"{name}/{part}": value for part, value in watch.told().items()}
 
@@ -189,6 +194,7 @@ class Part(NamedTuple):
     of_global: bool = False  # whether it trains the global model, in turn with the client's own
     before_step: Callable[[], None] | None = None
     watches: Sequence[Watch] = ()
+    activations: Activations | None = None
 
 
 def _prefixed(prefix: str, named: Mapping[str, nn.Parameter]) -> dict[str, nn.Parameter]:

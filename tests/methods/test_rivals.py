@@ -8,8 +8,8 @@ from tests.helpers import events, numbers
 
 pytest_plugins = ("tests.fixtures",)
 pytestmark = pytest.mark.slow
-RIVALS = ["mr-mtl", "ditto", "apfl", "fedala", "fedalt", "feddpa"]
-REFUSED = ("fedalt",)  # where the server does not take the plain mean
+RIVALS = ["mr-mtl", "ditto", "apfl", "fedala", "fedalt", "feddpa", "flame"]
+REFUSED = ("fedalt", "flame")  # where the server does not take the plain mean
 
 
 @pytest.mark.parametrize("method", RIVALS)

@@ -43,7 +43,7 @@ def test_the_linear_router_is_one_matrix_without_bias():
 
 
 def test_an_unknown_kind_is_refused_with_the_names_there_are():
-    match = r"experts\.router is 'nlp'; expected linear or mlp or rmoe"
+    match = r"experts\.router is 'nlp'; expected linear or mlp or rescaled or rmoe"
     with pytest.raises(comigs.BadInput, match=match):
         comigs.run("quickstart", ["experts.router=nlp"])
     with pytest.raises(comigs.BadInput, match=match):
@@ -54,6 +54,11 @@ def test_an_unknown_kind_is_refused_with_the_names_there_are():
 def test_clients_in_one_pass_train_as_each_alone(top_k, two_layers):
     experts = comigs.ExpertsConfig(specialists=2, top_k=top_k, rank=4, router="two_layers")
     assert_trained_alike("llama", experts)
+
+
+def test_factors_of_clients_in_one_pass_are_their_own():
+    experts = comigs.ExpertsConfig(specialists=2, top_k=2, rank=4, router="rescaled")
+    assert_trained_alike("gpt2", experts)
 
 
 def test_shapes_and_parameters_are_exact(two_layers):

@@ -76,15 +76,19 @@ def test_two_ray_workers_change_no_bit(tree, two_workers, finished, tmp_path):
     assert_same_numbers(two_workers(tree, tmp_path / "ray"), finished)
 
 
-@pytest.mark.parametrize("method", ["hetlora", "fdlora", "apfl", "fedalt"])
+@pytest.mark.parametrize("method", ["hetlora", "fdlora", "apfl", "fedalt", "flame"])
 def test_a_method_with_a_way_of_its_own_is_the_same_in_every_engine(
     tree, two_workers, tmp_path, method
 ):
-    """Corrections of the base, mixed ranks, a search at the end, two models, the others' mean.
+    """Corrections of the base, mixed ranks, a search at the end, two models, others' mean, counts.
 
     Half of the clients a round: drawn from the seed, each goes on from its own last state.
     """
-    experts = {"specialists": 1, "rank": [1, 2, 3]} if method == "hetlora" else {"rank": 2}
+    unequal = {
+        "hetlora": {"specialists": 1, "rank": [1, 2, 3]},
+        "flame": {"specialists": 2, "rank": 2, "top_k": [1, 2, 3]},
+    }
+    experts = unequal.get(method, {"rank": 2})
     tree = tree | {"method": method, "experts": experts, "participation": 0.5, "rounds": 5}
     inline = comigs.run(tree, out=tmp_path / "inline").folder
     shared = two_workers(tree, tmp_path / "ray")

@@ -5,8 +5,9 @@ import torch
 
 import comigs
 from comigs.mixture.deltas import load_deltas
+from comigs.mixture.models import bare_copy
 from comigs.talk.voices import Voice, Voices
-from tests.talk.voices_of import TOGETHER, clients_of
+from tests.talk.voices_of import TOGETHER, at_random, base_of, clients_of
 
 
 @torch.inference_mode()
@@ -55,6 +56,24 @@ def test_corrections_of_the_base_speak_too():
     with torch.inference_mode():
         want = models[2](input_ids=ids[1:]).logits[0]
     torch.testing.assert_close(got[1], want, rtol=1e-5, atol=1e-5)
+
+
+def test_a_factor_of_what_a_mixture_puts_out_speaks_too():
+    base = base_of("gpt2")
+    with torch.no_grad():
+        base.transformer.h[0].mlp.c_proj.bias.normal_()
+    shapes = ((1, "rescaled"), (2, "rescaled"), (2, "linear"), (1, "linear"))
+    models = []
+    for number, (top_k, router) in enumerate(shapes):
+        experts = comigs.ExpertsConfig(specialists=2, top_k=top_k, rank=2, router=router)
+        models.append(comigs.add_experts(bare_copy(base), experts))
+        at_random(models[-1], number)
+    ids = torch.randint(1, 64, (4, 9), generator=torch.Generator().manual_seed(9))
+    got = logits_in_one_pass(Voices([*map(Voice, models)]), range(4), ids)
+    for row, model in enumerate(models):
+        with torch.inference_mode():
+            want = model(input_ids=ids).logits[row]
+        torch.testing.assert_close(got[row], want, rtol=1e-5, atol=1e-5)
 
 
 def test_the_frozen_weights_are_not_copied():

@@ -39,9 +39,14 @@ def clients_of(family, shapes=SHAPES):
             specialists=specialists, top_k=top_k, rank=rank, routed=routed
         )
         model = comigs.add_experts(bare_copy(base), experts)
-        rng = torch.Generator().manual_seed(number)
-        with torch.no_grad():
-            for parameter in adapter_parameters(model).values():
-                parameter.copy_(torch.randn(parameter.shape, generator=rng) * 0.1)
+        at_random(model, number)
         models.append(model)
     return base, models
+
+
+@torch.no_grad()
+def at_random(model, seed):
+    """Gives a model small random adapters."""
+    rng = torch.Generator().manual_seed(seed)
+    for parameter in adapter_parameters(model).values():
+        parameter.copy_(torch.randn(parameter.shape, generator=rng) * 0.1)

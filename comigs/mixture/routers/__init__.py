@@ -7,6 +7,8 @@ that every token is multiplied with once: costs follow from their sizes.
 A module may have `follow(before)`: then the router of each layer but the first is told of that of
 the layer before it, may read what it left of the same pass, and may use its weights. `forget()`
 lets go what a pass has left.
+
+A module may have `gain`, 1 x 1: what the mixture puts out is multiplied by 1 + gain.
 """
 
 import sys
@@ -15,7 +17,7 @@ from functools import lru_cache
 from typing import Any, TypeGuard
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from comigs.errors import BadInput
 from comigs.schema.byfile import find_in
@@ -58,6 +60,16 @@ def forget(router: object) -> None:
     """Let go what a router keeps of the last pass, if anything."""
     if hasattr(router, "forget"):
         router.forget()
+
+
+def rescaled(gates: Tensor, router: object) -> Tensor:
+    """Gates, times what the router multiplies a mixture by, if anything."""
+    return gates * (1 + router.gain) if rescales(router) else gates
+
+
+def rescales(router: object) -> TypeGuard[Any]:
+    """Whether gates need not sum to 1, since the router has a factor of them."""
+    return hasattr(router, "gain")
 
 
 def check_scope(kind: str, scope: str) -> None:

@@ -46,8 +46,10 @@ def check_fit(said: Hello, run: Run) -> None:
 
 
 def _has_a_row_for_each(client: RunClient, name: str, shape: Shape) -> bool:
-    kind, count = client.config.experts.router, client.experts.total
-    right = router_shapes(kind, shape[-1], count).get(name.partition(".router.")[2])
+    experts = client.experts
+    right = router_shapes(experts.router, shape[-1], experts.total).get(
+        name.partition(".router.")[2]
+    )
     return right is not None and len(shape) == len(right) and shape[0] == right[0]
 
 
