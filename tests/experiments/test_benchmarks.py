@@ -71,9 +71,10 @@ def test_overhead(call, monkeypatch):
 def test_crowd(call, monkeypatch):
     monkeypatch.setattr(crowd, "ROUNDS", 2)
     body, shown = call(crowd, "--quick")
-    assert [row["registered"] for row in body["rows"]] == [8, 16]
+    rows = [(row["registered"], row["folders"]) for row in body["rows"]]
+    assert rows == [(8, False), (16, False), (16, True)]
     assert all(row["start_seconds"] > 0 for row in body["rows"])
-    assert [list(row["round_seconds"]) for row in body["rows"]] == [["2", "4"]] * 2
+    assert [list(row["round_seconds"]) for row in body["rows"]] == [["2", "4"]] * 3
     assert "bytes of memory per registered device" in shown
 
 
