@@ -44,7 +44,10 @@ def prefer_fast_attention(model: PreTrainedModel, compute: str) -> None:
 
 
 class TanhGELU(nn.GELU):
-    """GELU in its tanh form, z (1 + tanh y) / 2 = z sigmoid(2 y) with y = c z + 0.044715 c z^3."""
+    """GELU in its tanh form: z (1 + tanh y) / 2 = z sigmoid(2 y), y = c (z + 0.044715 z^3).
+
+    c is sqrt(2 / pi).
+    """
 
     def __init__(self) -> None:
         super().__init__(approximate="tanh")
