@@ -1,4 +1,4 @@
-"""What libraries load and training never uses, left out: 170 MB and 2 s of every process.
+"""What libraries load and training never uses, left out: 155 MB and 2 s of every process.
 
 Transformers loads SciPy for the losses of detectors, and torch's distributed tensors; it, torch's
 optimisers and bitsandbytes load torch's compiler, with SymPy; PEFT loads bitsandbytes. In a process

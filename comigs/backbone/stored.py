@@ -66,8 +66,9 @@ class StoredLinear(nn.Linear):
         self.absmax = state.absmax
 
     def slices(self) -> list[slice]:
-        """Outputs that are computed together: all but where the weight is large."""
-        whole = self.turned or (self.kind and self.in_features % BLOCK)
+        """Outputs that are computed together: all but where a large weight is unpacked."""
+        as_it_is = self.kind is None and self.weight.dtype == self.compute
+        whole = as_it_is or self.turned or (self.kind and self.in_features % BLOCK)
         step = self.out_features if whole else max(1, SLICE // self.in_features)
         return [slice(a, a + step) for a in range(0, self.out_features, step)]
 
@@ -127,10 +128,10 @@ class _Product(torch.autograd.Function):
         first, *more = layer.slices()
         if not more:
             return multiply(torch.matmul, grad, layer.dense()), None
-        total = multiply(torch.matmul, grad[..., first], layer.dense(first))
+        total = multiply(torch.matmul, grad[..., first], layer.dense(first)).float()
         for rows in more:
             total += multiply(torch.matmul, grad[..., rows], layer.dense(rows))
-        return total, None
+        return total.to(grad.dtype), None
 
 
 def unlike(dtype: str, compute: str, device: str) -> bool:

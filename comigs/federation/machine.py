@@ -1,10 +1,11 @@
 """What of a configuration the machine decides: threads, workers, device, arithmetic, passes."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 from comigs.backbone.arithmetic import fastest
 from comigs.backbone.base import hidden_size
+from comigs.config.model import Compute
 from comigs.config.settings import RunConfig
 from comigs.cores import cores
 from comigs.data.roster import roster
@@ -49,10 +50,11 @@ def with_compute(config: RunConfig) -> RunConfig:
     ]
     compute: Any = each[0] if len(set(each)) == 1 else each
     fitted = {
-        name: replace(to, compute=fastest(to.dtype, device) if to.compute == "auto" else to.compute)
+        name: replace(to, compute=cast(Compute, fastest(to.dtype, device)))
         for name, to in config.devices.fitted.items()
+        if to.compute == "auto"
     }
-    devices = replace(config.devices, fitted=fitted)
+    devices = replace(config.devices, fitted=config.devices.fitted | fitted)
     config = replace(config, model=replace(config.model, compute=compute), devices=devices)
     if config.engine.fuse != "auto" or config.engine.name == "flower":
         return config

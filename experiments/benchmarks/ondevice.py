@@ -2,8 +2,8 @@
 
     python -m experiments.benchmarks.ondevice [--experts 2] [--dtype nf4] [--quick]
 
-A process of its own trains two rounds, and saves its state, of a random Llama-shaped model whose
-base is mapped from a file in its dtype: steps of 2 x 128 tokens, one sequence at a time, layers
+A process of its own trains two rounds of one step, and saves its state, of a random Llama-shaped
+model whose base is mapped from a file in its dtype: 2 x 128 tokens, one sequence at a time, layers
 recomputed in the backward pass, loss in chunks. It does so under a memory limit that the kernel
 enforces (limits.py), and the smallest limit that it survives is found in steps of 25 MB. Pages of
 libraries that other processes had in memory are not charged to it; they are added to the limit.
