@@ -93,10 +93,12 @@ def parse_yaml(text: str) -> tuple[Any, yaml.Node | None]:
     if "\x00" in text:
         raise BadInput("it holds a NUL character")
     try:
-        node = yaml.compose(text, Loader=_Loader)
-        if node is not None:
-            _measure(node)
-        return yaml.load(text, Loader=_Loader), node
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        if node is None:
+            return None, None
+        _measure(node)
+        return loader.construct_document(node), node
     except RecursionError:
         raise BadInput("it is nested too deeply") from None
     except yaml.MarkedYAMLError:

@@ -18,7 +18,7 @@ from comigs.use.final import final_model
 from comigs.use.generate import generate_text
 from tests.clients.asking import Device
 from tests.data.chats import made_up_chats, write_federation, write_split
-from tests.helpers import assert_same_numbers, client_of, events, numbers, stopped_and_resumed
+from tests.helpers import assert_same_numbers, client_of, events, numbers, run_and_resumed
 
 pytest_plugins = ("tests.fixtures",)
 NAMES = ("ana", "bo", "cy")
@@ -80,8 +80,8 @@ def test_training_learns_the_answers(talk, chats, tmp_path):
 
 def test_a_run_that_was_stopped_goes_on_to_the_same_bits(talk, tmp_path):
     settings = talk | {"experts": {"specialists": [0, 1, 2], "rank": 2, "dropout": 0.1}}
-    whole = comigs.run(settings, out=tmp_path / "whole").folder
-    assert_same_numbers(stopped_and_resumed(settings, tmp_path / "again"), whole)
+    whole, resumed = run_and_resumed(settings, tmp_path)
+    assert_same_numbers(resumed, whole)
 
 
 def test_a_run_does_not_go_on_with_other_chats(talk, tmp_path):

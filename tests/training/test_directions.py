@@ -22,7 +22,7 @@ from comigs.training.optimizers.rotational_lion import angle as lion_angle
 from comigs.training.optimizers.rotational_sgd import angle as sgd_angle
 from comigs.training.schedules import find_schedule, learning_rate, rates_of
 from comigs_server.checks.run import check
-from tests.helpers import assert_same_numbers, stopped_and_resumed
+from tests.helpers import assert_same_numbers, run_and_resumed
 
 pytest_plugins = ("tests.fixtures",)
 
@@ -155,8 +155,8 @@ def test_without_decay_a_rotational_optimiser_is_refused_before_anything_starts(
 
 def test_a_rotational_run_resumes_bit_for_bit_and_learns(tree, tmp_path):
     tree = tree | {"train": {"optimizer": "rotational_adamw", "lr": 0.05, "weight_decay": 0.1}}
-    whole = comigs.run(tree, out=tmp_path / "whole").folder
-    assert_same_numbers(stopped_and_resumed(tree, tmp_path / "run"), whole)
+    whole, resumed = run_and_resumed(tree, tmp_path)
+    assert_same_numbers(resumed, whole)
     losses = [e.loss for e in events_of(whole) if type(e).__name__ == "RoundDone"]
     assert losses[-1] < losses[0]
 

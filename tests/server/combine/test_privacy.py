@@ -20,7 +20,7 @@ from comigs.store.state import read_state, write_state
 from comigs_server.combine.accountant import epsilon
 from comigs_server.combine.privacy import private_mean
 from comigs_server.secret import server_secret
-from tests.helpers import assert_same_numbers, events, stopped_and_resumed
+from tests.helpers import assert_same_numbers, events, run_and_resumed
 
 pytest_plugins = ("tests.fixtures",)
 
@@ -133,8 +133,8 @@ def test_epsilon_never_falls_when_clients_join():
 def test_a_private_run_tells_epsilon_and_resumes_bit_identical(tree, tmp_path, where, one_secret):
     privacy = {"mechanism": "client", "clip": 0.05, "noise": 1.0, "where": where}
     tree = tree | {"privacy": privacy, "participation": 0.67}
-    whole = comigs.run(tree, out=tmp_path / "whole").folder
-    assert_same_numbers(stopped_and_resumed(tree, tmp_path / "run"), whole)
+    whole, resumed = run_and_resumed(tree, tmp_path)
+    assert_same_numbers(resumed, whole)
     told = [event["epsilon"] for event in events(whole, "round")]
     privacy = load_config(tree).privacy
     assert told == [epsilon(privacy, [(3, 2)] * number) for number in (1, 2, 3)]

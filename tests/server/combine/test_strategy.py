@@ -14,7 +14,7 @@ from comigs.store.state import read_state
 from comigs.training.trainee import Trainee
 from comigs_server.combine.flower import FlowerRule
 from comigs_server.fleet.update import Update
-from tests.helpers import assert_same_numbers, events, stopped_and_resumed
+from tests.helpers import assert_same_numbers, events, run_and_resumed
 
 pytest_plugins = ("tests.fixtures",)
 
@@ -46,8 +46,8 @@ def sent(folder, number):
 @pytest.mark.parametrize("name", [name for name in STRATEGIES if name != "FedAvg"])
 def test_a_run_stopped_between_rounds_ends_bit_identical(name, tree, tmp_path):
     tree = with_strategy(tree, name)
-    whole = comigs.run(tree, out=tmp_path / "whole").folder
-    assert_same_numbers(stopped_and_resumed(tree, tmp_path / "run"), whole)
+    whole, resumed = run_and_resumed(tree, tmp_path)
+    assert_same_numbers(resumed, whole)
     assert all(tensor.dtype == torch.float32 for tensor in shared(whole, 3).values())
 
 
