@@ -7,16 +7,12 @@ import contextlib
 import ctypes
 import gc
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from comigs.lean import leave_out
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 _BYTES = 1 << 29
-_UNUSED = (
-    "bitsandbytes",
-    "scipy",
-)  # what PEFT and transformers load for layers and losses of theirs
 
 _new = False  # a process of our own that has not imported its libraries yet
 
@@ -38,38 +34,18 @@ def importing() -> Iterator[None]:
     together a fifth to a quarter of the processor time of a start, for 2 % more resident memory.
     Elsewhere it does, since what the user holds by then may become garbage. So it does after later
     blocks.
-
-    In a process of our own PEFT and transformers do without libraries that we have no use for in
-    them; we import those ourselves later, where we need them. That is another quarter.
     """
     global _new
     enabled = gc.isenabled()
     gc.disable()
     try:
-        with _found_by_nobody(_UNUSED if _new else ()):
-            yield
+        yield
     finally:
         if _new:
             gc.freeze()
             _new = False
         if enabled:
             gc.enable()
-
-
-@contextlib.contextmanager
-def _found_by_nobody(names: Iterable[str]) -> Iterator[None]:
-    """While the block imports libraries, none of them finds these; what is loaded stays."""
-    hidden = [name for name in names if name not in sys.modules]
-    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # as the manual has it
-    try:
-        yield
-        if "peft" in sys.modules:  # it looks once, but not while it is imported
-            from peft.import_utils import is_bnb_4bit_available, is_bnb_available
-
-            is_bnb_available(), is_bnb_4bit_available()
-    finally:
-        for name in hidden:
-            del sys.modules[name]
 
 
 def keep_freed_memory() -> None:

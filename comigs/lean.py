@@ -42,7 +42,7 @@ def _load(module: ModuleType) -> None:
     """Execute a module that was to come later, unless it has come."""
     with _lock:
         if isinstance(module, _Later):
-            module.__class__ = ModuleType
+            module.__class__ = ModuleType  # type: ignore[assignment]
             spec = module.__spec__
             assert spec and isinstance(spec.loader, _Loader)
             spec.loader.whole(module)

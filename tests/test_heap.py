@@ -64,25 +64,6 @@ def test_imports_are_looked_through_by_no_collection_in_a_process_of_our_own(own
     assert int(later) <= 0  # what is made between two blocks may become garbage
 
 
-FINDS = """
-from importlib.util import find_spec
-from comigs.heap import importing, own_process
-if OWN:
-    own_process()
-for _ in range(2):
-    with importing():
-        print(find_spec("scipy") is not None)
-import scipy
-"""
-
-
-@pytest.mark.parametrize("own", [False, True])
-def test_libraries_do_not_find_what_we_need_later_in_a_process_of_our_own(own):
-    code = f"OWN = {own}\n{FINDS}"
-    told = subprocess.check_output([sys.executable, "-c", code], text=True).split()
-    assert told == [str(not own), "True"]
-
-
 def test_who_had_no_collection_before_an_import_has_none_behind_it():
     enabled = gc.isenabled()
     gc.disable()
