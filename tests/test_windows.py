@@ -60,7 +60,7 @@ sys.platform = "win32"
 import comigs
 from comigs.errors import BadInput
 result = comigs.run(json.loads(sys.argv[2]), out=sys.argv[3])
-print(len(result.table), len(held), "bitsandbytes" in sys.modules)
+print(len(result.table), len(held), "bitsandbytes.functional" in sys.modules)
 for settings in (["engine=ray"], ["server.round_timeout=9"]):
     try:
         comigs.run(json.loads(sys.argv[2]), settings)

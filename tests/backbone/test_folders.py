@@ -178,7 +178,7 @@ def test_the_text_model_of_a_multimodal_checkpoint_is_read(tmp_path, old):
         rewrite(tmp_path, lambda tensors: {_other(n): t for n, t in tensors.items()})
     base = loaded(tmp_path)
     assert base.config.model_type == load_settings(str(tmp_path)).model_type == "gemma3_text"
-    assert torch.equal(logits(base), logits(model))
+    torch.testing.assert_close(logits(base), logits(model), rtol=1e-5, atol=1e-6)  # its own GELU
     assert skeleton(str(tmp_path)).parameters == sum(p.numel() for p in base.parameters())
 
 

@@ -251,6 +251,6 @@ def test_what_needs_simulated_time_is_refused(tree, monkeypatch, more, words):
 def test_before_a_run_all_devices_are_taken_for_equally_fast(tree):
     settings = tree | {"engine": "flower", "clients": 3}
     run = resolve(load_config(settings | {"server": {"mode": "buffered", "buffer": 1}}))
-    ahead = Ahead(run, [1, 1, 1])
+    ahead = Ahead(run, 3, lambda client, number: 1)
     told = [ahead.round(number, [1, 1, 1]) for number in range(1, 5)]
     assert told == [({0, 1, 2}, {0}), ({0}, {1}), ({1}, {2}), ({2}, {0})]
