@@ -11,7 +11,6 @@ from comigs.config.experts import ExpertsConfig
 from comigs.errors import BadInput
 from comigs.messages.fields import ACTIVATIONS
 from comigs.methods.flame import METHOD, layout
-from comigs.mixture.adapters import adapter_parameters
 from comigs.mixture.experts import expert_blocks, routings
 from comigs.store.state import read_state
 from tests.costs.test_traffic import assert_bytes
