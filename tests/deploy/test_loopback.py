@@ -153,11 +153,12 @@ def test_nothing_is_lost_with_the_superlink_a_device_a_cable_or_the_serverapp(
 
 
 def test_flower_s_own_command_runs_the_project(services, tree, monkeypatch):
-    """As docs/deploy.md has it, with less to do."""
+    """As docs/deploy.md has it, with less to do; the server waits for no more than one update."""
     monkeypatch.chdir(services.folder)
     settings = services.folder / "run.toml"
     config = json.loads(tomllib.loads(settings.read_text())["config"])
-    config |= tree | {"data": tree["data"] | {"name": "data"}, "rounds": 1}
+    server = {"mode": "buffered", "buffer": 1, "round_timeout": 300}
+    config |= tree | {"data": tree["data"] | {"name": "data"}, "rounds": 2, "server": server}
     settings.write_text(f"config = '''\n{json.dumps(config)}\n'''\n")
     run = flwr(services, "run", "app", "--run-config", "run.toml")["run-id"]
 
@@ -169,6 +170,8 @@ def test_flower_s_own_command_runs_the_project(services, tree, monkeypatch):
     wait_for(lambda: status().startswith("finished"), "the run", PAUSE)
     assert status() == "finished:completed"
     assert {event["name"] for event in events(kept, "final")} == set(NAMES)
+    assert [event["round"] for event in events(kept, "arrived")] == [1, 2]
+    assert {event["name"] for event in events(kept, "client")} == set(NAMES)
 
 
 def test_no_secret_is_in_a_log_or_in_what_a_run_keeps(services):
