@@ -53,6 +53,7 @@ class Memory:
 
     @property
     def held(self) -> int:
+        """`total`, and what rests."""
         return self.total + self.resting
 
 

@@ -8,31 +8,27 @@ import shutil
 from types import SimpleNamespace
 
 import pytest
-from flwr.app import Context, Error, Message, RecordDict
+from flwr.app import Error, Message
 from flwr.common.constant import ErrorCode
-from flwr.serverapp import Grid
-from flwr.supercore.task_identity import TaskIdentity
 
 import comigs
 from comigs.config.load import load_config, write_config
 from comigs.costs.ahead import Ahead
 from comigs.errors import BadInput
 from comigs.federation.run import resolve
-from comigs_clients.app import app
 from comigs_server.checks.run import check_without_data
 from comigs_server.fleet import post
-from comigs_server.grids.backlog import Backlog
-from comigs_server.grids.client import RUN_ID, run_client
 from comigs_server.journal import Journal
 from comigs_server.loop import run_rounds
 from tests.helpers import events, numbers
+from tests.server.devices import Devices
 from tests.server.test_buffered import buffered
 
 pytest_plugins = ("tests.fixtures",)
 HANGS, DIES = "hangs", "dies"
 
 
-class SuperLink(Grid):
+class SuperLink(Devices):
     """Three nodes, 11 to 13. They work at once, and those asked for come in the order of `order`.
 
     Args:
@@ -41,20 +37,11 @@ class SuperLink(Grid):
     """
 
     def __init__(self, folder, order=(), faults=None):
-        self.order, self.faults, self.backlog = list(order), faults or {}, Backlog()
+        super().__init__()
+        self.order, self.faults = list(order), faults or {}
         self.asked, self.waiting, self.told = [], {}, []
-        TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = RUN_ID, 0, 0
-        self.nodes = {11 + i: self._device(folder, i) for i in range(3)}
-
-    def _device(self, folder, client):
-        node = {"partition-id": client, "state-dir": str(folder / str(client))}
-        return Context(RUN_ID, 11 + client, node, RecordDict(), {})
-
-    def get_node_ids(self):
-        return list(self.nodes)
-
-    def get_nodes(self):
-        return [SimpleNamespace(node_id=node, last_activated_at="") for node in self.nodes]
+        for i in range(3):
+            self.come(11 + i, i, folder / str(i))
 
     def push_messages(self, messages):
         return [self._push(message) for message in messages]
@@ -94,20 +81,7 @@ class SuperLink(Grid):
                     return Message(
                         Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, "x"), reply_to=message
                     )
-        return run_client(app, message, self.nodes[message.metadata.dst_node_id])
-
-    def send_and_receive(self, messages, *, timeout=None):
-        raise NotImplementedError
-
-    def set_run(self, run):
-        raise NotImplementedError
-
-    @property
-    def run(self):
-        raise NotImplementedError
-
-    def create_message(self, content, message_type, dst_node_id, group_id, ttl=None):
-        raise NotImplementedError
+        return self.answer(message)
 
 
 @pytest.fixture(autouse=True)

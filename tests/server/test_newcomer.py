@@ -4,59 +4,45 @@ The SuperLink is this process; its nodes answer with the ClientApp as devices do
 """
 
 import shutil
-from types import SimpleNamespace
 
 import pytest
 import torch
-from flwr.app import Context, RecordDict
-from flwr.serverapp import Grid
-from flwr.supercore.task_identity import TaskIdentity
 
 from comigs.app.join import join
 from comigs.config.load import load_config, write_config
 from comigs.federation.run import resolve
 from comigs.store.metrics import events_of, final_rows
 from comigs.store.state import state_root, write_state
-from comigs_clients.app import app
 from comigs_clients.payload import unpack
 from comigs_clients.wire import unbundle
 from comigs_server.combine.rule import make_rule
 from comigs_server.evaluation import evaluate
 from comigs_server.fleet.registry import Registry
-from comigs_server.grids.backlog import Backlog
-from comigs_server.grids.client import RUN_ID, run_client
 from comigs_server.journal import Journal
 from comigs_server.resume import Progress
 from comigs_server.round import train_round
 from tests.fixtures import made_up_text
+from tests.server.devices import Devices
 
 pytest_plugins = ("tests.fixtures",)
 pytestmark = pytest.mark.slow
 
 
-class SuperLink(Grid):
+class SuperLink(Devices):
     """Nodes that are there, each a device with a state folder of its own; keeps what travels."""
 
     def __init__(self, folder):
-        self.folder, self.nodes, self.down, self.up = folder, {}, [], []
-        self.backlog = Backlog()
-        TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = RUN_ID, 0, 0
+        super().__init__()
+        self.folder, self.down, self.up = folder, [], []
 
     def come(self, node, client):
-        config = {"partition-id": client, "state-dir": str(self.folder / str(node))}
-        self.nodes[node] = Context(RUN_ID, node, config, RecordDict(), {})
-
-    def get_node_ids(self):
-        return list(self.nodes)
-
-    def get_nodes(self):
-        return [SimpleNamespace(node_id=node, last_activated_at="") for node in self.nodes]
+        super().come(node, client, self.folder / str(node))
 
     def push_messages(self, messages):
         self.replies = {}
         for message in messages:
             key = self.backlog.number(message)
-            reply = run_client(app, message, self.nodes[message.metadata.dst_node_id])
+            reply = self.answer(message)
             self.replies[key] = reply
             for way, sent in ((self.down, message), (self.up, reply)):
                 arrays = sent.content.array_records.get("arrays") if sent.has_content() else None
@@ -66,19 +52,6 @@ class SuperLink(Grid):
 
     def pull_messages(self, message_ids):
         return [self.replies.pop(key) for key in list(message_ids) if key in self.replies]
-
-    def send_and_receive(self, messages, *, timeout=None):
-        raise NotImplementedError
-
-    def set_run(self, run):
-        raise NotImplementedError
-
-    @property
-    def run(self):
-        raise NotImplementedError
-
-    def create_message(self, content, message_type, dst_node_id, group_id, ttl=None):
-        raise NotImplementedError
 
 
 def test_it_begins_with_the_shared_experts_of_the_moment_and_counts_from_then_on(
