@@ -24,6 +24,7 @@ settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCh
 settings.load_profile("busy")  # no limit of time: machines are busy
 # Some minutes each:
 LONGEST = ("test_loopback.py", "test_pages.py", "test_readme.py", "test_engines.py")
+RUNS = {"tree", "yaml_file"}  # fixtures of those who start a run
 
 
 @pytest.hookimpl(wrapper=True)
@@ -37,10 +38,18 @@ def pytest_collection():
         gc.enable()
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """The longest files first: of several processes none is left alone with them at the end."""
+    """The longest files first, and whoever starts a run of its own is slow.
+
+    Of several processes none is left alone with the longest at the end. Who looks at the finished
+    run alone is not slow.
+    """
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: (item.path.name not in LONGEST, item.path not in slow))
+    for item in items:
+        if RUNS & set(item.fixturenames) and "finished" not in item.fixturenames:
+            item.add_marker("slow")
 
 
 @pytest.fixture(autouse=True)

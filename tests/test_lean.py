@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 SCRIPT = """
 import sys
 from comigs.heap import own_process
@@ -37,6 +39,7 @@ except RuntimeError as error:
 """
 
 
+@pytest.mark.slow
 def test_training_loads_no_compiler_and_it_works_when_it_is_asked_for():
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

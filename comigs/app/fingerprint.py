@@ -1,5 +1,6 @@
 """What a run was started with, beside its settings: the clients, their text, and the base model."""
 
+import hashlib
 import json
 import os
 import re
@@ -108,7 +109,24 @@ def _base_of(name: str) -> dict[str, str]:
 
 def write_origin(config: RunConfig, folder: Path) -> None:
     """Record the fingerprint in a new run folder."""
-    write_whole(folder / NAME, json.dumps(fingerprint(config), indent=1) + "\n")
+    write_whole(folder / NAME, _record(config))
+
+
+def _record(config: RunConfig) -> str:
+    return json.dumps(fingerprint(config), indent=1) + "\n"
+
+
+def origin_kept(folder: Path) -> str | None:
+    """Digest of the fingerprint that a run folder records; None for one of an earlier version."""
+    return sha256_of(folder / NAME) if (folder / NAME).exists() else None
+
+
+def origin_now(config: RunConfig) -> str | None:
+    """Digest of what a run would be started with now; None where its text or base is not here."""
+    try:
+        return hashlib.sha256(_record(config).encode()).hexdigest()
+    except BadInput:
+        return None
 
 
 def check_origin(config: RunConfig, folder: Path) -> None:

@@ -4,10 +4,13 @@ import logging
 import subprocess
 import sys
 
+import pytest
+
 from comigs.app.early import check_names
 from comigs.config.load import load_config
 
 
+@pytest.mark.slow
 def test_a_mistake_is_told_before_libraries_load(tmp_path):
     mistakes = [
         ["run", "method=foo"],

@@ -1,5 +1,6 @@
 """The final models of compared runs, where they are asked for."""
 
+import shutil
 from queue import Queue
 
 import pytest
@@ -8,6 +9,7 @@ import comigs
 from comigs.app.run import resume
 from comigs.app.suites.runs import kept_at, missing_of, models_at, run_one
 from comigs.app.suites.suite import SuiteRun
+from comigs.app.suites.tally import Tally
 from comigs.config.load import load_config, to_dict
 
 pytest_plugins = ("tests.fixtures",)
@@ -23,17 +25,42 @@ class Here:
 
 def test_they_are_a_run_folder_that_is_not_made_twice(tree, tmp_path):
     config = load_config(tree | {"rounds": 1, "local_steps": 1})
-    runs, workers = [SuiteRun("comigs", "", config)], Queue()
+    runs, workers, quiet = [SuiteRun("comigs", "", config)], Queue(), Tally(quiet=True)
     workers.put(Here())
     (tmp_path / "runs").mkdir()
     assert run_one(config, tmp_path, workers) is None
     assert kept_at(tmp_path, config).is_file() and not (tmp_path / "models").exists()
-    assert missing_of(runs, tmp_path) == [] and missing_of(runs, tmp_path, True) == runs
+    assert missing_of(runs, tmp_path, quiet) == []
+    assert missing_of(runs, tmp_path, quiet, True) == runs
     assert run_one(config, tmp_path, workers, keep_models=True) is None
-    assert missing_of(runs, tmp_path, True) == []
+    assert missing_of(runs, tmp_path, quiet, True) == []
     place = models_at(tmp_path, config)
     assert list((tmp_path / "work").iterdir()) == [] and list(place.rglob("optimizer*")) == []
     assert comigs.open(place).client(2).model().comigs_settings["experts"]["specialists"] == 3
+
+
+def test_a_result_of_other_text_or_another_base_is_not_taken_for_it(
+    tree, federation, tiny_model, tmp_path, capsys
+):
+    text, base = tmp_path / "text", tmp_path / "base"
+    shutil.copytree(federation, text)
+    shutil.copytree(tiny_model, base)
+    own = {"data": tree["data"] | {"name": str(text)}, "model": {"name": str(base)}}
+    config = load_config(tree | own | {"rounds": 1, "local_steps": 1})
+    runs, workers, tally = [SuiteRun("comigs", "", config)], Queue(), Tally()
+    workers.put(Here())
+    (tmp_path / "runs").mkdir()
+    assert run_one(config, tmp_path, workers) is None
+    before = (text / "bo.txt").read_text("utf-8")
+    (text / "bo.txt").write_text(before.replace("mira", "arim"), "utf-8")
+    assert missing_of(runs, tmp_path, tally) == runs
+    assert "1 kept runs began with other text, or another base: run anew" in capsys.readouterr().err
+    (text / "bo.txt").write_text(before, "utf-8")
+    assert missing_of(runs, tmp_path, tally) == []
+    (base / "config.json").write_text((base / "config.json").read_text() + " ")
+    assert missing_of(runs, tmp_path, tally) == runs
+    shutil.rmtree(text)  # the table can be made without it
+    assert missing_of(runs, tmp_path, tally) == []
 
 
 def test_a_newcomer_joins_them_and_going_on_with_them_is_refused(tree, tmp_path):

@@ -33,6 +33,7 @@ def config_of(chats, **prepare):
     return load_config({"data": {"source": str(chats), "prepare": prepare}})
 
 
+@pytest.mark.slow
 def test_a_run_is_on_the_prepared_folder(chats, tmp_path, tiny_model):
     settings = {"local_steps": 1, "batch_size": 2, "log": {"tensorboard": False}}
     data = {"source": str(chats), "prepare": {"by": "user"}, "seq_len": 16}

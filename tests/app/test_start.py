@@ -33,6 +33,7 @@ def test_a_run_begins_with_the_shared_tensors_of_another(begun, finished, tmp_pa
         torch.testing.assert_close(now[name], tensor, rtol=0, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_it_goes_on_without_the_run_that_it_began_with(begun, finished, tmp_path):
     whole = comigs.run(begun, out=tmp_path / "whole").folder
     shutil.copytree(finished, tmp_path / "source")

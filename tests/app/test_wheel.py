@@ -51,6 +51,7 @@ def test_a_run_from_a_folder_with_packages_of_the_same_old_names(site, tmp_path)
     assert done.stdout.split() == [str(site / "comigs" / "__init__.py"), "4", "True"]
 
 
+@pytest.mark.slow
 def test_the_command_finds_its_presets_and_suites(site, tmp_path):
     environment = os.environ | {"PYTHONPATH": str(site)}
     for words, known in ((["run", "no-such"], "paper, quickstart"), (["compare", "no"], "table1")):

@@ -117,6 +117,7 @@ def test_a_cache_that_cannot_be_written_is_said(model, cache, caplog):
     assert "each process keeps its own" in caplog.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["flip", "truncate", "delete"])
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json", "checksums.json"])
 def test_a_damaged_copy_is_made_again(model, cache, how, name):

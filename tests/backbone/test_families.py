@@ -116,6 +116,7 @@ def test_mixture_equals_the_literal_sum_over_whole_mlps(family, experts, top_k):
             assert (block(x) - want).abs().max() <= 1e-5 * want.abs().max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", CONFIGS)
 def test_generation_with_the_cache_gives_the_same_tokens_as_without(family):
     model = mixture_of(base_of(family), specialists=2, top_k=2, rank=4)

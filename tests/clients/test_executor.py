@@ -64,6 +64,7 @@ def test_flower_asks_for_its_executor_by_the_name_that_is_replaced(monkeypatch):
         run_superexec.run_superexec("127.0.0.1:1", insecure=True)
 
 
+@pytest.mark.slow
 def test_each_order_is_a_process_of_its_own_with_its_arguments():
     done = subprocess.run([sys.executable, "-c", FORKS], capture_output=True, text=True, check=True)
     pid, *tasks = done.stdout.split("\n")

@@ -94,6 +94,7 @@ def answers_or_refuses(device, *arguments, **more):
     assert {p.name for p in (device.state / "a/clients").iterdir()} == {"1"}
 
 
+@pytest.mark.slow
 @FEW
 @given(st.sampled_from(SETTINGS), anything)
 def test_any_value_of_any_setting_is_read_as_data_or_refused(path, value):

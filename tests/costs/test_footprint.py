@@ -24,6 +24,7 @@ def test_the_parts_are_the_libraries_and_the_tensors(tree, monkeypatch):
     assert process_memory(large) > process_memory(small)
 
 
+@pytest.mark.slow
 def test_the_peak_of_this_process_counts_what_it_touches():
     before = peak_resident()
     touched = b"\1" * (2 * before)

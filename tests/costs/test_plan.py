@@ -30,6 +30,7 @@ def planned(tmp_path, *settings):
     return out, json.loads(path.read_text())
 
 
+@pytest.mark.slow
 def test_a_plan_says_what_the_run_then_measures(yaml_file, finished, tmp_path):
     out, plan = planned(tmp_path, yaml_file)
     assert re.search(r"time here \(inline\): .*just now \(load \d+\.\d on \d+ cores\)", out)

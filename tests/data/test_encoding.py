@@ -45,6 +45,7 @@ def at_once(tokenizer, text):
     return torch.tensor(tokenizer(text, add_special_tokens=False)["input_ids"]).long()
 
 
+@pytest.mark.slow
 @given(
     text=st.lists(st.sampled_from(WORDS) | st.text(max_size=5), max_size=60).map("".join),
     size=st.integers(1, 40),

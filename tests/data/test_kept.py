@@ -36,6 +36,7 @@ def never(*_):
     raise AssertionError("made again")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["text", "chats"])
 def test_a_second_start_has_the_same_tokens_without_making_them(kind, cache, tmp_path, monkeypatch):
     name = "topics"

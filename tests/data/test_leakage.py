@@ -32,6 +32,7 @@ def write_federation(folder: Path, clients: dict[str, tuple[str, str, str]]) -> 
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FEDERATIONS)
 def test_bundled_federation_is_clean(name: str) -> None:
     assert check_federation(BUNDLED / name) == []

@@ -18,6 +18,7 @@ from comigs.seeds import generator
 CONFIG = RunConfig(data=DataConfig(name="topics", train_tokens=4000))
 
 
+@pytest.mark.slow
 def test_in_distribution_text_is_the_clients_own_and_mixture_an_equal_share_of_all():
     own = [client_data(CONFIG, i) for i in range(4)]
     mixed = replace(CONFIG, data=replace(CONFIG.data, target="mixture"))

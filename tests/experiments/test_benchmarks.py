@@ -61,6 +61,7 @@ def test_codecs(call, monkeypatch, tree):
     assert "int4-topk" in shown
 
 
+@pytest.mark.slow
 def test_overhead(call, monkeypatch):
     monkeypatch.setattr(overhead, "FIXED", SMALL)
     body, shown = call(overhead, "--rounds", "1", "--steps", "1")
@@ -68,6 +69,7 @@ def test_overhead(call, monkeypatch):
     assert "median overhead" in shown
 
 
+@pytest.mark.slow
 def test_crowd(call, monkeypatch):
     monkeypatch.setattr(crowd, "ROUNDS", 2)
     body, shown = call(crowd, "--quick")
@@ -78,6 +80,7 @@ def test_crowd(call, monkeypatch):
     assert "bytes of memory per registered device" in shown
 
 
+@pytest.mark.slow
 def test_router(call, monkeypatch):
     monkeypatch.setattr(router, "STEPS", 2)
     monkeypatch.setattr(router, "FIXED", SMALL)
@@ -86,6 +89,7 @@ def test_router(call, monkeypatch):
     assert "against alternating" in shown
 
 
+@pytest.mark.slow
 def test_choices(call, finished):
     body, shown = call(choices, str(finished), "--tokens", "32")
     [bits] = body["bits"].values()
@@ -94,6 +98,7 @@ def test_choices(call, finished):
     assert "bits that a choice tells" in shown
 
 
+@pytest.mark.slow
 def test_influence(call, monkeypatch):
     monkeypatch.setattr(influence, "FIXED", SMALL)
     bad, good = torch.tensor([3.0, 1.0]), torch.tensor([0.0, 1.0, 2.0])
@@ -106,6 +111,7 @@ def test_influence(call, monkeypatch):
     assert "other language" in shown
 
 
+@pytest.mark.slow
 def test_fuse(call, monkeypatch):
     small = GPT2Config(vocab_size=64, n_embd=16, n_layer=2, n_head=2, n_positions=32)
     monkeypatch.setattr(fuse, "SHAPES", {"small": small})

@@ -50,6 +50,7 @@ def logits(model):
     return model.eval()(IDS).logits
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", CONFIGS)
 def test_every_family_has_the_same_logits_alone_and_back_again(family, tmp_path):
     model = mixture_of(base_of(family), specialists=2, top_k=2, rank=4)

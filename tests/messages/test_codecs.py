@@ -206,6 +206,7 @@ def assert_planned(tree, folder):
         assert 0 < row["bytes_up"] < 4 * dense * row["communicated"]
 
 
+@pytest.mark.slow
 def test_a_codec_changes_little(tree, finished, tmp_path):
     before = {row["name"]: row["after"] for row in events(finished, "final")}
     for codec, off in {"bf16": 1e-3, "int8": 1e-3, "topk-int8": 0.05}.items():

@@ -62,6 +62,7 @@ def test_whatever_is_no_message_is_our_error(value):
             read(value if isinstance(value, str | bytes) else json.dumps(value))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "rows",
     [

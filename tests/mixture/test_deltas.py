@@ -36,6 +36,7 @@ def as_stack(tensors):
     return {n.replace(".lora_", ".stack_"): t for n, t in tensors.items() if ".lora_" in n}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["gpt2", "llama"])
 @pytest.mark.parametrize(
     "experts",

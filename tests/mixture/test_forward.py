@@ -31,6 +31,7 @@ def gradients(model, ids, options):
     return loss.detach(), balance.detach(), found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("top_k", [1, 2, 3])
 @pytest.mark.parametrize("family", CONFIGS)
 def test_recomputed_layers_give_the_very_same_gradients(family, top_k):
@@ -86,6 +87,7 @@ def test_perplexity_is_the_same_in_chunks(family, monkeypatch):
     assert perplexity(model, tokens, 8, 3, chunked=True) == pytest.approx(whole, rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("grad", ["alternating", "first_order"])
 def test_a_round_of_training_is_the_same_with_less_memory(grad):
     experts = {"specialists": 2, "top_k": 2, "dropout": 0.1}

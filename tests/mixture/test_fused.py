@@ -96,6 +96,7 @@ def test_clients_in_one_pass_train_as_each_alone(family, experts, top_k):
     assert_trained_alike(family, experts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", CONFIGS)
 def test_one_pass_gives_every_client_of_every_family_its_own_logits(family):
     group = trainees(family, comigs.ExpertsConfig(rank=4))
@@ -108,6 +109,7 @@ def test_one_pass_gives_every_client_of_every_family_its_own_logits(family):
     torch.testing.assert_close(joined, torch.cat(own), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [

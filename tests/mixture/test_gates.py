@@ -165,6 +165,7 @@ def test_examples_of_one_row_do_not_see_each_other(kind, routes):
     torch.testing.assert_close(row[6:], each[1], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind, routes", [*WAYS, ("mlp", PLAIN)])
 def test_recomputed_layers_give_the_very_same_gradients(kind, routes):
     model = routed(kind, routes)
@@ -177,6 +178,7 @@ def test_recomputed_layers_give_the_very_same_gradients(kind, routes):
     copy.deepcopy(model)  # nothing of a pass is left in it
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind, routes", [*WAYS[:2], WAYS[3]])
 def test_clients_in_one_pass_train_as_each_alone(kind, routes):
     experts = comigs.ExpertsConfig(specialists=2, top_k=2, rank=4, router=kind)
@@ -265,6 +267,7 @@ def test_a_folder_of_transformers_does_not_mind_routers_that_are_not_there(
     assert not json.loads((tmp_path / "config.json").read_text())["mixture"]["routed"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind, key", [("rmoe", "unit=sequence"), ("mlp", "scope=global")])
 def test_a_run_learns_resumes_and_sends_no_router(kind, key, tree, finished, tmp_path):
     changed = tree | {

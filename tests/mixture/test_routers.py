@@ -50,6 +50,7 @@ def test_an_unknown_kind_is_refused_with_the_names_there_are():
         comigs.add_experts(base_of("llama"), comigs.ExpertsConfig(router="nlp"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("top_k", [1, 2])
 def test_clients_in_one_pass_train_as_each_alone(top_k, two_layers):
     experts = comigs.ExpertsConfig(specialists=2, top_k=top_k, rank=4, router="two_layers")
@@ -79,6 +80,7 @@ def test_it_is_saved_with_the_experts_and_comes_back(tmp_path, two_layers):
         assert torch.equal(again[name], tensor), name
 
 
+@pytest.mark.slow
 def test_it_learns_in_a_run_and_never_leaves_the_device(tree, finished, tmp_path, two_layers):
     folder = comigs.run(tree, ["experts.router=two_layers"], out=tmp_path / "run").folder
     told, without = events(folder, "client"), events(finished, "client")

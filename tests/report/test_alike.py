@@ -49,6 +49,7 @@ def test_a_cell_is_as_strong_as_its_number_and_opposites_have_another_hue():
     assert [svg.count(f">{text}<") for text in ("0.50", "-1.00", "\u2013")] == [2, 2, 2]
 
 
+@pytest.mark.slow
 def test_of_many_clients_cells_have_no_numbers():
     svg = heat_map([f"c{i}" for i in range(30)], [[0.25] * 30] * 30, "T", 1.0, "k")
     assert "0.25" not in svg and "30 c29" in svg
@@ -64,6 +65,7 @@ def test_the_script_has_the_mean_and_each_layer_with_nothing_where_nothing_is():
     assert draw(likeness(FIRST), "k").layers == [], "one layer is no choice"
 
 
+@pytest.mark.slow
 def test_the_page_has_the_pictures_of_each_run(make):
     runs = [make("one"), make("two", seed=5)]
     pair = [[1.0, 0.5], [0.5, 1.0]]

@@ -51,6 +51,7 @@ def test_one_client_has_nobody_to_share_with():
     assert advice(Description(("a",), (), ((0.0,),), 0.1)) == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "words"),
     [("multilingual", "is likely to hurt"), ("topics", "may help"), ("domains", "may help")],

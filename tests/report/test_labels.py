@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pytest
+
 from comigs.report.page import _differences, write_report
 from comigs.report.page.labels import labelled
 from comigs.report.page.run import load_run
@@ -44,6 +46,7 @@ def test_a_run_without_settings_has_its_folder(make):
     assert labels(one, two, bare) == ["seed=1", "seed=2", "bare"]
 
 
+@pytest.mark.slow
 def test_other_clients_and_other_test_text_are_warned_of(make):
     one, two = make("one"), make("two", seed=5)
     assert "Not the same data" not in text_of(write_report([one, two]))

@@ -143,6 +143,7 @@ def test_validation_that_was_not_due_leaves_no_picture(make: Make) -> None:
     assert "Training loss" in text and "Validation perplexity" not in text
 
 
+@pytest.mark.slow
 def test_many_clients_become_one_mean_line(make: Make) -> None:
     folder = make(names=tuple(f"c{i}" for i in range(30)))
     text = text_of(write_report([folder]))
@@ -169,6 +170,7 @@ def test_a_damaged_config_is_refused_in_one_line(make: Make) -> None:
         write_report([folder])
 
 
+@pytest.mark.slow
 def test_several_runs_share_one_page_that_replaces_none_of_theirs(
     make: Make, tmp_path: Path
 ) -> None:

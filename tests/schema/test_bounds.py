@@ -52,6 +52,7 @@ def test_there_are_settings_to_try():
     assert {"rounds", "seed", "experts.rank", "devices.define.mine.memory"} <= set(keys)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("key", "whole"), NUMERIC)
 def test_every_number_has_its_bounds(key, whole):
     for value in [*WRONG, *(["1.5", "1e3", ".5"] if whole else [])]:

@@ -84,6 +84,7 @@ def test_every_client_is_a_model_and_so_are_base_and_generalist(client):
     assert client.models.retrieve("bo").owned_by == "comigs"
 
 
+@pytest.mark.slow
 def test_all_clients_at_once_write_what_each_writes_alone(client, finished, served):
     asked = [(n, text) for n in range(3) for text in PROMPTS]
     engine = served[1]

@@ -71,6 +71,7 @@ def test_an_old_update_is_added_to_what_the_server_has_now_by_its_age():
     assert update.tensors["a"].tolist() == [11.0, 8.0]
 
 
+@pytest.mark.slow
 def test_waiting_for_everybody_it_is_the_synchronous_run_bit_for_bit(tree, finished, tmp_path):
     folder = comigs.run(buffered(tree, buffer=3), out=tmp_path).folder
     assert_same_numbers(folder, finished)

@@ -12,6 +12,7 @@ pytest_plugins = ("tests.fixtures",)
 BOTH = pytest.mark.parametrize("command", [comigs.run, plan])
 
 
+@pytest.mark.slow
 @BOTH
 @pytest.mark.parametrize("devices", [[], ["devices.profiles={laptop: 1}", "devices.fit=derive"]])
 def test_sequences_beyond_the_models_positions(tmp_path, monkeypatch, command, devices):

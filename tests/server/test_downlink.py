@@ -116,6 +116,7 @@ def test_a_round_s_change_is_a_quarter_of_the_tensors(tree, tmp_path):
     assert max(down) < 0.5 * whole  # of rank 2: scales count
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("down", PACKED)
 def test_it_changes_little(down, tree, finished, tmp_path):
     before = {row["name"]: row["after"] for row in events(finished, "final")}

@@ -22,6 +22,7 @@ def full(*_, **__):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("who", ["server", "clients"])
 def test_a_disk_that_fills_up_ends_the_run_which_can_be_resumed(
     yaml_file, finished, tmp_path, monkeypatch, who
@@ -47,6 +48,7 @@ def test_a_disk_that_fills_up_ends_the_run_which_can_be_resumed(
     assert_same_numbers(tmp_path, finished)
 
 
+@pytest.mark.slow
 def test_a_disk_too_full_for_the_journal_ends_the_run_with_one_line(
     yaml_file, finished, tmp_path, monkeypatch
 ):

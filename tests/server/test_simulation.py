@@ -32,6 +32,7 @@ def of_client(folder, client, number):
     return read_state(folder / f"clients/{client}", number)[0]["tensors"]
 
 
+@pytest.mark.slow
 def test_devices_alone_change_no_number(tree, finished, tmp_path):
     folder = comigs.run(
         on(["steady", "slow", "steady"], tree, steady=STEADY, slow=SLOW), out=tmp_path

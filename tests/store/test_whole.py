@@ -65,6 +65,7 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["report.html", "environment.json", ".lock", "metrics.jsonl"])
 @pytest.mark.parametrize("other", [link, fifo])
 def test_a_run_folder_with_a_link_out_of_it_is_refused(finished, tmp_path, name, other):

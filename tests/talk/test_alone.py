@@ -11,6 +11,7 @@ from tests.talk.test_batch import all_of, prompt
 from tests.talk.voices_of import APART, clients_of
 
 
+@pytest.mark.slow
 @torch.inference_mode()
 @pytest.mark.parametrize("family", APART)
 def test_rows_are_those_of_their_own_model(family):

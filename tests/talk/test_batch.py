@@ -48,6 +48,7 @@ def assert_alone(row, model):
         assert int(want.argmax()) == row.ids[len(row.prompt.ids) + i]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "family", ["gpt2", "llama", "gemma2", "gemma3n_text", "gemma4_text", "gpt_neox", "falcon"]
 )

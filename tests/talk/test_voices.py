@@ -16,6 +16,7 @@ def logits_in_one_pass(voices, rows, ids):
     return voices.model(input_ids=ids).logits
 
 
+@pytest.mark.slow
 @torch.inference_mode()
 @pytest.mark.parametrize("family", TOGETHER)
 def test_every_row_gets_its_own_models_logits(family):

@@ -114,6 +114,7 @@ def assert_alike(one, two):
             torch.testing.assert_close(theirs[name], tensor, rtol=1e-4, atol=2e-5, msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("experts, top_k", KINDS)
 @pytest.mark.parametrize("family", ["gpt2", "gemma2"])
 def test_a_step_is_the_literal_one_of_each_example_alone(family, experts, top_k):
@@ -141,6 +142,7 @@ def test_a_step_is_the_literal_one_of_each_example_alone(family, experts, top_k)
                 torch.testing.assert_close(moved, parameter.grad, rtol=1e-3, atol=5e-5, msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("experts, top_k", KINDS)
 def test_clients_in_one_pass_train_as_each_alone(experts, top_k):
     settings = comigs.ExpertsConfig(specialists=experts - 1, top_k=top_k, rank=2)

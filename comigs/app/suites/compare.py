@@ -55,7 +55,7 @@ def run_suite(
 def _run_missing(
     suite: Suite, folder: Path, home: Path, jobs: int, keep_models: bool, tally: Tally
 ) -> Path:
-    missing = missing_of(suite.runs, home, keep_models)
+    missing = missing_of(suite.runs, home, tally, keep_models)
     for data in {run.config.data.name for run in missing}:
         client_names(data)  # is there, or BadInput
     tally.say(f"{len(suite.runs)} runs, {len(missing)} of them to do; tables in {folder}")

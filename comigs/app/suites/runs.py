@@ -4,12 +4,14 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from queue import Queue
+from typing import Any
 
+from comigs.app.fingerprint import origin_kept, origin_now
 from comigs.app.suites.suite import SuiteRun
 from comigs.app.suites.tally import Tally
 from comigs.config.load import config_hash, to_dict
@@ -52,26 +54,51 @@ def models_at(home: Path, config: RunConfig) -> Path:
     return home / "models" / f"{config.method}-seed{config.seed}-{config_hash(config)}"
 
 
-def missing_of(runs: Iterable[SuiteRun], home: Path, keep_models: bool = False) -> list[SuiteRun]:
+def missing_of(
+    runs: Iterable[SuiteRun], home: Path, tally: Tally, keep_models: bool = False
+) -> list[SuiteRun]:
     """Those of which no result is kept, or none that will do; each configuration once.
 
     Args:
+        tally: is told how many are kept of other text than there is now, or of another base.
         keep_models: their models must be there, too.
     """
     wanted = {config_hash(run.config): run for run in runs}
+    kept = {
+        key: from_json(path.read_text())
+        for key, run in wanted.items()
+        if (path := kept_at(home, run.config)).exists()
+    }
+    others = _of_others(wanted, kept)
+    if others:
+        tally.say(f"{len(others)} kept runs began with other text, or another base: run anew")
     return [
         run
-        for run in wanted.values()
-        if not _serves(kept_at(home, run.config), run.config)
+        for key, run in wanted.items()
+        if key in others
+        or key not in kept
+        or not _serves(kept[key], run.config)
         or (keep_models and not models_at(home, run.config).is_dir())
     ]
 
 
-def _serves(path: Path, config: RunConfig) -> bool:
+def _of_others(wanted: Mapping[str, SuiteRun], kept: Mapping[str, Any]) -> set[str]:
+    """Whose text or base has changed since; results of earlier versions do not tell."""
+    now: dict[tuple[str, str, str | None], str | None] = {}
+    others = set()
+    for key, before in ((key, result.get("origin")) for key, result in kept.items()):
+        config = wanted[key].config
+        source = config.data.name, config.model.name, config.devices.traces
+        if before and source not in now:
+            now[source] = origin_now(config)
+        if before and now[source] not in (before, None):
+            others.add(key)
+    return others
+
+
+def _serves(result: Mapping[str, Any], config: RunConfig) -> bool:
     """Whether a kept result will do: also for curves, which not every suite records."""
-    if not path.exists():
-        return False
-    rounds = from_json(path.read_text())["rounds"]
+    rounds = result["rounds"]
     return not (config.log.eval_every and rounds) or rounds[0]["valid_ppl"] is not None
 
 
@@ -183,6 +210,7 @@ def _keep(config: RunConfig, work: Path, path: Path) -> None:
     trained = [event for event in events if isinstance(event, ClientTrained)]
     result = {
         "config": to_dict(config),
+        "origin": origin_kept(work),
         "environment": json.loads((work / "environment.json").read_text()),
         "final": final_rows(work),
         "rounds": [{key: one[key] for key in parts if key in one} for one in rounds],

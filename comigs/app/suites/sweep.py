@@ -109,7 +109,7 @@ def sweep(
     }
     every = list(itertools.chain.from_iterable(runs.values()))
     with results_in(out) as home:
-        missing = missing_of(every, home)
+        missing = missing_of(every, home, tally)
         tally.say(f"{len(every)} runs, {len(missing)} of them to do; results in {home}")
         if failures := run_all(missing, home, jobs, tally):
             raise ComigsError(f"{len(failures)} of {len(missing)} runs failed: {failures[0]}")
