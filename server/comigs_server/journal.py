@@ -7,7 +7,7 @@ from pathlib import Path
 
 from comigs.errors import ComigsError
 from comigs.store.eventjson import to_line
-from comigs.store.events import Event, Kept, Passing
+from comigs.store.events import Event, Failed, Kept, Passing
 from comigs.store.metrics import METRICS, lines_of
 from comigs.store.passing import LinesDamaged
 from comigs.store.whole import append, write_whole
@@ -24,10 +24,12 @@ class Journal:
 
     Attributes:
         stop: why a watcher wants the run to stop; empty while it may go on.
+        failed: the last failure that was written.
     """
 
     def __init__(self, folder: Path, watch: Watcher = lambda event: None) -> None:
         self.path, self._watch, self.stop = folder / METRICS, watch, ""
+        self.failed: Failed | None = None
 
     def write(self, event: Kept) -> None:
         """Append one event and tell it.
@@ -37,6 +39,8 @@ class Journal:
         """
         with self._writing():
             append(self.path, to_line(event))
+        if isinstance(event, Failed):
+            self.failed = event
         self._show(event)
 
     def tell(self, event: Passing) -> None:

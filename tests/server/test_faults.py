@@ -138,8 +138,8 @@ def test_too_few_answers_end_the_run_which_can_be_resumed(yaml_file, faults, fin
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 1
     assert result.stderr.splitlines()[-1] == (
-        "comigs: round 2: 2 of 3 clients answered, server.min_clients is 3; the state of round 1 "
-        f"is saved; go on with: comigs run --resume {tmp_path}"
+        "comigs: round 2: 2 of 3 clients answered, server.min_clients is 3 (bo: RuntimeError: "
+        f"no power); the state of round 1 is saved; go on with: comigs run --resume {tmp_path}"
     )
     assert saved_rounds(tmp_path / "server") == [1]
     del faults[2, 1]
