@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from comigs.errors import ComigsError
+from comigs.errors import ComigsError, flat
 from comigs.store.eventjson import to_line
 from comigs.store.events import Event, Failed, Kept, Passing
 from comigs.store.metrics import METRICS, lines_of
@@ -24,12 +24,11 @@ class Journal:
 
     Attributes:
         stop: why a watcher wants the run to stop; empty while it may go on.
-        failed: the last failure that was written.
     """
 
     def __init__(self, folder: Path, watch: Watcher = lambda event: None) -> None:
         self.path, self._watch, self.stop = folder / METRICS, watch, ""
-        self.failed: Failed | None = None
+        self._failed: Failed | None = None
 
     def write(self, event: Kept) -> None:
         """Append one event and tell it.
@@ -40,8 +39,15 @@ class Journal:
         with self._writing():
             append(self.path, to_line(event))
         if isinstance(event, Failed):
-            self.failed = event
+            self._failed = event
         self._show(event)
+
+    def why(self, number: int | None) -> str:
+        """Who failed last and why, in brackets, if it was in this round; None: in the test."""
+        failed = self._failed
+        if failed is None or failed.round != number:
+            return ""
+        return f" ({failed.name}: {flat(failed.reason)})"
 
     def tell(self, event: Passing) -> None:
         """Tell an event that is not kept."""

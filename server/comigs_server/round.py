@@ -9,7 +9,7 @@ import torch
 from flwr.serverapp import Grid
 from torch import Tensor
 
-from comigs.errors import ComigsError, flat
+from comigs.errors import ComigsError
 from comigs.federation.closing import Closing, close_round
 from comigs.federation.conditions import devices_in
 from comigs.federation.run import Run
@@ -65,9 +65,10 @@ def train_round(
     failed = asked - len(received.updates) - (len(under_way) if mail else 0)
     coming = len(received.updates) + len(under_way)
     if (failed or run.devices is None) and coming < run.config.server.min_clients:
+        why = journal.why(now.number)
         raise ComigsError(
             f"round {now.number}: {len(received.updates)} of {len(chosen.ids)} clients answered, "
-            f"server.min_clients is {run.config.server.min_clients}{_why(now)}; the state of round "
+            f"server.min_clients is {run.config.server.min_clients}{why}; the state of round "
             f"{progress.round} is saved"
         )
     closing = close(now, chosen, received, sent)
@@ -276,14 +277,6 @@ def _sum_securely(
     for answer in session.failed[known:]:
         _failed(now, answer.client, answer.reason)
     return summed
-
-
-def _why(now: Round) -> str:
-    """Why the last client that failed in the round did so."""
-    failed = now.journal.failed
-    if failed is None or failed.round != now.number:
-        return ""
-    return f" ({failed.name}: {flat(failed.reason)})"
 
 
 def _failed(now: Round, client: Client, reason: str) -> None:
