@@ -11,7 +11,7 @@ from comigs.backbone.names import model_source
 from comigs.config.load import load_config
 from comigs.config.settings import RunConfig
 from comigs.data.corpus import federation_folder, forget_changed
-from comigs.data.names import tables_in
+from comigs.data.names import PACKED, TABLES, unread_in
 from comigs.data.roster import roster
 from comigs.methods import find_method
 
@@ -48,10 +48,9 @@ def check_names(config: RunConfig) -> None:
 @lru_cache
 def _tell_unread(folder: Path) -> None:
     """Once, however many runs of a suite are on these texts."""
-    if tables := tables_in(folder):
-        logging.getLogger("comigs").warning(
-            "beside the texts, %s is not read (%d such files); comigs data prepare makes text of "
-            "them",
-            tables[0],
-            len(tables),
-        )
+    ways = {TABLES: "comigs data prepare makes text of them", PACKED: "unpack them, or use xz"}
+    for endings, way in ways.items():
+        if files := unread_in(folder, endings):
+            logging.getLogger("comigs").warning(
+                "beside the texts, %s is not read (%d such files); %s", files[0], len(files), way
+            )

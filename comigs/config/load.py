@@ -56,11 +56,14 @@ def load_config(
         for key, value in given:
             if key in _SHORT and not isinstance(value, dict):  # engine=ray sets the name alone
                 key = f"{key}.{_SHORT[key]}"
-            OmegaConf.update(merged, key, value, force_add=True)
+            both = isinstance(value, dict) and OmegaConf.is_dict(OmegaConf.select(merged, key))
+            OmegaConf.update(merged, key, value, merge=both, force_add=True)
         plain = OmegaConf.to_container(merged, resolve=True)
     except (OmegaConfBaseException, *_OMEGACONF_S_OWN) as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise BadInput(f"{origin.file}: {reason[0][:200]}") from None
+        key = getattr(error, "full_key", None) or ""
+        named = f"{origin.of(key)}: {key}: " if key else f"{origin.file}: "
+        raise BadInput(f"{named}{reason[0][:200]}", key) from None
     return build(RunConfig, plain, origin)
 
 

@@ -108,12 +108,12 @@ def asked_and_answered(values: Mapping[str, Any]) -> Iterator[Turn]:
 
 
 def plain(value: Any) -> str:
-    """A text; numbers too, as CSV has them; a missing value is none.
+    """A text; numbers too, as CSV has them; a missing value, which pandas calls NaN, is none.
 
     Raises:
         Unfit: it is something else.
     """
-    if value is None:
+    if value is None or value != value:
         return ""
     if isinstance(value, list):  # of parts of a message
         parts = [part.get("text") if isinstance(part, dict) else part for part in value]

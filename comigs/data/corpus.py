@@ -22,13 +22,17 @@ from typing import Any, NamedTuple, TypeVar
 
 from comigs.data.names import (
     EXAMPLES,
+    LONGEST,
+    PACKED,
     SPLITS,
     SUFFIXES,
+    TABLES,
     in_order,
+    is_client,
     listed,
     paths_of,
-    tables_in,
     text_files,
+    unread_in,
 )
 from comigs.data.places import (
     HELD_OUT,
@@ -107,7 +111,8 @@ def client_names(name: str) -> tuple[str, ...]:
     """Names of a federation's clients: as clients.json lists them, or else in sorted order.
 
     Raises:
-        BadInput: when the folder holds no text files, or two of one name, or clients.json no names.
+        BadInput: when the folder holds no text files, or two of one name, or one whose name no
+            client can have, or clients.json no names.
     """
     folder = federation_folder(name)
     if (folder / ROSTER).is_file():
@@ -120,11 +125,17 @@ def client_names(name: str) -> tuple[str, ...]:
             raise both(folder / names[name], folder / entry)
         names[name] = entry
     if not names:
-        tables = tables_in(folder)
+        tables, packed = (unread_in(folder, endings) for endings in (TABLES, PACKED))
         raise BadInput(
             f"data.name {name!r} holds no text: expected <client>.txt files (chats: .jsonl), "
             "or folders <client> with .txt files, or with train, valid and test (.txt or .jsonl)"
             + (f"; {tables[0]} is none: comigs data prepare makes text of it" if tables else "")
+            + (f"; {packed[0]} is none: unpack it, or pack it with xz" if packed else "")
+        )
+    if odd := next((name for name in names if not is_client(name)), None):
+        raise BadInput(
+            f"the text {names[odd]!r} in {folder} names a client, and such a name has at most "
+            f"{LONGEST} characters, all of which can be printed: rename it"
         )
     return in_order(names)
 
@@ -142,7 +153,8 @@ def _listed(path: Path) -> tuple[str, ...]:
 
 def _is_name(name: object) -> bool:
     """Whether it can be the name of a file; a path is not."""
-    return isinstance(name, str) and name == Path(name).name != "" and name not in (".", "..")
+    plain = isinstance(name, str) and is_client(name) and name not in (".", "..")
+    return plain and name == Path(str(name)).name != ""
 
 
 def holds_chats(name: str, client: str, split: str) -> bool:

@@ -9,10 +9,14 @@ from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
+from comigs.errors import BadInput
+
 SPLITS = ("train", "valid", "test")
 SUFFIXES = (".txt", ".txt.xz")  # in small or large letters
 EXAMPLES = (".jsonl", ".jsonl.xz")  # of chats
 TABLES = (".json", ".csv", ".tsv", ".parquet")
+PACKED = (".txt.gz", ".txt.bz2", ".txt.zst", ".jsonl.gz", ".jsonl.bz2", ".jsonl.zst")
+LONGEST = 200  # characters of a client's name
 SETTLED = 10**9  # ns; a folder that changed just now may change again at what counts as one time
 Place = Path | str
 _OURS = ("clients.json", "federation.json", "manifest.json")
@@ -45,10 +49,15 @@ def text_files(folder: Place, suffixes: tuple[str, ...]) -> list[tuple[str, str]
     return [(name, file) for name, file in named if name]
 
 
-def tables_in(folder: Path) -> list[str]:
-    """Names of the folder's files that hold data of another form, which is not read as text."""
+def is_client(name: str) -> bool:
+    """Whether a client can be called so: in one line, as text that others can read."""
+    return len(name) <= LONGEST and name.isprintable()
+
+
+def unread_in(folder: Path, endings: tuple[str, ...]) -> list[str]:
+    """Names of the folder's files of another form (`TABLES`, `PACKED`), not read as text."""
     with os.scandir(folder) as entries:
-        ending = (entry for entry in entries if entry.name.lower().endswith(TABLES))
+        ending = (entry for entry in entries if entry.name.lower().endswith(endings))
         files = sorted(entry.name for entry in ending if entry.is_file())
     return [file for file in files if file[0] != "." and file not in _OURS]
 
@@ -93,7 +102,11 @@ class Listed(NamedTuple):
 
 
 def listed(folder: Place) -> Listed:
-    """What is in a folder now."""
+    """What is in a folder now.
+
+    Raises:
+        BadInput: a text in it is a link to what is not there.
+    """
     return _settled(folder) or _listed.__wrapped__(str(folder), 0)
 
 
@@ -114,7 +127,12 @@ def _listed(folder: str, _changed: int) -> Listed:
     with os.scandir(folder) as entries:
         for entry in entries:
             name = entry.name
-            if _ends(name, SUFFIXES + EXAMPLES) and entry.is_file():
+            text = _ends(name, SUFFIXES + EXAMPLES)
+            if text and entry.is_symlink() and name[0] != "." and not os.path.exists(entry):
+                raise BadInput(
+                    f"{entry.path} is a link to nothing; put the text there, or remove it"
+                )
+            if text and entry.is_file():
                 if name.endswith(SUFFIXES + EXAMPLES):
                     files.add(name)
                 elif stem := _name_of(name, SUFFIXES + EXAMPLES):

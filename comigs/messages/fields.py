@@ -5,6 +5,7 @@ from collections.abc import Iterable
 METRIC = "metric."  # in front of the name of a number that `log.metrics` asks for
 MIDPOINT = "midpoint/"  # in front of the name of a tensor: the gradient of it (`cobo`)
 ACTIVATIONS = "activations/"  # in front of a mixture's path: how often tokens chose each expert
+BESIDES = (MIDPOINT, ACTIVATIONS)  # of what travels beside an update and is no part of it
 METRICS = frozenset(  # of a training round
     {
         "round", "loss", "balance", "valid_ppl", "tokens", "steps", "router_steps",

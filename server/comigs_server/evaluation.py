@@ -7,7 +7,7 @@ from itertools import chain
 from flwr.serverapp import Grid
 
 from comigs.data.roster import roster
-from comigs.errors import flat
+from comigs.errors import ComigsError, flat
 from comigs.federation.layers import of_round
 from comigs.federation.run import Run
 from comigs.federation.selection import takers_of_the_test
@@ -25,14 +25,21 @@ ABSENT_SECONDS = 60.0  # for clients behind a SuperLink that are away when the t
 
 
 def evaluate(grid: Grid, run: Run, clients: Registry, progress: Progress, journal: Journal) -> None:
-    """Let the clients fetch the final tensors and test; write one event per test stream."""
+    """Let the clients fetch the final tensors and test; write one event per test stream.
 
+    Raises:
+        ComigsError: when nobody could.
+    """
     for client in clients.absent(ABSENT_SECONDS):
         journal.write(Failed(client.name, "it is not there", client.id))
     ids = takers_of_the_test(run, clients.ids)
     journal.tell(EvaluationStarted(len(ids)))
-    for some in in_parts(ids):
-        _evaluate(grid, run, clients, progress, journal, some)
+    tested = [_evaluate(grid, run, clients, progress, journal, some) for some in in_parts(ids)]
+    if not any(tested):
+        raise ComigsError(
+            f"none of {len(ids)} clients could test its final model{journal.why(None)}; the state "
+            f"of round {progress.round} is saved"
+        )
 
 
 def _evaluate(
@@ -42,7 +49,9 @@ def _evaluate(
     progress: Progress,
     journal: Journal,
     ids: Sequence[int],
-) -> None:
+) -> bool:
+    """Whether any of these clients has told what its test came to."""
+
     def failed(client: Client, reason: str) -> None:
         journal.write(Failed(client.name, reason, client.id))
 
@@ -59,7 +68,7 @@ def _evaluate(
         },
     )
     down = {node_of(message): bytes_of(message) for message in messages}
-    timeout = run.config.server.round_timeout
+    timeout, told = run.config.server.round_timeout, False
     for answer in chain(unreachable, collect(grid, messages, chosen, timeout)):
         client = answer.client
         if answer.reply is None:
@@ -86,3 +95,5 @@ def _evaluate(
                 communicated=sum(math.prod(shape) for shape in sent.values()),
             )
             journal.write(tested)
+            told = True
+    return told

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from comigs.errors import ComigsError
+from comigs.errors import ComigsError, flat
 from comigs.store.eventjson import to_line
-from comigs.store.events import Event, Kept, Passing
+from comigs.store.events import Event, Failed, Kept, Passing
 from comigs.store.metrics import METRICS, lines_of
 from comigs.store.passing import LinesDamaged
 from comigs.store.whole import append, write_whole
@@ -28,6 +28,7 @@ class Journal:
 
     def __init__(self, folder: Path, watch: Watcher = lambda event: None) -> None:
         self.path, self._watch, self.stop = folder / METRICS, watch, ""
+        self._failed: Failed | None = None
 
     def write(self, event: Kept) -> None:
         """Append one event and tell it.
@@ -37,7 +38,16 @@ class Journal:
         """
         with self._writing():
             append(self.path, to_line(event))
+        if isinstance(event, Failed):
+            self._failed = event
         self._show(event)
+
+    def why(self, number: int | None) -> str:
+        """Who failed last and why, in brackets, if it was in this round; None: in the test."""
+        failed = self._failed
+        if failed is None or failed.round != number:
+            return ""
+        return f" ({failed.name}: {flat(failed.reason)})"
 
     def tell(self, event: Passing) -> None:
         """Tell an event that is not kept."""

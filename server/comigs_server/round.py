@@ -65,9 +65,10 @@ def train_round(
     failed = asked - len(received.updates) - (len(under_way) if mail else 0)
     coming = len(received.updates) + len(under_way)
     if (failed or run.devices is None) and coming < run.config.server.min_clients:
+        why = journal.why(now.number)
         raise ComigsError(
             f"round {now.number}: {len(received.updates)} of {len(chosen.ids)} clients answered, "
-            f"server.min_clients is {run.config.server.min_clients}; the state of round "
+            f"server.min_clients is {run.config.server.min_clients}{why}; the state of round "
             f"{progress.round} is saved"
         )
     closing = close(now, chosen, received, sent)

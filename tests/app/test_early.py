@@ -46,11 +46,12 @@ def test_a_mistake_is_told_before_libraries_load(tmp_path):
 
 
 def test_data_beside_the_texts_that_is_not_read_is_named(tmp_path, caplog):
-    for name in ("ana.txt", "bo.csv", "cy.json", ".hidden.csv", "clients.md"):
+    for name in ("ana.txt", "bo.csv", "cy.json", ".hidden.csv", "clients.md", "di.txt.gz"):
         (tmp_path / name).write_text("text\n")
     with caplog.at_level(logging.WARNING, "comigs"):
         check_names(load_config(None, [f"data={tmp_path}"]))
     assert "bo.csv is not read (2 such files)" in caplog.text
+    assert "di.txt.gz is not read (1 such files); unpack them, or use xz" in caplog.text
     caplog.clear()
     check_names(load_config())
     assert not caplog.text

@@ -97,6 +97,8 @@ def test_pools_are_read_by_device_class_and_change_no_identity():
         ("metod=local", "unknown key metod; did you mean method?"),
         ("engine=dask", "expected inline or ray"),
         ("router=3", "expected keys below"),
+        ("router=[1, 2]", "router is [1, 2]; expected keys below"),
+        ("name=${nobody}", "name: Interpolation key 'nobody' not found"),
         ("ray.address=ray://far:1", "ray.address is 'ray://far:1'; it must be auto, host:port"),
         ("ray.pools.phone.workers=0", "ray.pools.phone.workers is 0; it must be at least 1"),
         ("ray.pools.phone.cpus=-1", "ray.pools.phone.cpus is -1.0"),

@@ -1,5 +1,6 @@
 """Folders as people leave them: hidden entries, capitals, numbers, marks, two of one name."""
 
+import json
 import lzma
 
 import pytest
@@ -54,6 +55,31 @@ def test_an_ending_in_capital_letters_is_an_ending(tmp_path, file):
     assert client_names(str(tmp_path)) == ("de", "fr")
     check_sizes(str(tmp_path), ["de", "fr"])
     assert "".join(read_split(str(tmp_path), "de", s) for s in SPLITS) == TEXT
+
+
+@pytest.mark.parametrize("name", ["y" * 201, "a\nb", "\x1b[31mred", "a\u202eb", "\udcff"])
+def test_a_name_that_a_server_would_not_take_is_refused_before_round_1(tmp_path, name):
+    (tmp_path / "clients").mkdir()
+    (tmp_path / "clients" / f"{name}.txt").write_text(TEXT)
+    (tmp_path / "listed").mkdir()
+    (tmp_path / "listed" / "clients.json").write_text(json.dumps(["anna", name]))
+    with pytest.raises(BadInput, match="at most 200 characters") as refused:
+        client_names(str(tmp_path / "clients"))
+    assert str(refused.value).isprintable()
+    with pytest.raises(BadInput, match="list of the clients' names"):
+        client_names(str(tmp_path / "listed"))
+
+
+def test_a_text_that_is_a_link_to_nothing_is_no_client_less(tmp_path):
+    (tmp_path / "anna.txt").write_text(TEXT)
+    (tmp_path / ".ben.txt").symlink_to("nowhere")
+    assert client_names(str(tmp_path)) == ("anna",)
+    for place in (tmp_path / "ben.txt", tmp_path / "ben.TXT", tmp_path / "loop.jsonl"):
+        place.symlink_to("loop.jsonl")
+        client_names.cache_clear()
+        with pytest.raises(BadInput, match=f"{place.name} is a link to nothing; put the text"):
+            client_names(str(tmp_path))
+        place.unlink()
 
 
 @pytest.mark.parametrize("file", ["de.txt.xz", "de.TXT", "de"])

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from comigs.data.chats import Unfit, read_line
+from comigs.data.chats import Turn, Unfit, read_line
 from comigs.data.template import plain_text
 from comigs.errors import BadInput
 from comigs.prepare.examples import Column
@@ -114,3 +114,12 @@ def test_nobody_is_called_nan_or_by_a_list(value, why):
     with pytest.raises(Unfit, match=why):
         Column("user").value({"user": value})
     assert Column("user").value({"user": 7}) == "7"
+
+
+def test_what_is_missing_is_not_read_as_nan():
+    nan = float("nan")
+    row = {"instruction": "Count to two.", "input": nan, "output": "One, two."}
+    chat = json.loads(find_shape(row, {}).text(row))["messages"]
+    assert [turn["content"] for turn in chat] == ["Count to two.", "One, two."]
+    assert find_shape({"text": ""}, {}).text({"text": nan}) == ""
+    assert read_line('{"prompt": "a", "completion": NaN}') == (Turn("user", "a"),)

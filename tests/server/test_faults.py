@@ -138,8 +138,8 @@ def test_too_few_answers_end_the_run_which_can_be_resumed(yaml_file, faults, fin
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 1
     assert result.stderr.splitlines()[-1] == (
-        "comigs: round 2: 2 of 3 clients answered, server.min_clients is 3; the state of round 1 "
-        f"is saved; go on with: comigs run --resume {tmp_path}"
+        "comigs: round 2: 2 of 3 clients answered, server.min_clients is 3 (bo: RuntimeError: "
+        f"no power); the state of round 1 is saved; go on with: comigs run --resume {tmp_path}"
     )
     assert saved_rounds(tmp_path / "server") == [1]
     del faults[2, 1]
@@ -196,8 +196,12 @@ def test_a_client_that_fails_only_in_the_final_evaluation_costs_its_row(
         return breaks() if client.number == 1 else evaluate(client, *rest)
 
     with monkeypatch.context() as patch:
+        patch.setattr(comigs_clients.app, "final_evaluation", breaks)
+        with pytest.raises(ComigsError, match=r"none of 3 clients could .* \(cy: .* no power\)"):
+            comigs.run(tree, out=tmp_path)
+        assert events(tmp_path, "end") == []
         patch.setattr(comigs_clients.app, "final_evaluation", fail)
-        result = comigs.run(tree, out=tmp_path)
+        result = comigs.app.run.resume(tmp_path)
     assert [row["client"] for row in result.table] == [0, 2]
     assert [e["reason"] for e in events(tmp_path, "failure")] == ["RuntimeError: no power"]
     assert len(comigs.app.run.resume(tmp_path).table) == 3

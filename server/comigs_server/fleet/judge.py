@@ -19,7 +19,7 @@ from comigs.federation.layers import of_round
 from comigs.federation.run import Run
 from comigs.local.reference import reference
 from comigs.messages.codecs import Wire, decode, wire
-from comigs.messages.fields import unknown
+from comigs.messages.fields import BESIDES, unknown
 from comigs.messages.masking import MASKED
 from comigs.messages.reply import Broken, Reported, check_asked, read_reported
 from comigs.messages.update import minus, norm_of, plus
@@ -167,7 +167,7 @@ def _decoded(
 def check_values(
     tensors: Mapping[str, Tensor], start: Mapping[str, Tensor], limit: float | None
 ) -> float:
-    """The L2 norm of an update.
+    """The L2 norm of an update, without what travels beside it.
 
     Args:
         start: what the tensors started from (`comigs.local.reference`).
@@ -179,7 +179,8 @@ def check_values(
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
             raise Unfit(f"sent {name!r} with NaN or infinity")
-    norm = norm_of(minus(tensors, start))
+    update = {name: t for name, t in tensors.items() if not name.startswith(BESIDES)}
+    norm = norm_of(minus(update, start))
     if limit is not None and not norm <= limit:
         raise Unfit(f"sent an update of norm {norm:.4g}; server.max_norm is {limit:g}")
     return norm

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from comigs.config.load import load_config
 from comigs.federation.run import resolve
 from comigs.messages.codecs import encode
+from comigs.messages.fields import ACTIVATIONS, MIDPOINT
 from comigs.mixture.adapters import start_tensor
 from comigs_server.fleet.exchange import Answer, Client
-from comigs_server.fleet.judge import Fault, judge
+from comigs_server.fleet.judge import Fault, check_values, judge
 
 A, B = "l.lora_A.generalist_0.weight", "l.lora_B.generalist_0.weight"
 SHAPES = {A: (2, 3), B: (4, 2)}
@@ -120,6 +121,13 @@ def test_an_absurd_norm_is_refused_and_a_plausible_one_is_not():
     assert judged(update, settings=["server.max_norm=0.1"], sent=update)[0] is None
     huge = update | {B: GOOD[B] * 3e38}
     assert "of norm 8.485e+38" in judged(huge, settings=["server.max_norm=9"])[0]
+
+
+@pytest.mark.parametrize("beside", [f"{ACTIVATIONS}l", f"{MIDPOINT}{B}"])
+def test_what_travels_beside_an_update_does_not_make_it_longer(beside):
+    start = {name: torch.zeros(shape) for name, shape in SHAPES.items()}
+    update = start | {B: torch.ones(4, 2), beside: torch.full((3,), 9.0)}
+    assert check_values(update, start | {beside: torch.zeros(3)}, 2.83) == pytest.approx(8**0.5)
 
 
 @pytest.mark.parametrize("codec", ["none", "bf16", "int8", "topk-int8"])
