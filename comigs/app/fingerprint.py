@@ -6,7 +6,6 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +23,9 @@ from comigs.store.whole import write_whole
 NAME = "origin.json"
 OPENING = "opening"  # the token that opens every sequence, where there is one
 ENDINGS = r"\.(txt|jsonl)"
-TEXT = ".[tT][xX][tT]*"
-CHATS = ".[jJ][sS][oO][nN][lL]*"
-INSIDE = (f"*{TEXT}", *(f"{split}{CHATS}" for split in SPLITS))  # a client's folder
+INSIDE = re.compile(  # a client's folder
+    rf"(?s:.*(?i:\.txt).*|({'|'.join(SPLITS)})(?i:\.jsonl).*)"
+)
 WEIGHTS = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja")  # what a base is made of
 
 
@@ -94,9 +93,8 @@ def _texts(folder: Path, names: Iterable[str]) -> Iterator[str]:
         if any(name[: end.start()] in clients for end in ends):
             yield name
         if is_folder and name in clients:
-            files = sorted(os.listdir(os.path.join(folder, name)))
-            for pattern in INSIDE:
-                yield from (os.path.join(name, f) for f in files if fnmatchcase(f, pattern))
+            files = sorted(filter(INSIDE.fullmatch, os.listdir(os.path.join(folder, name))))
+            yield from (os.path.join(name, file) for file in files)
 
 
 def _base_of(name: str) -> dict[str, str]:

@@ -25,8 +25,9 @@ from comigs.data.names import (
     LONGEST,
     PACKED,
     SPLITS,
-    SUFFIXES,
     TABLES,
+    TEXTS,
+    holds_text,
     in_order,
     is_client,
     listed,
@@ -40,7 +41,6 @@ from comigs.data.places import (
     blocks,
     both,
     example_blocks,
-    holds_text,
     read_files,
     size_of,
     split_file,
@@ -51,6 +51,7 @@ from comigs.store.plain import MIB, read_plain
 
 BUNDLED = Path(__file__).parent / "bundled"
 ROSTER = "clients.json"
+SHARES = {"train": 1 - 2 * HELD_OUT, "valid": HELD_OUT, "test": HELD_OUT}
 
 
 def federation_folder(name: str) -> Path:
@@ -117,10 +118,11 @@ def client_names(name: str) -> tuple[str, ...]:
     folder = federation_folder(name)
     if (folder / ROSTER).is_file():
         return _listed(folder / ROSTER)
-    texts = text_files(folder, SUFFIXES + EXAMPLES)
+    texts = text_files(folder, TEXTS)
     folders = [name for name in listed(folder).folders if name[0] != "."]
     names: dict[str, str] = {}
-    for name, entry in texts + [(name, name) for name in folders if holds_text(folder, name)]:
+    whole = [(name, name) for name in folders if holds_text(os.path.join(folder, name))]
+    for name, entry in texts + whole:
         if name in names:
             raise both(folder / names[name], folder / entry)
         names[name] = entry
@@ -218,8 +220,7 @@ def on_disk(root: Path, client: str) -> dict[str, OnDisk]:
     """The splits of a client of the federation in folder `root`; raises as `check_sizes`."""
     if files := whole_of(root, client):
         size, chats = size_of(files, root), are_chats(files)
-        shares = {"train": 1 - 2 * HELD_OUT, "valid": HELD_OUT, "test": HELD_OUT}
-        return {split: OnDisk(size * share, chats) for split, share in shares.items()}
+        return {split: OnDisk(size * share, chats) for split, share in SHARES.items()}
     found = {split: split_file(root, client, split) for split in SPLITS}
     return {
         split: OnDisk(size_of([path], root), are_chats([path])) for split, path in found.items()

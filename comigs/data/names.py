@@ -5,7 +5,6 @@ import re
 import time
 from collections.abc import Iterable
 from functools import lru_cache
-from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +13,7 @@ from comigs.errors import BadInput
 SPLITS = ("train", "valid", "test")
 SUFFIXES = (".txt", ".txt.xz")  # in small or large letters
 EXAMPLES = (".jsonl", ".jsonl.xz")  # of chats
+TEXTS = SUFFIXES + EXAMPLES
 TABLES = (".json", ".csv", ".tsv", ".parquet")
 PACKED = (".txt.gz", ".txt.bz2", ".txt.zst", ".jsonl.gz", ".jsonl.bz2", ".jsonl.zst")
 LONGEST = 200  # characters of a client's name
@@ -32,8 +32,10 @@ def _ends(file: str, suffixes: tuple[str, ...]) -> bool:
 
 
 def _name_of(file: str, suffixes: tuple[str, ...]) -> str:
-    ends = [len(end) for end in suffixes if file.lower().endswith(end)]
-    return "" if file.startswith(".") else file[: -ends[0]] if ends else file
+    if file.startswith("."):
+        return ""
+    small = file.lower()
+    return next((file[: -len(end)] for end in suffixes if small.endswith(end)), file)
 
 
 def texts_in(folder: Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[tuple[str, Path]]:
@@ -43,8 +45,8 @@ def texts_in(folder: Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[tuple[s
 
 def text_files(folder: Place, suffixes: tuple[str, ...]) -> list[tuple[str, str]]:
     """(name, file name) of the folder's texts: in 100,000 of them paths would be most of memory."""
-    known = listed(folder)
-    files = sorted(f for f in chain(known.files, *known.odd.values()) if _ends(f, suffixes))
+    with os.scandir(folder) as entries:
+        files = sorted(e.name for e in entries if _ends(e.name, suffixes) and e.is_file())
     named = [(_name_of(file, suffixes), file) for file in files]
     return [(name, file) for name, file in named if name]
 
@@ -79,6 +81,19 @@ def files_of(folder: Place, name: str, suffixes: tuple[str, ...]) -> list[str]:
         known = listed(folder)
     found = [file for end in suffixes if (file := name + end) in known.files]
     return found or [f for f in known.odd.get(name, ()) if _ends(f, suffixes)]
+
+
+def holds_text(folder: Place) -> bool:
+    """Whether a folder is that of a client; it is read no further than its first text."""
+    with os.scandir(folder) as entries:
+        return any(_is_clients(entry.name) and entry.is_file() for entry in entries)
+
+
+def _is_clients(file: str) -> bool:
+    """Whether a file in a client's folder would be text of it."""
+    if _ends(file, SUFFIXES):
+        return file[0] != "."
+    return _ends(file, EXAMPLES) and _name_of(file, EXAMPLES) in SPLITS
 
 
 def is_folder(folder: Place, name: str) -> bool:
@@ -127,15 +142,16 @@ def _listed(folder: str, _changed: int) -> Listed:
     with os.scandir(folder) as entries:
         for entry in entries:
             name = entry.name
-            text = _ends(name, SUFFIXES + EXAMPLES)
+            usual = name.endswith(TEXTS)
+            text = usual or _ends(name, TEXTS)
             if text and entry.is_symlink() and name[0] != "." and not os.path.exists(entry):
                 raise BadInput(
                     f"{entry.path} is a link to nothing; put the text there, or remove it"
                 )
             if text and entry.is_file():
-                if name.endswith(SUFFIXES + EXAMPLES):
+                if usual:
                     files.add(name)
-                elif stem := _name_of(name, SUFFIXES + EXAMPLES):
+                elif stem := _name_of(name, TEXTS):
                     odd.setdefault(stem, []).append(name)
             elif entry.is_dir():
                 folders.add(name)

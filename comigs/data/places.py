@@ -15,6 +15,7 @@ from comigs.data.names import (
     EXAMPLES,
     SPLITS,
     SUFFIXES,
+    TEXTS,
     files_of,
     in_order,
     is_folder,
@@ -28,24 +29,17 @@ HELD_OUT = 0.1  # share of a client's characters, or examples, in each of valid 
 FEWEST = 3  # examples that can be cut
 
 
-def holds_text(root: Path, name: str) -> bool:
-    """Whether a folder in `root` is that of a client."""
-    folder = os.path.join(root, name)
-    return bool(text_files(folder, SUFFIXES)) or any(files_of(folder, s, EXAMPLES) for s in SPLITS)
-
-
 def whole_of(root: Path, client: str) -> list[Path]:
     """The files that together are a client's text, in their order; none where it is in splits.
 
     Raises:
         BadInput: the text is in two places.
     """
-    ends = SUFFIXES + EXAMPLES
-    found = [(client, file) for file in files_of(root, client, ends)]
+    found = [(client, file) for file in files_of(root, client, TEXTS)]
     if is_folder(root, client):
         if found:
             raise both(root / client, root / found[0][1])
-        inside = text_files(os.path.join(root, client), ends)
+        inside = text_files(os.path.join(root, client), TEXTS)
         if not any(name.lower() in SPLITS for name, _ in inside):
             texts = [(name, file) for name, file in inside if file.lower().endswith(SUFFIXES)]
             found = [(name, os.path.join(client, file)) for name, file in texts]

@@ -21,6 +21,7 @@ from comigs.deploy.project import HOSTS
 from experiments.benchmarks.loopback import CONNECTED, QUIET, Services, free_port, wait_for
 from tests.deploy.network import Network
 from tests.helpers import assert_same_numbers, events
+from tests.server.devices import InOrder, arrived, run_behind
 
 pytest_plugins = ("tests.fixtures",)
 pytestmark = pytest.mark.slow
@@ -96,13 +97,12 @@ def test_registering_again_changes_nothing(services):
     assert again.splitlines() == [f"{name}: was registered before" for name in NAMES]
 
 
-def gather(services, result):
+def gather(services, run, folder):
     """Put what server and devices have kept of a run where the inline engine would have it."""
-    run = result.config.flower.run
-    shutil.copytree(services.folder / "server" / "runs" / run / "server", result.folder / "server")
+    shutil.copytree(services.folder / "server" / "runs" / run / "server", folder / "server")
     for i, name in enumerate(NAMES):
         kept = services.folder / "devices" / name / "state" / run / "clients" / str(i)
-        shutil.copytree(kept, result.folder / "clients" / str(i))
+        shutil.copytree(kept, folder / "clients" / str(i))
 
 
 def test_nothing_is_lost_with_the_superlink_a_device_a_cable_or_the_serverapp(
@@ -145,33 +145,60 @@ def test_nothing_is_lost_with_the_superlink_a_device_a_cable_or_the_serverapp(
         comigs.run(remote, out=folder, watch=trouble)
     result = resume(folder)
     assert not unharmed
-    gather(services, result)
+    gather(services, result.config.flower.run, folder)
     assert_same_numbers(folder, finished)
     for name in NAMES:
         texts = [path.name for path in (services.folder / "devices" / name / "data").iterdir()]
         assert set(texts) == {f"{name}.txt", "clients.json", "device.yaml"}
 
 
-def test_flower_s_own_command_runs_the_project(services, tree, monkeypatch):
-    """As docs/deploy.md has it, with less to do; the server waits for no more than one update."""
+def test_flower_s_own_command_goes_on_after_kill_9_with_rounds_that_overlap(
+    services, tree, federation, tiny_model, tmp_path, monkeypatch
+):
+    """As docs/deploy.md has it, with less to do. A step takes two updates, and one was there."""
     monkeypatch.chdir(services.folder)
-    settings = services.folder / "run.toml"
+    settings, kept = services.folder / "run.toml", services.folder / "server" / "runs" / "first"
     config = json.loads(tomllib.loads(settings.read_text())["config"])
-    server = {"mode": "buffered", "buffer": 1, "round_timeout": 300}
+    server = {"mode": "buffered", "buffer": 2, "round_timeout": 300}
     config |= tree | {"data": tree["data"] | {"name": "data"}, "rounds": 2, "server": server}
     settings.write_text(f"config = '''\n{json.dumps(config)}\n'''\n")
-    run = flwr(services, "run", "app", "--run-config", "run.toml")["run-id"]
+
+    def submit():
+        return flwr(services, "run", "app", "--run-config", "run.toml")["run-id"]
+
+    def in_round_2():
+        written = (kept / "metrics.jsonl").exists()
+        return written and any(event["round"] == 2 for event in events(kept, "client"))
+
+    submit()
+    wait_for(in_round_2, "one of its two updates", 0.02)
+    services.kill("serverapp")
+    assert not events(kept, "end")
+    services.start("serverapp")
+    run = submit()
 
     def status():
         return flwr(services, "ls", "--run-id", str(run))["runs"][0]["status"]
 
-    kept = services.folder / "server" / "runs" / "first"
-    wait_for(lambda: (kept / "metrics.jsonl").exists() and events(kept, "end"), "its last event")
+    wait_for(lambda: events(kept, "end"), "its last event")
     wait_for(lambda: status().startswith("finished"), "the run", PAUSE)
     assert status() == "finished:completed"
     assert {event["name"] for event in events(kept, "final")} == set(NAMES)
-    assert [event["round"] for event in events(kept, "arrived")] == [1, 2]
-    assert {event["name"] for event in events(kept, "client")} == set(NAMES)
+    told = arrived(kept)
+    assert [number for number, *_ in told] == [1, 1, 2, 2]
+
+    # never stopped, in one process, the same updates in the same order
+    data, here = shutil.copytree(federation, tmp_path / "data"), tmp_path / "here"
+    (data / "device.yaml").write_text(f"models: [{tiny_model}]\n")
+    link = InOrder(tmp_path / "devices", [client for _, client, _ in told])
+    run_behind(link, config | {"data": tree["data"] | {"name": str(data)}}, here)
+    assert arrived(here) == told
+    for i in range(len(NAMES)):
+        state = tmp_path / "devices" / str(i) / "first" / "clients" / str(i)
+        shutil.copytree(state, here / "clients" / str(i))
+    gather(services, "first", tmp_path / "there")
+    shutil.copy(kept / "metrics.jsonl", tmp_path / "there")
+    assert_same_numbers(tmp_path / "there", here)
 
 
 def test_no_secret_is_in_a_log_or_in_what_a_run_keeps(services):

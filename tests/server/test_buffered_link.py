@@ -8,80 +8,19 @@ import shutil
 from types import SimpleNamespace
 
 import pytest
-from flwr.app import Error, Message
-from flwr.common.constant import ErrorCode
 
 import comigs
-from comigs.config.load import load_config, write_config
+from comigs.config.load import load_config
 from comigs.costs.ahead import Ahead
 from comigs.errors import BadInput
 from comigs.federation.run import resolve
 from comigs_server.checks.run import check_without_data
 from comigs_server.fleet import post
-from comigs_server.journal import Journal
-from comigs_server.loop import run_rounds
 from tests.helpers import events, numbers
-from tests.server.devices import Devices
+from tests.server.devices import DIES, HANGS, InOrder, arrived, run_behind
 from tests.server.test_buffered import buffered
 
 pytest_plugins = ("tests.fixtures",)
-HANGS, DIES = "hangs", "dies"
-
-
-class SuperLink(Devices):
-    """Three nodes, 11 to 13. They work at once, and those asked for come in the order of `order`.
-
-    Args:
-        order: client ids; when it is through, whoever began first is next.
-        faults: by (client, how often it was asked to train), HANGS or DIES.
-    """
-
-    def __init__(self, folder, order=(), faults=None):
-        super().__init__()
-        self.order, self.faults = list(order), faults or {}
-        self.asked, self.waiting, self.told = [], {}, []
-        for i in range(3):
-            self.come(11 + i, i, folder / str(i))
-
-    def push_messages(self, messages):
-        return [self._push(message) for message in messages]
-
-    def _push(self, message):
-        key, client = self.backlog.number(message), message.metadata.dst_node_id - 11
-        if message.metadata.message_type == "train":
-            config = message.content.config_records["config"]
-            self.asked.append((client, config["server-round"], config["state-round"]))
-        self.waiting[key] = message
-        return key
-
-    def pull_messages(self, message_ids):
-        """Who comes next, one at a time; all but training is answered at once."""
-        here = {k: self.waiting[k] for k in message_ids if k in self.waiting}
-        quick = [k for k, m in here.items() if m.metadata.message_type != "train"]
-        coming = quick or self._next(here)
-        return [reply for key in coming if (reply := self._answer(self.waiting.pop(key)))]
-
-    def _next(self, here):
-        if not here:
-            return []
-        by_client = {m.metadata.dst_node_id - 11: key for key, m in here.items()}
-        client = (
-            self.order.pop(0) if self.order else min(by_client, key=lambda i: int(by_client[i]))
-        )
-        return [by_client[client]]
-
-    def _answer(self, message):
-        client = message.metadata.dst_node_id - 11
-        if message.metadata.message_type == "train":
-            times = sum(who == client for who, *_ in self.asked)
-            match self.faults.get((client, times)):
-                case "hangs":
-                    return None
-                case "dies":
-                    return Message(
-                        Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, "x"), reply_to=message
-                    )
-        return self.answer(message)
 
 
 @pytest.fixture(autouse=True)
@@ -104,22 +43,20 @@ def data(federation, tiny_model, tmp_path_factory):
 
 @pytest.fixture
 def link_run(tree, data, tmp_path):
-    """A function that runs, or goes on with, a federation over a `SuperLink`, in `tmp_path`."""
+    """A function that runs, or goes on with, a federation over a SuperLink, in `tmp_path`."""
 
     def go(link, stop_after=None, **more):
         server = {"mode": "buffered", "buffer": 1} | more.pop("server", {})
         settings = tree | {"data": tree["data"] | {"name": str(data)}, "engine": "flower"}
         settings |= {"flower": {"run": "a"}, "clients": 3, "server": server} | more
-        run, folder = resolve(load_config(settings)), tmp_path / "run"
-        folder.mkdir(exist_ok=True)
-        write_config(run.config, folder)
+        folder = tmp_path / "run"
 
         def watch(event):
             link.told.append(event)
             if event.kind == "round" and event.round == stop_after:
                 raise KeyboardInterrupt
 
-        run_rounds(link, run, folder, Journal(folder, watch))
+        run_behind(link, settings, folder, watch)
         return folder
 
     return go
@@ -145,10 +82,6 @@ def assert_equal(folder, devices, other):
     assert finals == others
 
 
-def arrived(folder):
-    return [(e["round"], e["client"], e["since"]) for e in events(folder, "arrived")]
-
-
 @pytest.fixture(scope="module")
 def simulated(tree, tmp_path_factory):
     """The same in simulated time: six steps, each after one arrival."""
@@ -157,7 +90,7 @@ def simulated(tree, tmp_path_factory):
 
 def test_in_the_order_of_simulated_time_it_is_that_run_bit_for_bit(link_run, simulated, tmp_path):
     order = [client for _, client, _ in arrived(simulated)]
-    link = SuperLink(tmp_path / "devices", order)
+    link = InOrder(tmp_path / "devices", order)
     folder = link_run(link, rounds=6)
     assert arrived(folder) == arrived(simulated)
     assert any(since < number for number, _, since in arrived(folder))
@@ -168,9 +101,9 @@ def test_stopped_in_mid_flight_it_asks_again_and_makes_the_same_bits(link_run, s
     order = [client for _, client, _ in arrived(simulated)]
     devices = tmp_path / "devices"
     with pytest.raises(KeyboardInterrupt):
-        link_run(SuperLink(devices, order), stop_after=3, rounds=6)
+        link_run(InOrder(devices, order), stop_after=3, rounds=6)
     before = arrived(tmp_path / "run")[:2]  # what is saved
-    link = SuperLink(devices, order[2:])
+    link = InOrder(devices, order[2:])
     folder = link_run(link, rounds=6)
     again = [one for one in link.asked if one[1] <= 2]
     assert {client for client, *_ in again} == {0, 1, 2} - {before[-1][1]}
@@ -185,7 +118,7 @@ def test_stopped_in_mid_flight_it_asks_again_and_makes_the_same_bits(link_run, s
 
 
 def test_who_hangs_or_fails_costs_its_own_update_only(link_run, tmp_path):
-    link = SuperLink(tmp_path / "devices", faults={(0, 1): HANGS, (1, 2): DIES})
+    link = InOrder(tmp_path / "devices", faults={(0, 1): HANGS, (1, 2): DIES})
     folder = link_run(link, rounds=4, local_steps=1, server={"round_timeout": 30.0})
     # 0 hangs all the while; 1 fails in its second turn, and 2 is there in its place
     assert arrived(folder) == [(1, 1, 1), (2, 2, 1), (3, 2, 3), (4, 1, 4)]
@@ -199,7 +132,7 @@ def test_who_hangs_or_fails_costs_its_own_update_only(link_run, tmp_path):
 
 
 def test_two_arrivals_make_a_step_and_are_told_as_they_came(link_run, tmp_path):
-    link = SuperLink(tmp_path / "devices", [2, 0, 1, 2, 0])
+    link = InOrder(tmp_path / "devices", [2, 0, 1, 2, 0])
     folder = link_run(link, rounds=2, local_steps=1, server={"buffer": 2})
     assert arrived(folder) == [(1, 2, 1), (1, 0, 1), (2, 1, 1), (2, 2, 2)]
     assert [e["clients"] for e in events(folder, "round")] == [2, 3]
