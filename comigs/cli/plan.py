@@ -111,7 +111,7 @@ def _memory(devices: bool) -> Columns:
         "base": lambda c: _mb(c.memory.base),
         "adapters": lambda c: _mb(c.memory.adapters),
         "gradients": lambda c: _mb(c.memory.gradients),
-        "moments": lambda c: _mb(c.memory.moments),
+        "moments": lambda c: _mb(c.memory.moments + c.memory.resting),
         "activations": lambda c: _mb(c.memory.activations),
         "total": lambda c: _mb(c.memory.total),
     }

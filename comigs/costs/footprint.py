@@ -20,8 +20,7 @@ def process_memory(client: Client) -> int:
     Raises:
         BadInput: as `comigs.costs.memory.peak_memory`.
     """
-    memory = peak_memory(client)
-    return library_memory() + memory.held
+    return library_memory() + peak_memory(client).total
 
 
 @lru_cache(maxsize=1)

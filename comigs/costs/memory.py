@@ -49,12 +49,8 @@ class Memory:
 
     @property
     def total(self) -> int:
-        return self.base + self.adapters + self.gradients + self.moments + self.activations
-
-    @property
-    def held(self) -> int:
-        """`total`, and what rests."""
-        return self.total + self.resting
+        trained = self.adapters + self.gradients + self.moments
+        return self.base + trained + self.activations + self.resting
 
 
 def peak_memory(client: Client) -> Memory:

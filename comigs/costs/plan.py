@@ -3,7 +3,7 @@
 Everything but the expected time here follows from the configuration alone.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -14,7 +14,7 @@ from comigs.costs.traffic import traffic
 from comigs.costs.trip import trip
 from comigs.costs.work import Parameters, TokenFlops, mean_flops, parameter_counts
 from comigs.data.tokens import places
-from comigs.evaluation.metrics import of_models
+from comigs.evaluation.metrics import OfPeers, find_metric, of_models
 from comigs.federation.clients import data_of
 from comigs.federation.run import Client, Run
 from comigs.federation.selection import takers_of_the_test, wanted
@@ -147,7 +147,7 @@ def make_plan(run: Run, speeds: Mapping[Kind, Speed], process: int, workers: int
             sent[i].exact,
         )
         plans.append(replace(plan, device=_on_device(client, plan, work, per_token)))
-        evaluated = _evaluated(client, plan.rounds, i in tested)
+        evaluated = _evaluated(client, sent[i].rounds, i in tested)
         speed = speeds[kind_of(client)]
         seconds += plan.rounds * work.seconds(per_token, speed)
         seconds += evaluated.seconds(per_token, speed)
@@ -169,18 +169,25 @@ def _training(client: Client, count: int) -> Work:
     return Work(steps * batch, router_steps * batch, look=evaluated)
 
 
-def _evaluated(client: Client, rounds: int, tested: bool) -> Work:
-    """The evaluations that only show how training goes, over the whole run."""
-    every = client.config.log.eval_every
+def _evaluated(client: Client, rounds: Collection[int], tested: bool) -> Work:
+    """The evaluations that only show how training goes, over the whole run.
+
+    A gradient on validation text counts as an expert step (`log.metrics` with peers, wherever
+    something arrives).
+    """
+    config, metrics = client.config, client.config.log.metrics or ()
+    every, arrivals = config.log.eval_every, sum(number > 1 for number in rounds) + tested
+    looks = arrivals if any(isinstance(find_metric(name), OfPeers) for name in metrics) else 0
+    gradients = looks * config.batch_size * config.data.seq_len
     if not (every and rounds) and not tested:
-        return Work()
+        return Work(expert=gradients)
     data = data_of(client)
     tests = 3 if client.method.trains else 1  # the base, before and after averaging
     test, valid = sum(map(places, data.tests.values())), places(data.valid)
-    measured = 1 + len(of_models(client.config.log.metrics or ()))
-    on_the_way = measured * rounds / every if every else 0
+    measured = 1 + len(of_models(metrics))
+    on_the_way = measured * len(rounds) / every if every else 0
     at_the_end = tests * test + valid if tested else 0
-    return Work(forward=on_the_way * valid + at_the_end)
+    return Work(expert=gradients, forward=on_the_way * valid + at_the_end)
 
 
 def _on_device(client: Client, plan: ClientPlan, work: Work, cost: TokenFlops) -> OnDevice | None:
@@ -200,6 +207,6 @@ def _host_memory(clients: list[ClientPlan], process: int, workers: int) -> dict[
     """The base is held once, each client shape's adapters once in a process."""
     bases = {plan.dtype: plan.memory.base for plan in clients}
     adapters = {(p.experts, p.rank, p.dtype): p.memory.adapters for p in clients}
-    step = max(p.memory.held - p.memory.base - p.memory.adapters for p in clients)
+    step = max(p.memory.total - p.memory.base - p.memory.adapters for p in clients)
     one, base = process + sum(adapters.values()) + step, sum(bases.values())
     return {"inline": one + base, "ray": process + workers * one + base}

@@ -1,5 +1,7 @@
 """What fits on a device: refused, or derived in the stated order of preference."""
 
+from dataclasses import replace
+
 import pytest
 
 import comigs.costs.fit as fit
@@ -57,6 +59,13 @@ def test_the_margin_stays_free():
     resolved(500, "devices.margin=0.08")
     with pytest.raises(BadInput, match="less devices"):
         resolved(500, "devices.margin=0.081")
+
+
+def test_moments_of_layers_that_rest_must_fit_too(monkeypatch):
+    monkeypatch.setattr(fit, "peak_memory", lambda client: replace(need(client), resting=40))
+    assert resolved(500).config.experts.specialists == 3
+    with pytest.raises(BadInput, match="on mini needs"):
+        resolved(499)
 
 
 @pytest.mark.parametrize(

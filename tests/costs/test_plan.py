@@ -9,6 +9,8 @@ from typer.testing import CliRunner
 from comigs.app.run import plan
 from comigs.cli.commands import app
 from comigs.costs.calibrate import Speed, kind_of
+from comigs.costs.work import token_flops
+from comigs.federation.run import resolve
 from tests.helpers import events
 
 pytest_plugins = ("tests.fixtures",)
@@ -144,3 +146,13 @@ def test_every_kind_of_client_is_timed_by_itself(tree, monkeypatch):
         assert sorted(model.dtype for model, _ in timed) == sorted(set(dtypes))
         seconds[name] = planned.seconds
     assert seconds["mixed"] > 10 * seconds["fast"]
+
+
+def test_the_gradients_that_the_metric_of_peers_takes_are_in_the_time(tree, monkeypatch):
+    """One batch of each client in round 2 and in the test; in round 1 nothing arrives."""
+    monkeypatch.setattr("comigs.costs.calibrate.calibrate", lambda client: Speed(1e9, 1e9, 1e9))
+    two = tree | {"method": "pcl", "rounds": 2, "experts": {"rank": 2}}
+    config, less = plan(two)
+    _, more = plan(two | {"log": {"metrics": ["peers"]}})
+    batch = 2 * 16 * token_flops(resolve(config).client(0), 1).expert
+    assert more.seconds - less.seconds == pytest.approx(3 * 2 * batch / 1e9)
