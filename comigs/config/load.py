@@ -211,9 +211,7 @@ def identity(config: RunConfig) -> dict[str, Any]:
         values["engine.fuse"] = 1
     if config.model.native:
         del values["model.compute"]
-    off = [key for key in values if key.endswith(_OF_PROFILES) and values[key] is None]
-    for key in off:
-        del values[key]
+    values = {k: v for k, v in values.items() if v is not None or not k.endswith(_OF_PROFILES)}
     decides = _IDENTITY if config.stop.patience is None else (*_IDENTITY, _WHEN_IT_STOPS)
     return {k: v for k, v in values.items() if k in decides or not k.startswith(unread)}
 

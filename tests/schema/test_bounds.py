@@ -88,7 +88,7 @@ def test_every_number_has_its_bounds(key, whole):
         ("rounds=[", "cannot be read"),
         ("rounds=" + "[" * 3000, "cannot be read"),
         ("experts={rank: 1, rank: 2}", "found duplicate key rank"),
-        ("data.name=${oc.env:HOME", "quickstart.yaml: "),
+        ("data.name=${oc.env:HOME", "data.name: "),
         ("x[0]=1", "unknown key"),
         ("=1", "not of the form"),
         ("rounds=!!python/object:os.system 1", "cannot be read"),
