@@ -51,7 +51,7 @@ from comigs.store.plain import MIB, read_plain
 
 BUNDLED = Path(__file__).parent / "bundled"
 ROSTER = "clients.json"
-SHARES = {"train": 1 - 2 * HELD_OUT, "valid": HELD_OUT, "test": HELD_OUT}
+SHARES = {"train": 1 - 2 * HELD_OUT, "valid": HELD_OUT, "test": HELD_OUT}  # of a whole text
 
 
 def federation_folder(name: str) -> Path:

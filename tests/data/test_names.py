@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from comigs.data.corpus import check_sizes, client_names, read_split
-from comigs.data.names import SPLITS, in_order
+from comigs.data.names import SPLITS, holds_text, in_order
 from comigs.errors import BadInput
 
 TEXT = "".join(f"paragraph {i} of the text\n" for i in range(100))
@@ -33,6 +33,25 @@ def test_hidden_entries_are_no_clients(tmp_path):
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache" / ".hidden.txt").write_text(TEXT)
     assert client_names(str(tmp_path)) == ("anna",)
+
+
+@pytest.mark.parametrize(
+    ("file", "held"),
+    [
+        ("diary.txt", True),
+        ("Diary.TXT.XZ", True),
+        (".diary.txt", False),
+        ("valid.jsonl", True),
+        ("valid.JSONL.xz", True),
+        ("Valid.jsonl", False),
+        ("diary.jsonl", False),
+        ("notes.md", False),
+    ],
+)
+def test_a_folder_is_a_client_s_where_it_holds_text_or_a_split_of_chats(tmp_path, file, held):
+    (tmp_path / "more.txt").mkdir()
+    (tmp_path / file).touch()
+    assert holds_text(tmp_path) is held
 
 
 def test_clients_come_in_the_order_in_which_people_count(tmp_path):
