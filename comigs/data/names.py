@@ -43,10 +43,24 @@ def texts_in(folder: Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[tuple[s
     return [(name, folder / file) for name, file in text_files(folder, suffixes)]
 
 
+def _is_text(entry: os.DirEntry[str], suffixes: tuple[str, ...]) -> bool:
+    """Whether there is text in it. Raises: BadInput: it is a link to nothing."""
+    name = entry.name
+    if not (name.endswith(suffixes) or _ends(name, suffixes)):
+        return False
+    if entry.is_symlink() and name[0] != "." and not os.path.exists(entry):
+        raise BadInput(f"{entry.path} is a link to nothing; put the text there, or remove it")
+    return entry.is_file()
+
+
 def text_files(folder: Place, suffixes: tuple[str, ...]) -> list[tuple[str, str]]:
-    """(name, file name) of the folder's texts: in 100,000 of them paths would be most of memory."""
+    """(name, file name) of the folder's texts: in 100,000 of them paths would be most of memory.
+
+    Raises:
+        BadInput: one is a link to what is not there.
+    """
     with os.scandir(folder) as entries:
-        files = sorted(e.name for e in entries if _ends(e.name, suffixes) and e.is_file())
+        files = sorted(e.name for e in entries if _is_text(e, suffixes))
     named = [(_name_of(file, suffixes), file) for file in files]
     return [(name, file) for name, file in named if name]
 
@@ -142,14 +156,8 @@ def _listed(folder: str, _changed: int) -> Listed:
     with os.scandir(folder) as entries:
         for entry in entries:
             name = entry.name
-            usual = name.endswith(TEXTS)
-            text = usual or _ends(name, TEXTS)
-            if text and entry.is_symlink() and name[0] != "." and not os.path.exists(entry):
-                raise BadInput(
-                    f"{entry.path} is a link to nothing; put the text there, or remove it"
-                )
-            if text and entry.is_file():
-                if usual:
+            if _is_text(entry, TEXTS):
+                if name.endswith(TEXTS):
                     files.add(name)
                 elif stem := _name_of(name, TEXTS):
                     odd.setdefault(stem, []).append(name)

@@ -11,7 +11,6 @@ from pathlib import Path
 from queue import Queue
 from typing import Any
 
-from comigs.app.fingerprint import origin_kept, origin_now
 from comigs.app.suites.suite import SuiteRun
 from comigs.app.suites.tally import Tally
 from comigs.config.load import config_hash, to_dict
@@ -84,6 +83,8 @@ def missing_of(
 
 def _of_others(wanted: Mapping[str, SuiteRun], kept: Mapping[str, Any]) -> set[str]:
     """Whose text or base has changed since; results of earlier versions do not tell."""
+    from comigs.app.fingerprint import origin_now
+
     now: dict[tuple[str, str, str | None], str | None] = {}
     others = set()
     for key, before in ((key, result.get("origin")) for key, result in kept.items()):
@@ -203,6 +204,8 @@ class _Worker:
 
 
 def _keep(config: RunConfig, work: Path, path: Path) -> None:
+    from comigs.app.fingerprint import origin_kept
+
     events = events_of(work)
     parts = ["round", "loss", "valid_ppl", "seconds", "bytes_up", "bytes_down"]
     parts += ["sim_seconds", "sim_joules", "late", "dropped"]
