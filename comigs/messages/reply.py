@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from comigs.data.names import LONGEST
 from comigs.errors import ComigsError, flat
 from comigs.messages.fields import METRIC, metric_of, unknown
 from comigs.messages.order import MOST_CLIENTS, MOST_ROUNDS
@@ -25,7 +26,7 @@ def _plain(text: str) -> str:
     return text
 
 
-Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_plain)]
+Name = Annotated[str, Field(min_length=1, max_length=LONGEST), AfterValidator(_plain)]
 Count = Annotated[int, Field(ge=0, le=10**13)]
 Seconds = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
 Loss = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
