@@ -99,8 +99,8 @@ def test_a_run_that_waits_for_something_better_waits_on(constant, tmp_path):
 
 @pytest.mark.slow
 def test_a_run_that_has_ended_early_is_not_made_longer(constant, tmp_path):
-    tree = constant | {"stop": {"patience": 1}, "train": {"schedule": "constant", "lr": 0.5}}
-    result = comigs.run(tree, out=tmp_path)
+    still = {"schedule": "constant", "lr": 1e-30}  # no pass is better than the one before
+    result = comigs.run(constant | {"stop": {"patience": 1}, "train": still}, out=tmp_path)
     assert result.chosen.stopped
     with pytest.raises(BadInput, match=r"has ended at round \d by stop\.patience 1"):
         resume(tmp_path, ["rounds=9"])
