@@ -24,7 +24,7 @@ test: lint ## lint, check types, run all tests
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 check: lint ## the same without the slow tests
-	$(BIN)/python -m pytest -n 3 --dist loadfile -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 lint: install ## check style and types
 	$(BIN)/ruff check .

@@ -25,6 +25,7 @@ def begun(tree, finished):
     return tree | {"start": str(finished), "rounds": 2, "train": {"lr": 1e-12}}
 
 
+@pytest.mark.slow
 def test_a_run_begins_with_the_shared_tensors_of_another(begun, finished, tmp_path):
     folder = comigs.run(begun, out=tmp_path / "run").folder
     last, now = shared_of(finished, 3), shared_of(folder, 2)

@@ -32,6 +32,7 @@ def site(tmp_path_factory):
     return folder / "site"
 
 
+@pytest.mark.slow
 def test_every_top_level_name_is_comigs_own(site):
     names = {path.name for path in site.iterdir() if not path.name.endswith(".dist-info")}
     assert names == {"comigs", "comigs_clients", "comigs_server"}

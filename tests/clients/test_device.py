@@ -19,6 +19,8 @@ from comigs.errors import ComigsError
 from comigs_clients import device
 from comigs_clients.seam import told
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def ask(tmp_path, monkeypatch):
@@ -62,7 +64,6 @@ def test_an_error_is_a_code_for_the_server_and_the_text_stays_in_the_log(ask, tm
     assert log == "RuntimeError: no text for this client\n"
 
 
-@pytest.mark.slow
 def test_a_trainer_that_dies_is_started_anew_and_the_message_redone(ask, tmp_path):
     before = ask()
     assert ask("die once")["pid"] != before["pid"]

@@ -44,6 +44,7 @@ def resident_and_copied(path):
     return resident, copied
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("tied", [True, False])
 def test_a_bf16_base_is_mapped_and_never_copied_through_a_round(tmp_path, federation, tied):

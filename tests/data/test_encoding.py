@@ -57,6 +57,7 @@ def test_pieces_have_the_tokens_of_the_whole(tokenizer, text, size):
         assert torch.equal(encode(tokenizer, text), at_once(tokenizer, text))
 
 
+@pytest.mark.slow
 def test_a_long_text_is_never_given_at_once():
     tokenizer, seen = load_tokenizer("comigs-tiny"), []
     text = read_split("multilingual", "de", "train")

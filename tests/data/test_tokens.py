@@ -31,6 +31,7 @@ def test_in_distribution_text_is_the_clients_own_and_mixture_an_equal_share_of_a
     assert len(test) == 4 * (min(len(next(iter(d.tests.values()))) for d in own) // 4)
 
 
+@pytest.mark.slow
 def test_each_client_may_have_a_target_of_its_own():
     targets = ["mixture", "in_distribution", "in_distribution", "mixture"]
     each = replace(CONFIG, data=replace(CONFIG.data, target=targets))

@@ -167,6 +167,7 @@ def test_an_unknown_metric_is_refused_with_the_names_there_are(tree):
         comigs.run(tree | {"log": {"metrics": ["gate"]}})
 
 
+@pytest.mark.slow
 def test_metrics_are_told_per_client_and_as_a_mean_and_change_no_number(tree, finished, tmp_path):
     plain = events(finished, "final")
     asked = [*NAMES, "routing"]

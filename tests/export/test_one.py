@@ -75,6 +75,7 @@ def export(run, to, *options, llama_cpp=None):
     return CliRunner(env=env).invoke(app, ["export", str(run), "--to", str(to), *options])
 
 
+@pytest.mark.slow
 def test_a_lora_comes_back_and_its_card_says_what_it_is_worth(finished, tmp_path):
     done = export(finished, tmp_path / "to", "--as", "lora", "--expert", "specialist_0")
     assert done.exit_code == 0, done.output

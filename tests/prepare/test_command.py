@@ -138,6 +138,7 @@ def test_what_cannot_be_described_is_one_line(place, arguments, words):
     assert words in refused("data", "describe", *arguments.split())
 
 
+@pytest.mark.slow
 def test_without_the_libraries_it_says_what_to_install(place):
     script = """
         import sys

@@ -144,6 +144,7 @@ def test_curves_count_bytes_up_to_the_start_of_the_evaluated_round(tmp_path: Pat
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_the_race_tells_what_each_method_spends_until_it_reaches_a_perplexity(tmp_path) -> None:
     runs = [result("comigs", 1, 5.0), result("local", 1, 6.0)]
     for (_, _, kept), ppl in zip(runs, ((99, 70, 50), (99, 90, 80)), strict=True):

@@ -117,6 +117,7 @@ def test_a_single_round_is_told_in_numbers(make: Make) -> None:
     assert "One round shows no course" in text
 
 
+@pytest.mark.slow
 def test_a_finished_run_resumed_and_stopped_again_is_unfinished(make: Make) -> None:
     folder = make()
     assert "Not finished" not in text_of(write_report([folder]))

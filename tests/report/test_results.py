@@ -81,6 +81,7 @@ def test_perplexity_stands_at_the_rounds_and_bytes_that_led_to_it(make):
     assert _moved(points, run, ("sim_seconds",), 1) == []
 
 
+@pytest.mark.slow
 def test_what_is_measured_of_routers_is_drawn_layer_by_layer(make):
     folder = make(names=())
     for number in (1, 2):

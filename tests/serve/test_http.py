@@ -78,6 +78,7 @@ def alone(folder, number, asked, tokens, **sampling):
     return "".join(text for _, text in write(stage.batch(), [stage.prompt(0, asked, how)]))
 
 
+@pytest.mark.slow
 def test_every_client_is_a_model_and_so_are_base_and_generalist(client):
     names = [model.id for model in client.models.list()]
     assert names == ["ana", "bo", "cy", "base", "generalist"]

@@ -25,6 +25,7 @@ def test_the_same_seed_gives_the_same_numbers(tree, finished, tmp_path):
     assert_same_numbers(comigs.run(tree, out=tmp_path).folder, finished)
 
 
+@pytest.mark.slow
 def test_another_seed_gives_other_numbers(tree, finished, tmp_path):
     other = numbers(comigs.run(tree, out=tmp_path, seed=8).folder)[0]
     same = [key for key, data in numbers(finished)[0].items() if other[key] == data]

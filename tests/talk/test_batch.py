@@ -78,6 +78,7 @@ def test_a_row_that_is_dropped_leaves_the_others_alone(tokenizer):
     assert_alone(short, models[2])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampling", [GREEDY, Sampling(seed=3, tokens=8, repetition_penalty=1.3)])
 def test_many_prompts_are_written_as_one_by_one(tokenizer, sampling):
     voices = Voices([*map(Voice, clients_of("gpt2")[1])])

@@ -51,6 +51,7 @@ def test_the_hooks_see_the_run_from_its_start_to_its_end(tree, tmp_path):
     assert recorder.calls[-1] == ("end", True)
 
 
+@pytest.mark.slow
 def test_a_run_that_a_tracker_stops_goes_on_to_the_same_numbers(tree, finished, tmp_path):
     recorder = Recorder()
     with pytest.raises(Stopped, match="it learns nothing; the state of round 2 is saved"):

@@ -46,6 +46,7 @@ def test_it_has_the_right_sign_where_alternation_has_the_wrong_one():
     assert estimate(0.1) @ EXACT > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("nu", [1.0, 0.1, 0.01, 0.001])
 def test_its_error_shrinks_with_nu(nu):
     """theta_nu = (M phi + nu t) / (1 + nu), so that the missing term is off by 1 / (1 + nu)."""

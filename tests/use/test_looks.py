@@ -18,6 +18,7 @@ def finished(tree, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_every_client_s_view_is_of_its_own_model_and_text(finished, federation):
     looks = look_at([finished], 40)
     assert looks.missing == []

@@ -9,6 +9,7 @@ from tests.server.grids.asking import ask, by_client, failures
 
 POOLS = {"phone": PoolConfig(workers=1, cpus=0.5), "desk": PoolConfig(resources={"fast": 1.0})}
 CLASSES = ["phone", "desk", "phone", "desk"]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
