@@ -155,8 +155,9 @@ def _listed(path: Path) -> tuple[str, ...]:
 
 def _is_name(name: object) -> bool:
     """Whether it can be the name of a file; a path is not."""
-    plain = isinstance(name, str) and is_client(name) and name not in (".", "..")
-    return plain and name == Path(str(name)).name != ""
+    if not isinstance(name, str) or name in ("", ".", ".."):
+        return False
+    return is_client(name) and name == Path(name).name
 
 
 def holds_chats(name: str, client: str, split: str) -> bool:

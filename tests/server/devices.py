@@ -100,13 +100,12 @@ class InOrder(Devices):
         client = message.metadata.dst_node_id - 11
         if message.metadata.message_type == "train":
             times = sum(who == client for who, *_ in self.asked)
-            match self.faults.get((client, times)):
-                case "hangs":
-                    return None
-                case "dies":
-                    return Message(
-                        Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, "x"), reply_to=message
-                    )
+            fault = self.faults.get((client, times))
+            if fault == HANGS:
+                return None
+            if fault == DIES:
+                error = Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, "x")
+                return Message(error, reply_to=message)
         return self.answer(message)
 
 

@@ -87,12 +87,12 @@ def _of_others(wanted: Mapping[str, SuiteRun], kept: Mapping[str, Any]) -> set[s
 
     now: dict[tuple[str, str, str | None], str | None] = {}
     others = set()
-    for key, before in ((key, result.get("origin")) for key, result in kept.items()):
+    for key, before in ((key, origin) for key, r in kept.items() if (origin := r.get("origin"))):
         config = wanted[key].config
         source = config.data.name, config.model.name, config.devices.traces
-        if before and source not in now:
+        if source not in now:
             now[source] = origin_now(config)
-        if before and now[source] not in (before, None):
+        if now[source] not in (before, None):
             others.add(key)
     return others
 
