@@ -75,7 +75,7 @@ def test_a_system_without_affinity_counts_its_cores(tmp_path, monkeypatch):
 
 def test_threads_and_workers_follow(monkeypatch):
     monkeypatch.setattr("comigs.federation.machine.cores", lambda: 6)
-    assert on_this_machine(load_config(None)).threads == 6
+    assert on_this_machine(load_config(None, ["engine=inline"])).threads == 6
     ray = on_this_machine(load_config(None, ["engine=ray"]))
     assert (ray.engine.workers, ray.threads) == (6, 1)
     two = on_this_machine(load_config(None, ["engine=ray", "engine.workers=2"]))

@@ -156,8 +156,10 @@ def resume(
 
     from comigs.app.extend import check_longer, extend
     from comigs.app.fingerprint import check_origin
+    from comigs.federation.machine import with_engine
     from comigs.federation.run import resolve
 
+    config = with_engine(config)
     run, longer = resolve(config), config.rounds != before.rounds
     if longer:
         check_longer(before, run, folder)

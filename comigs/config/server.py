@@ -83,8 +83,8 @@ class ServerConfig:
 
 @dataclass(frozen=True)
 class EngineConfig:
-    name: Literal["inline", "ray", "flower"] = "inline"
-    """Where clients run: this process, worker processes, or real devices."""
+    name: Literal["auto", "inline", "ray", "flower"] = "inline"
+    """Where clients run: this process, worker processes (ray; auto: if sooner), real devices."""
     workers: int | None = None
     """Processes of the ray engine; null: one for each core."""
     fuse: int | Literal["auto"] = "auto"

@@ -1,6 +1,7 @@
 """What the machine decides is decided once, and recorded."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -116,6 +117,65 @@ def test_runs_of_before_keep_their_hash_on_the_cpu():
     plain = load_config(None)
     assert config_hash(plain) == config_hash(load_config(None, ["device=cpu"]))
     assert config_hash(plain) != config_hash(load_config(None, ["device=cuda"]))
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """Sets the cores and the bytes of memory that this machine seems to have."""
+
+    def has(cores, memory=2**36):
+        monkeypatch.setattr("comigs.federation.machine.cores", lambda: cores)
+        monkeypatch.setattr("comigs.federation.machine.available_memory", lambda: memory)
+
+    return has
+
+
+@pytest.mark.parametrize(
+    "cores, memory, settings, workers, threads",
+    [
+        (2, 2**36, [], 2, 1),
+        (16, 2**36, [], 4, 4),  # no more than there are clients
+        (16, 2**36, ["participation=0.5"], 2, 8),
+        (16, 3 * 2**30, [], 3, 5),
+        (2, 2**36, ["engine.workers=3"], 3, 1),
+        (8, 2**36, ["threads=4"], 2, 4),
+        (1, 2**36, [], None, 1),
+        (2, 2**30, [], None, 2),
+        (2, None, [], None, 2),  # a system that does not tell
+        (2, 2**36, ["threads=2"], None, 2),
+        (2, 2**36, ["clients=1"], None, 2),
+        (2, 2**36, ["batch_size=16"], None, 2),  # a step that fills the cores by itself
+        (2, 2**36, ["rounds=2"], None, 2),  # done before the workers would have loaded torch
+        (2, 2**36, ["engine=inline"], None, 2),
+    ],
+)
+def test_auto_takes_workers_where_they_end_the_run_sooner(
+    machine, cores, memory, settings, workers, threads
+):
+    machine(cores, memory)
+    config = on_this_machine(load_config("quickstart", ["device=cpu", *settings]))
+    engine = "ray" if workers else "inline"
+    assert (config.engine.name, config.engine.workers, config.threads) == (engine, workers, threads)
+
+
+def test_auto_leaves_clients_on_the_gpu(machine, monkeypatch):
+    machine(8)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    config = on_this_machine(load_config("quickstart"))
+    assert (config.engine.name, config.device) == ("inline", "cuda")
+
+
+def test_auto_does_without_ray_where_it_is_missing(machine, monkeypatch):
+    machine(8)
+    monkeypatch.setattr("comigs.federation.machine.find_spec", lambda name: None)
+    assert on_this_machine(load_config("quickstart", ["device=cpu"])).engine.name == "inline"
+
+
+def test_a_run_goes_on_with_auto(tree, finished, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(finished, copy)
+    assert comigs.app.run.resume(copy, ["engine=auto"]).config.engine.name == "inline"
 
 
 @pytest.mark.parametrize(

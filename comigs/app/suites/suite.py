@@ -3,7 +3,7 @@
 import itertools
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from comigs.app.early import check_names
@@ -102,6 +102,8 @@ def as_here(config: RunConfig) -> RunConfig:
     from comigs.costs.fit import with_fit
     from comigs.federation.machine import on_this_machine, with_compute
 
+    if config.engine.name == "auto":  # a suite has several runs at a time instead
+        config = replace(config, engine=replace(config.engine, name="inline"))
     config = on_this_machine(config)
     return with_compute(with_fit(config) if config.devices.fit == "derive" else config)
 

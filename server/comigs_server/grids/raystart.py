@@ -40,7 +40,9 @@ def connect(
                 ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
     except Exception as error:
         where = "on this machine" if address is None else f"at ray.address={address}"
-        raise ComigsError(f"Ray {where} cannot be used: {one_line(error)}") from error
+        raise ComigsError(
+            f"Ray {where} cannot be used: {one_line(error)}; engine.name=inline does without it"
+        ) from error
     return options | {"runtime_env": {"env_vars": env}}
 
 
