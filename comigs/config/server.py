@@ -83,7 +83,7 @@ class ServerConfig:
 
 @dataclass(frozen=True)
 class EngineConfig:
-    name: Literal["auto", "inline", "ray", "flower"] = "inline"
+    name: Literal["inline", "ray", "flower", "auto"] = "inline"
     """Where clients run: this process, worker processes (ray; auto: if sooner), real devices."""
     workers: int | None = None
     """Processes of the ray engine; null: one for each core."""
