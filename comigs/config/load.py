@@ -50,12 +50,11 @@ def load_config(
     else:
         tree, origin = _read(_find(source or "quickstart", "presets"))
     given = [_override(text) for text in overrides]
-    origin = origin.with_command_line([key for key, _ in given])
+    keys = [key for pair in given for key in (pair[0], *flat(dict([pair])))]
+    origin = origin.with_command_line(keys)
     try:
-        merged = OmegaConf.create(_one_place(_spelt_out(tree), [key for key, _ in given]))
+        merged = OmegaConf.create(_one_place(_spelt_out(tree), keys))
         for key, value in given:
-            if key in _SHORT and not isinstance(value, dict):  # engine=ray sets the name alone
-                key = f"{key}.{_SHORT[key]}"
             both = isinstance(value, dict) and OmegaConf.is_dict(OmegaConf.select(merged, key))
             OmegaConf.update(merged, key, value, merge=both, force_add=True)
         plain = OmegaConf.to_container(merged, resolve=True)
@@ -80,7 +79,7 @@ def _spelt_out(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _one_place(tree: dict[str, Any], given: Sequence[str]) -> dict[str, Any]:
     """The text that the command line names, instead of what the file names in another way."""
-    named, made = ("data" in given or "data.name" in given), "data.source" in given
+    named, made = "data.name" in given, "data.source" in given
     if named and made:
         raise BadInput("command line: data.name and data.source are both given; give one of them")
     less = ("source", "prepare") if named else ("name",) if made else ()
@@ -286,8 +285,8 @@ def _lines(node: yaml.MappingNode, prefix: str = "") -> dict[str, int]:
 
 
 def _override(text: str) -> tuple[str, Any]:
-    key, equals, value = text.partition("=")
-    if not equals or not key.strip():
+    key, equals, value = map(str.strip, text.partition("="))
+    if not equals or not key:
         raise BadInput(f"command line: {shown(text)} is not of the form key=value")
     try:
         parsed, _ = parse_yaml(value)
@@ -296,4 +295,6 @@ def _override(text: str) -> tuple[str, Any]:
         raise BadInput(
             f"command line: the value of {shown(text)} cannot be read: {reason}"
         ) from None
-    return key.strip(), parsed
+    if key in _SHORT and not isinstance(parsed, dict):  # engine=ray sets the name alone
+        key = f"{key}.{_SHORT[key]}"
+    return key, parsed

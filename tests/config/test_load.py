@@ -96,6 +96,7 @@ def test_pools_are_read_by_device_class_and_change_no_identity():
         ("lr=0.1", "unknown key lr; did you mean router.lr or train.lr?"),
         ("metod=local", "unknown key metod; did you mean method?"),
         ("engine=dask", "expected inline or ray"),
+        ("engine={name: dask}", "engine.name is 'dask'; expected"),
         ("router=3", "expected keys below"),
         ("router=[1, 2]", "router is [1, 2]; expected keys below"),
         ("name=${nobody}", "name: Interpolation key 'nobody' not found"),
