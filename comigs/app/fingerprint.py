@@ -66,7 +66,7 @@ def fingerprint(config: RunConfig) -> dict[str, Any]:
     """
     if config.engine.name == "flower":
         return {}
-    folder = federation_folder(config.data.name)
+    folder = str(federation_folder(config.data.name))
     names = client_names(config.data.name)
     texts = {file: sha256_of(os.path.join(folder, file)) for file in _texts(folder, names)}
     begins = opening(load_tokenizer(config.model.name))
@@ -83,7 +83,7 @@ def _digest(path: Path) -> str:
         raise BadInput(f"devices.traces: {path} cannot be read: {error.strerror}") from None
 
 
-def _texts(folder: Path, names: Iterable[str]) -> Iterator[str]:
+def _texts(folder: str, names: Iterable[str]) -> Iterator[str]:
     """Below `folder`, the files that the clients' text may be in; each folder is listed once."""
     clients = set(names)
     with os.scandir(folder) as entries:

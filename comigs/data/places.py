@@ -35,19 +35,23 @@ def whole_of(root: Path, client: str) -> list[Path]:
     Raises:
         BadInput: the text is in two places.
     """
-    found = [(client, file) for file in files_of(root, client, TEXTS)]
+    place = os.path.join(root, client)
+    found = [(client, root / file) for file in files_of(root, client, TEXTS)]
     if is_folder(root, client):
         if found:
-            raise both(root / client, root / found[0][1])
-        inside = text_files(os.path.join(root, client), TEXTS)
+            raise both(Path(place), found[0][1])
+        inside = text_files(place, TEXTS)
         if not any(name.lower() in SPLITS for name, _ in inside):
-            texts = [(name, file) for name, file in inside if file.lower().endswith(SUFFIXES)]
-            found = [(name, os.path.join(client, file)) for name, file in texts]
+            found = [
+                (name, Path(place, file))
+                for name, file in inside
+                if file.lower().endswith(SUFFIXES)
+            ]
     named: dict[str, Path] = {}
-    for name, file in found:
+    for name, path in found:
         if name in named:
-            raise both(named[name], root / file)
-        named[name] = root / file
+            raise both(named[name], path)
+        named[name] = path
     return [named[name] for name in in_order(named)]
 
 
