@@ -2,9 +2,14 @@
 
 import math
 import stat
+import struct
+from statistics import NormalDist
 
+import numpy as np
 import pytest
 import torch
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,7 +23,7 @@ from comigs.local.reference import reference
 from comigs.messages.update import clipped, minus, norm_of
 from comigs.store.state import read_state, write_state
 from comigs_server.combine.accountant import epsilon
-from comigs_server.combine.privacy import private_mean
+from comigs_server.combine.privacy import gaussian, private_mean
 from comigs_server.secret import server_secret
 from tests.helpers import assert_same_numbers, events, run_and_resumed
 
@@ -127,6 +132,37 @@ def test_epsilon_never_falls_when_clients_join():
     after = epsilon(privacy, [(3, 1)] * 100 + [(1003, 10)])
     assert before == pytest.approx(57.4, abs=0.1)
     assert after >= before
+
+
+def test_the_noise_is_normal_and_of_a_whole_key():
+    """Known from ChaCha20's words, two for each uniform number; no bit of the key is idle."""
+    key = bytes(range(32))
+    words = Cipher(ChaCha20(key, bytes(16)), None).encryptor().update(bytes(32))
+    one, two, three, four = (x >> 11 for x in struct.unpack("<4Q", words))
+    known = [
+        math.sqrt(-2 * math.log((first + 1) / 2**53)) * turn(2 * math.pi * (second + 1) / 2**53)
+        for turn in (math.cos, math.sin)
+        for first, second in ((one, two), (three, four))
+    ]
+    assert gaussian(key, 4).tolist() == pytest.approx(known)
+    assert gaussian(key, 3).shape == (3,)
+    sample = np.sort(gaussian(key, 20001).numpy())
+    share = np.array([NormalDist().cdf(x) for x in sample[::100]])
+    assert abs(share - np.arange(0, 20001, 100) / 20001).max() < 0.012
+    for place in range(32):
+        other = bytearray(key)
+        other[place] ^= 128
+        assert not torch.equal(gaussian(bytes(other), 4), gaussian(key, 4))
+
+
+def test_nobody_s_update_decides_over_another_s(tree, tmp_path, one_secret):
+    """Beside the other two an update of a thousand times their length would be left out."""
+    faults = {"poisoned": [1], "scale": 1000.0}
+    settings = tree | {"rounds": 1, "local_steps": 1, "faults": faults}
+    private = settings | {"privacy": {"mechanism": "client", "noise": 1.0}}
+    for name, one, left_out in (("plain", settings, 1), ("private", private, 0)):
+        comigs.run(one, out=tmp_path / name)
+        assert len(events(tmp_path / name, "failure")) == left_out
 
 
 @pytest.mark.parametrize("where", ["server", "client"])
