@@ -119,7 +119,7 @@ def test_epsilon_is_that_of_the_gaussian_mechanism_and_grows_with_the_rounds():
 
 
 def exact(mu, delta):
-    """Epsilon of Gaussians of means mu apart and std 1 (arXiv 1805.06530, theorem 8), by halving."""
+    """Epsilon of two Gaussians of std 1, mu apart (arXiv 1805.06530, theorem 8), by halving."""
 
     def delta_of(value):
         phi = NormalDist().cdf
