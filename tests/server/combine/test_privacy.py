@@ -260,6 +260,7 @@ def test_a_round_moves_the_shared_tensors_by_the_clip_at_most(tree, tmp_path):
         ({"data": {"target": "mixture"}}, "data.target in_distribution"),
         ({"server": {"strategy": "FedMedian"}}, "server.strategy FedAvg; it is 'FedMedian'"),
         ({"server": {"weighting": "samples"}}, "server.weighting uniform; it is 'samples'"),
+        ({"server": {"max_norm": 1.0}}, "server.max_norm null where the server cuts"),
         ({"method": "comigs-2g", "experts": {"specialists": [0, 1, 3]}}, "clients that share"),
         ({"privacy": {"clip": 0}}, "privacy.clip is 0"),
         ({"privacy": {"noise": -1}}, "privacy.noise is -1"),
