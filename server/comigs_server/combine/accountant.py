@@ -20,7 +20,7 @@ from comigs.config.privacy import PrivacyConfig
 from comigs.errors import BadInput
 
 Draw = tuple[int, int]  # clients that could be drawn in a round, clients that were
-EVERYBODY: Draw = (1, 1)
+EVERYBODY: Draw = (1, 1)  # of a round without a record
 
 
 def epsilon(privacy: PrivacyConfig, draws: Sequence[Draw]) -> float | None:
