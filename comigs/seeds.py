@@ -14,7 +14,7 @@ def derive(*parts: int | str) -> int:
 
 
 def generator(*parts: int | str) -> "torch.Generator":
-    """A CPU generator seeded with `derive(*parts)`."""
+    """A CPU generator seeded with `derive(*parts)`, of which it uses 32 bits: not for secrets."""
     import torch  # not for those who derive seeds only: it takes 120 MB
 
     return torch.Generator().manual_seed(derive(*parts))

@@ -8,7 +8,9 @@ v_bar_i = alpha_i v_i + (1 - alpha_i) w. Local steps of two kinds take turns (al
     alpha_i <- clip(alpha_i - rate <v_i - w, grad f_i(v_bar_i)>, 0, 1)
 
 In the paper every step is of both kinds; here every method makes equally many gradient steps. The
-tensors step by the run's optimiser. Alpha, a single number, steps by the paper's 0.1.
+paper's authors move alpha at the first step of a round, where rounds are epochs; here it moves in
+every step of v_i, since a round has few. The tensors step by the run's optimiser. Alpha, a single
+number, steps by the paper's 0.1.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -124,13 +125,14 @@ class Learner:
         pair = self.twin_optimizers if of_global else (self.expert_optimizer, self.router_optimizer)
         optimizers = [pair[0], pair[1]] if pair[1] and self.joint else [pair[0]]
         penalty = self.trainee.twin_penalty if of_global else self.trainee.penalty
-        mixes = self.twin is not None and self.twin.twin.mix and not of_global
-        before_step = self.twin.from_mixture if self.twin and mixes else None
+        trained = mine | self.joining
+        before_step = None
+        if self.twin and self.twin.twin.mix and not of_global:
+            before_step = partial(self.twin.from_mixture, trained)
         watched = tuple(self.watches.values())
         return Part(
-            windows, mine | self.joining, optimizers, penalty, of_global, before_step, watched,
-            self.activations,
-        )  # fmt: skip
+            windows, trained, optimizers, penalty, of_global, before_step, watched, self.activations
+        )
 
     def router_part(self, tokens: Tensor) -> "Part":
         """What it does in a router step on `tokens`."""

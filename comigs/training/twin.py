@@ -57,10 +57,14 @@ class TwinModel:
         else:
             yield
 
-    def from_mixture(self) -> None:
-        """Between backward and the step of v: move alpha, and from the mixture to v."""
+    def from_mixture(self, trained: Mapping[str, nn.Parameter]) -> None:
+        """Between backward and the step of v: move alpha, and from the mixture to v.
+
+        Args:
+            trained: what the step trains; the others' gradients are of some earlier step.
+        """
         assert self.twin.mix
-        learnt = {n: p.grad for n, p in self.parameters.items() if p.grad is not None}
+        learnt = {n: p.grad for n, p in trained.items() if p.grad is not None}
         factor = self.alpha
         self.alpha = self.twin.mix(factor, self.own, self.shared, learnt)
         for gradient in learnt.values():

@@ -3,9 +3,11 @@
 import pytest
 import torch
 
+from comigs.federation.clients import model_of
 from comigs.methods import apfl
 from comigs.methods.base import ALPHA, GLOBAL, LOCAL
-from tests.methods.stepping import LR, gradient_at, noisy, plain_client, play, saved
+from comigs.mixture.adapters import adapter_parameters
+from tests.methods.stepping import LR, PLAIN, gradient_at, noisy, plain_client, play, saved
 
 pytest_plugins = ("tests.fixtures",)
 
@@ -50,6 +52,21 @@ def test_a_step_of_each_kind(tree, tmp_path, monkeypatch):
         torch.testing.assert_close(next_v[n], v[n] - LR * alpha * at_bar[n], **close)
         mixed = next_alpha * next_v[n] + (1 - next_alpha) * next_w[n]
         torch.testing.assert_close(next_model[n], mixed, **close)
+
+
+def test_alpha_learns_nothing_of_layers_that_a_round_leaves_out(tree, tmp_path, monkeypatch):
+    """Their gradients are of an earlier step, maybe another client's."""
+    monkeypatch.setattr(apfl, "RATE", 20.0)
+    client = plain_client(tree, "apfl", local_steps=2, train=PLAIN | {"layers": 1})
+    play(client, tmp_path, 1, 0, {})
+    own_w, _, before, _ = kept(tmp_path, 1)
+    learnt = set()
+    for left in (0.0, 1.0):
+        for parameter in adapter_parameters(model_of(client)).values():
+            parameter.grad = torch.full_like(parameter, left)
+        play(client, tmp_path, 2, 1, noisy(own_w))
+        learnt.add(kept(tmp_path, 2)[2])
+    assert len(learnt) == 1 and before not in learnt
 
 
 def test_a_client_that_comes_late_begins_from_the_common_start_and_the_mean(tree, tmp_path):

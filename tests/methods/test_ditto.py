@@ -37,6 +37,19 @@ def test_two_steps_are_one_of_the_global_model_and_one_of_the_own(tree, tmp_path
         assert not torch.equal(sent[name], held["tensors"][name])
 
 
+def test_rows_that_turn_keep_the_length_of_their_own_model(tree, tmp_path):
+    turning = {"optimizer": "rotational_adamw", "lr": 0.05}
+    client = plain_client(tree, "ditto", local_steps=2, train=turning)
+    _, first, _ = play(client, tmp_path, 1, 0, {})
+    w = noisy(first)
+    v, sent, _ = play(client, tmp_path, 2, 1, w)
+    held = saved(tmp_path, 2)[0]["tensors"]
+    for name in (name for name in w if ".lora_A." in name):
+        for before, after in ((w, sent), (v, held)):
+            assert not torch.equal(before[name], after[name])
+            torch.testing.assert_close(after[name].norm(dim=1), before[name].norm(dim=1))
+
+
 def test_a_device_makes_as_many_steps_as_with_any_method(tree, tmp_path):
     settings = tree | {"experts": {"specialists": 1, "rank": 2}, "local_steps": 3}
     done = {}

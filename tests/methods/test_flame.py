@@ -145,6 +145,14 @@ def test_factors_and_nothing_else_stay_and_activations_never_come_back(folder):
     assert_bytes(folder)
 
 
+def test_what_rounding_takes_off_a_share_of_tokens_is_not_added_to_the_next_round_s(
+    unequal, tmp_path
+):
+    folder = comigs.run(unequal | {"payload": {"codec": "bf16"}, "rounds": 1}, out=tmp_path).folder
+    left = read_state(folder / "clients" / "0", 1)[0]["unsent"]
+    assert left and not any(name.startswith(ACTIVATIONS) for name in left)
+
+
 def test_devices_of_one_k_share_a_pass_and_others_do_not(unequal, tmp_path):
     """With 2, 2 and 3 of 3 experts, together and alone."""
     config = unequal | {"experts": UNEQUAL | {"top_k": [2, 2, 3]}, "rounds": 2}

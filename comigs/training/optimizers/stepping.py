@@ -23,7 +23,8 @@ class Along(torch.optim.Optimizer):
     With `angle`, A of every LoRA pair is turned instead (Kosson, Messmer and Jaggi, arXiv
     2305.17212): row by row along the part of u that is at right angles to the row, by the angle
     that weight decay would let it come to in the end, and the row's length stays. That length is
-    taken when the optimiser is made, which is once a round, after what arrived was taken in. B
+    taken at the first step of an optimiser, which is made once a round: the parameters then hold
+    what it trains, which before may be another model of the client (`comigs.training.twin`). B
     starts at 0 and has no direction to turn from, and routers are no LoRA: both step plainly.
     """
 
@@ -32,8 +33,9 @@ class Along(torch.optim.Optimizer):
     ) -> None:
         super().__init__(named, {"lr": config.lr})
         self.direction, self.angle, self.config = direction, angle, config
-        self.lengths = {
-            p: torch.linalg.vector_norm(p.detach(), dim=-1, keepdim=True)
+        self.lengths: dict[nn.Parameter, Tensor] = {}
+        self.turning = {
+            p
             for group in self.param_groups
             for name, p in zip(group["param_names"], group["params"], strict=True)
             if angle and turns(name)
@@ -45,7 +47,7 @@ class Along(torch.optim.Optimizer):
         for group in self.param_groups:
             for p in (p for p in group["params"] if p.grad is not None):
                 update = self.update_of(p, p.grad)
-                if p in self.lengths and self.angle:
+                if p in self.turning and self.angle:
                     self._turn(p, update, self.angle(group["lr"], decay, betas))
                 else:
                     p.mul_(1 - group["lr"] * decay).add_(update, alpha=-group["lr"])
@@ -56,6 +58,8 @@ class Along(torch.optim.Optimizer):
 
     def _turn(self, w: nn.Parameter, update: Tensor, angle: float) -> None:
         """Turn each row of w by about `angle`, against its part of `update`."""
+        if w not in self.lengths:
+            self.lengths[w] = torch.linalg.vector_norm(w, dim=-1, keepdim=True)
         state, length = self.state[w], self.lengths[w]
         along = (update * w).sum(-1, keepdim=True) / w.square().sum(-1, keepdim=True).clamp(TINY)
         across = update - along * w

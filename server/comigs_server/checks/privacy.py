@@ -62,6 +62,11 @@ def _check_mechanism(run: Run, experts: Sequence[ExpertsConfig]) -> None:
     if not find_strategy(config.server.strategy).own_rule:
         raise BadInput(f"{start} server.strategy FedAvg; it is {config.server.strategy!r}")
     _check_mean(run, experts, start)
+    if config.server.max_norm is not None and config.privacy.where == "server":
+        raise BadInput(
+            f"{start} server.max_norm null where the server cuts updates: it would leave some out "
+            "for what their text makes of them; or privacy.where client"
+        )
     if config.data.mixes:
         raise BadInput(
             f"{start} data.target in_distribution: with 'mixture' every client's router learns on "

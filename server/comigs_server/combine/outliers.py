@@ -8,13 +8,15 @@ TIMES = 100.0  # a norm may be so many times the round's median
 ABSURD = 1e6  # and never above this: LoRA updates have norms of some tens
 
 
-def outliers(norms: Mapping[int, float]) -> dict[int, str]:
+def outliers(norms: Mapping[int, float], alone: bool = False) -> dict[int, str]:
     """By client id, why its update is left out.
 
     Args:
         norms: by client id, the L2 norm of its update.
+        alone: each is judged by itself, as under differential privacy, whose noise covers what one
+            client changes of its own update, not whether it throws out others'.
     """
-    middle = median(norms.values()) if len(norms) > 2 else 0.0
+    middle = median(norms.values()) if len(norms) > 2 and not alone else 0.0
     limit = min(TIMES * middle, ABSURD) if middle > 0 else ABSURD
     return {
         client: f"sent an update of norm {norm:.4g}; the round's median is {middle:.4g}"

@@ -9,7 +9,8 @@ server that breaks its word does with single updates.
 
 Noise and the draw of clients come from (the server's secret, round), so that a resumed run is the
 same (`comigs_server.secret`): the seed is in every client's configuration, and whoever knows where
-noise comes from can take it off.
+noise comes from can take it off. So can who tries all that it may come from: torch's generator on
+the CPU makes 32 bits of any seed, hence ChaCha20 here.
 
 Record-level privacy (DP-SGD) is left out. It needs the gradient of each sequence by itself; Opacus
 gets those from hooks on whole layers, while an expert block here computes all experts' LoRA in one
@@ -18,16 +19,18 @@ gradients would need their own clipping and their own share of the budget.
 """
 
 import hashlib
+import math
 from collections.abc import Iterable, Mapping
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from comigs.aggregation.mean import weighted_mean
 from comigs.federation.run import Run
 from comigs.local.reference import reference
+from comigs.messages.masking import mask
 from comigs.messages.update import clipped, minus, plus
-from comigs.seeds import generator
 
 
 def private_mean(
@@ -46,13 +49,31 @@ def private_mean(
     start = reference(run, 0, number, kept, shapes)
     updates = {i: clipped(minus(t, start), privacy.clip) for i, t in sent.items()}
     std = privacy.noise * privacy.clip / len(updates)
-    rng = generator(secret, "server", number, "privacy noise", _digest(updates))
+    sizes = {name: math.prod(shape) for name, shape in sorted(shapes.items())}
+    noise = gaussian(_key(secret, number, updates), sum(sizes.values())).split(list(sizes.values()))
     noisy = {}
-    for name, shape in sorted(shapes.items()):
+    for name, part in zip(sizes, noise, strict=True):
         mean = weighted_mean({i: u[name].double() for i, u in updates.items()}, _equal(updates))
-        noise = torch.randn(shape, generator=rng, dtype=torch.float64)
-        noisy[name] = (mean + std * noise).float()
+        noisy[name] = (mean + std * part.reshape(shapes[name])).float()
     return plus(noisy, start)
+
+
+def gaussian(key: bytes, size: int) -> Tensor:
+    """`size` standard normal numbers, fp64: Box and Muller's of ChaCha20's key stream.
+
+    Args:
+        key: 32 bytes, used once.
+    """
+    words = mask(key, 4 * math.ceil(size / 2)).view(np.uint64)
+    uniform = ((words >> np.uint64(11)) + np.uint64(1)) * 2.0**-53  # in (0, 1]
+    radius, angle = np.sqrt(-2 * np.log(uniform[::2])), 2 * np.pi * uniform[1::2]
+    both = np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])
+    return torch.from_numpy(both[:size])
+
+
+def _key(secret: str, number: int, updates: Mapping[int, Mapping[str, Tensor]]) -> bytes:
+    text = repr((secret, "server", number, "privacy noise", _digest(updates)))
+    return hashlib.blake2b(text.encode(), digest_size=32).digest()
 
 
 def _digest(updates: Mapping[int, Mapping[str, Tensor]]) -> str:

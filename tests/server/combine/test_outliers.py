@@ -29,6 +29,10 @@ def test_what_is_absurd_beside_the_others_is_left_out(norms, out):
     assert set(outliers(norms)) == out
 
 
+def test_alone_an_update_is_not_measured_by_others():
+    assert set(outliers({0: 1.0, 1: 1.1, 2: 1e5, 3: 1e7, 4: math.inf}, alone=True)) == {3, 4}
+
+
 @given(weights, st.floats(0.05, 1.0))
 def test_no_weight_is_more_than_its_share(told, most):
     given_out = with_share(told, most)
