@@ -2,17 +2,17 @@
 
 Two federations are neighbours when one client's text is replaced by any other. The sum of the
 clipped updates then changes by at most 2 clip, so that its noise of std noise * clip counts as a
-Gaussian of multiplier noise / 2.
+Gaussian of multiplier noise / 2. Rounds draw their clients without replacement; the gain of that
+is a bound (arXiv 1808.00087, theorem 27) that can be worse than none: the lower of the two counts.
+It is proved for clients that keep nothing from round to round; these keep moments and specialists.
 
-What rounds gain by drawing few of many clients is not counted. It is proved (arXiv 1808.00087) for
-clients that remember nothing and for onlookers who do not know who was drawn. Here a client brings
-moments, routers and specialists from the rounds it was drawn for, which later updates may show, and
-it knows of itself that it was drawn. So every round costs a client as much as if it took part.
-
-Who takes part and how many answer is taken as known to depend on no text.
+Who takes part and how many answer is taken as known to depend on no text. Amplification needs that
+an attacker does not know who was drawn: the draw comes from the server's secret. What is counted is
+what was recorded when it was drawn, since clients come and go.
 """
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -20,7 +20,7 @@ from comigs.config.privacy import PrivacyConfig
 from comigs.errors import BadInput
 
 Draw = tuple[int, int]  # clients that could be drawn in a round, clients that were
-EVERYBODY: Draw = (1, 1)  # of a round without a record
+EVERYBODY: Draw = (1, 1)  # no gain from drawing: the most that a round can cost
 
 
 def epsilon(privacy: PrivacyConfig, draws: Sequence[Draw]) -> float | None:
@@ -29,21 +29,28 @@ def epsilon(privacy: PrivacyConfig, draws: Sequence[Draw]) -> float | None:
     Args:
         draws: of each round so far.
     """
-    rounds = sum(drawn > 0 for _, drawn in draws)
-    value = _epsilon(privacy.noise / 2, privacy.delta, rounds)
+    drawn = tuple(sorted(Counter(draws).items()))
+    value = _epsilon(privacy.noise / 2, privacy.delta, drawn)
     return value if math.isfinite(value) else None
 
 
 @lru_cache(maxsize=64)
-def _epsilon(multiplier: float, delta: float, rounds: int) -> float:
+def _epsilon(multiplier: float, delta: float, draws: tuple[tuple[Draw, int], ...]) -> float:
     import dp_accounting as dp
 
     if multiplier == 0:
         return math.inf
-    accountant = dp.rdp.RdpAccountant(neighboring_relation=dp.NeighboringRelation.REPLACE_ONE)
-    if rounds:
-        accountant.compose(dp.GaussianDpEvent(multiplier), rounds)
-    return float(accountant.get_epsilon(delta))
+    event = dp.GaussianDpEvent(multiplier)
+    values = []
+    for sampled in (False, True):
+        accountant = dp.rdp.RdpAccountant(neighboring_relation=dp.NeighboringRelation.REPLACE_ONE)
+        for (there, drawn), count in draws:
+            few = sampled and drawn < there
+            one = dp.SampledWithoutReplacementDpEvent(there, drawn, event) if few else event
+            if drawn:
+                accountant.compose(one, count)
+        values.append(float(accountant.get_epsilon(delta)))
+    return min(values)
 
 
 def check_accountant() -> None:

@@ -140,11 +140,20 @@ def test_epsilon_is_little_above_the_exact_one_of_all_rounds_together(noise, rou
     assert least < told < 1.15 * least
 
 
-def test_a_round_costs_as_much_where_few_are_drawn_and_nothing_where_nobody_is():
-    """Clients remember the rounds they were drawn for, and know of them."""
+def test_drawing_few_of_many_clients_costs_less_and_never_more():
     privacy = config_of(noise=8.0).privacy
-    everybody = epsilon(privacy, [(10, 10)] * 5)
-    assert epsilon(privacy, [(1000, 1)] * 2 + [(3, 1)] * 3 + [(3, 0)]) == everybody
+    one, half, most, everybody = (epsilon(privacy, [(1000, n)] * 5) for n in (1, 500, 900, 1000))
+    assert one < 0.5 * everybody
+    assert half <= most <= everybody
+
+
+def test_epsilon_never_falls_when_clients_join():
+    """A hundred rounds of one of three clients get no cheaper by a thousand that join later."""
+    privacy = config_of(noise=2.0).privacy
+    before = epsilon(privacy, [(3, 1)] * 100)
+    after = epsilon(privacy, [(3, 1)] * 100 + [(1003, 10)])
+    assert before == pytest.approx(57.4, abs=0.1)
+    assert after >= before
 
 
 def test_the_noise_is_normal_and_of_a_whole_key():
