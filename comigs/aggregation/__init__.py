@@ -91,6 +91,7 @@ class Aggregator:
         mixed_ranks: whether clients may have different LoRA ranks.
         averages: whether it is the mean, so that a strategy of the server, a private mean or a
             secure sum can take its place.
+        weighs: whether clients' weights change what it makes.
         sizes: begins an account of the bytes that `deliver` sends, for `comigs.costs.traffic`.
         arriving: reads the name of a tensor that `deliver` sends.
         view: what of all that is kept concerns one client, by its number, before `deliver`.
@@ -101,6 +102,7 @@ class Aggregator:
     lasts: Callable[[str], bool] = always
     mixed_ranks: bool = False
     averages: bool = False
+    weighs: bool = True
     sizes: Callable[[], Sizes] = OwnNames
     arriving: Callable[[str], Arriving] = Arriving
     view: Callable[[Tensors, int], Tensors] = everything

@@ -39,4 +39,4 @@ def arriving(name: str) -> Arriving:
     return Arriving(name.partition("/")[2])
 
 
-AGGREGATOR = Aggregator(combine, everyones, sizes=Everyones, arriving=arriving)
+AGGREGATOR = Aggregator(combine, everyones, weighs=False, sizes=Everyones, arriving=arriving)

@@ -39,4 +39,4 @@ def arriving(name: str) -> Arriving:
     return Arriving(name.rpartition("/")[2])
 
 
-AGGREGATOR = Aggregator(combine, everyones, lasts, sizes=Latest, arriving=arriving)
+AGGREGATOR = Aggregator(combine, everyones, lasts, weighs=False, sizes=Latest, arriving=arriving)

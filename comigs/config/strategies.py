@@ -27,6 +27,7 @@ class ServerStrategy:
             parameters belong to the round loop.
         memory: attributes that it carries from round to round.
         from_start: whether it needs the tensors of round 0, which clients then fetch.
+        weighs: whether clients' weights change what it makes.
         of_means: whether a sum of the updates is all it needs, so that secure aggregation does.
         needs: (a, b): a round must have a * num_malicious_nodes + b clients.
         needs_always: whether that holds without malicious clients, too.
@@ -37,6 +38,7 @@ class ServerStrategy:
     options: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     memory: tuple[str, ...] = ()
     from_start: bool = False
+    weighs: bool = True
     of_means: bool = True
     needs: tuple[int, int] = (0, 0)
     needs_always: bool = False
@@ -97,9 +99,15 @@ STRATEGIES = {
             )
             for name in ("FedHyper", "FedHyperSL")
         ),
-        _flower("FedMedian", {}, of_means=False),
-        _flower("FedTrimmedAvg", {"beta": (0.0, 0.499999)}, of_means=False),
-        _flower("Krum", {"num_malicious_nodes": COUNT}, of_means=False, needs=(2, 3)),
+        _flower("FedMedian", {}, weighs=False, of_means=False),
+        _flower("FedTrimmedAvg", {"beta": (0.0, 0.499999)}, weighs=False, of_means=False),
+        _flower(
+            "Krum",
+            {"num_malicious_nodes": COUNT},
+            weighs=False,
+            of_means=False,
+            needs=(2, 3),
+        ),
         _flower(
             "MultiKrum",
             {"num_malicious_nodes": COUNT, "num_nodes_to_select": (1, 10**6)},
@@ -109,6 +117,7 @@ STRATEGIES = {
         _flower(
             "Bulyan",
             {"num_malicious_nodes": COUNT},
+            weighs=False,
             of_means=False,
             needs=(4, 3),
             needs_always=True,

@@ -21,6 +21,13 @@ def check_strategy(run: Run, experts: Sequence[ExpertsConfig], taking_part: int)
     """
     strategy, options = find_strategy(run.config.server.strategy), run.config.server.options
     strategy.check_options(options)
+    if run.config.server.weighting != "uniform" and not (run.aggregator.weighs and strategy.weighs):
+        what = f"method {run.method.name!r}" if strategy.own_rule else strategy.name
+        raise BadInput(
+            f"server.weighting is {run.config.server.weighting!r}, but to {what} all clients count "
+            "alike; leave it at uniform",
+            "server.weighting",
+        )
     if strategy.own_rule:
         return
     start = f"server.strategy is {strategy.name!r}"

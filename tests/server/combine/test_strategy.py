@@ -167,6 +167,10 @@ def test_weighting_by_samples_reaches_flowers_strategies(tree, tmp_path):
             {"options": {"etha": 1}},
             "server.options has 'etha', which FedAdam does not know; it has",
         ),
+        (
+            {"strategy": "FedMedian", "weighting": "samples"},
+            "server.weighting is 'samples', but to FedMedian all clients count alike",
+        ),
         ({"options": {"eta": -1}}, "server.options.eta is -1; it must be a number from"),
         ({"options": {"eta": "x"}}, "server.options.eta is 'x'"),
         ({"strategy": "Krum", "options": {"eta": 1}}, "Krum does not know; it has num_malicious"),
@@ -210,3 +214,10 @@ def test_a_strategy_needs_equal_shared_tensors_and_a_method_that_averages(
 ):
     with pytest.raises(BadInput, match=reason):
         comigs.run(with_strategy(tree, "FedMedian") | {"method": method}, out=tmp_path)
+
+
+@pytest.mark.parametrize("method", ["pcl", "cobo", "fedalt"])
+def test_weights_are_refused_where_a_method_counts_all_clients_alike(method, tree, tmp_path):
+    settings = tree | {"method": method, "experts": {"rank": 2}, "server": {"weighting": "samples"}}
+    with pytest.raises(BadInput, match=f"but to method '{method}' all clients count alike"):
+        comigs.run(settings, out=tmp_path)
