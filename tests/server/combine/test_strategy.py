@@ -130,7 +130,7 @@ def test_a_rates_factor_is_that_of_train_lr(tree, tmp_path):
 
 @pytest.mark.parametrize(("turn", "least", "most"), [(1.0, 5.0, 5.0), (-1.0, 0.2, 0.2)])
 def test_fedhypers_rate_stays_within_its_bounds(turn, least, most, monkeypatch):
-    for name in ("run_id", "node_id", "task_id"):
+    for name in ("_run_id", "_node_id", "_task_id"):
         monkeypatch.setattr(TaskIdentity, name, 1)
     rule = FlowerRule(STRATEGIES["FedHyper"], {})
     kept, step, ratio = {"x": torch.zeros(1)}, 1.0, 0.0
