@@ -16,8 +16,7 @@ class FedHyper(FedAvg):
     """w <- w + (1 + s_t) D_t, with D_t what the clients' mean is beyond w.
 
     s_t = clip(s_(t-1) + cos(D_t, D_(t-1))) begins at 0, so that round 1 is FedAvg's. The paper has
-    the inner product itself; its cosine does not depend on how long updates of a LoRA are. The
-    paper keeps the rate within 1/3 and 3; here it is 0.2 to 5.
+    the inner product itself; its cosine does not depend on how long updates of a LoRA are.
     """
 
     def __init__(self, **settings: object) -> None:
