@@ -10,6 +10,7 @@ import shutil
 import pytest
 
 import comigs
+from comigs.app.run import resume
 from tests.deploy.engine import MARKS, docker, started
 from tests.helpers import assert_same_numbers, events
 
@@ -50,9 +51,13 @@ def test_nothing_is_lost_whatever_is_killed(project, settings, federation, tmp_p
                 docker("network", "disconnect", network, project.container("supernode-ana"))
                 project.compose("restart", "superlink")
                 docker("network", "connect", network, project.container("supernode-ana"))
+            case "round", 2:
+                project.crash("serverapp")
 
     past, folder = [], tmp_path / "run"
-    result = comigs.run(settings, out=folder, watch=trouble)
+    with pytest.raises(comigs.ComigsError, match="the run ended as finished:failed"):
+        comigs.run(settings, out=folder, watch=trouble)
+    result = resume(folder)
     assert {("round started", 1), ("round started", 2)} < set(past)
     run, text = result.config.flower.run, tmp_path / "text"
     shutil.copytree(project.folder / "server/runs" / run / "server", folder / "server")
