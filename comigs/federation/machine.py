@@ -65,7 +65,7 @@ def _workers(config: RunConfig) -> int | None:
     if resolve_device(config.device) != "cpu" or find_spec("ray") is None:
         return None
     clients = round(config.participation * len(roster(config)))
-    step = config.batch_size * config.data.seq_len * hidden_size(config.model.name)
+    step = _values_of_a_step(config)
     if step > SMALL["cpu"] or step * config.local_steps * config.rounds * clients < LONG:
         return None
     room = (available_memory() or 0) // WORKER
@@ -106,5 +106,9 @@ def _in_one_pass(config: RunConfig, device: str) -> int:
     kind = "cuda" if device.startswith("cuda") else "cpu"
     if config.alone or config.participation * len(roster(config)) < MANY:
         return 1
-    values = config.batch_size * config.data.seq_len * hidden_size(config.model.name)
-    return TOGETHER[kind] if values <= SMALL[kind] else 1
+    return TOGETHER[kind] if _values_of_a_step(config) <= SMALL[kind] else 1
+
+
+def _values_of_a_step(config: RunConfig) -> int:
+    """Hidden values, tokens x width, of one layer."""
+    return config.batch_size * config.data.seq_len * hidden_size(config.model.name)

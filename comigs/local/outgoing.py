@@ -10,8 +10,7 @@ from comigs.federation.run import Client
 from comigs.local.faults import poison
 from comigs.local.reference import reference
 from comigs.messages.codecs import unsent
-from comigs.messages.fields import BESIDES
-from comigs.messages.update import clipped, minus, plus
+from comigs.messages.update import clipped, minus, plus, proper
 from comigs.store.state import read_state
 
 Tensors = Mapping[str, Tensor]
@@ -54,8 +53,7 @@ def outgoing(
     same = {name: t for name, t in left.items() if tuple(t.shape) == shapes.get(name)}
     update |= plus(same, update)
     resting = {name: tensor for name, tensor in left.items() if name not in update}
-    counted = {name: t for name, t in update.items() if not name.startswith(BESIDES)}
-    return {**tensors, **update}, resting | unsent(config.payload, counted)
+    return {**tensors, **update}, resting | unsent(config.payload, proper(update))
 
 
 def left_of(payload: PayloadConfig, root: Path, state_round: int) -> dict[str, Tensor]:

@@ -42,6 +42,11 @@ def from_words(
 ) -> dict[str, Tensor]:
     """The reverse of `to_words` for a sum of at most `count` clients, fp64."""
     flat = torch.from_numpy(words.view(np.int32).astype(np.float64)) * step_of(limit, count)
+    return shaped(flat, shapes)
+
+
+def shaped(flat: Tensor, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
+    """Numbers in a row as tensors of these shapes, in the order of their names."""
     sizes = [int(np.prod(shapes[name])) for name in sorted(shapes)]
     parts = zip(sorted(shapes), flat.split(sizes), strict=True)
     return {name: part.reshape(shapes[name]) for name, part in parts}

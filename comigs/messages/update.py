@@ -4,7 +4,14 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from comigs.messages.fields import BESIDES
+
 Tensors = Mapping[str, Tensor]
+
+
+def proper(tensors: Tensors) -> dict[str, Tensor]:
+    """Without what travels beside an update."""
+    return {name: t for name, t in tensors.items() if not name.startswith(BESIDES)}
 
 
 def minus(tensors: Tensors, others: Tensors) -> dict[str, Tensor]:

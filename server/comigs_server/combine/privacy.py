@@ -29,7 +29,7 @@ from torch import Tensor
 from comigs.aggregation.mean import weighted_mean
 from comigs.federation.run import Run
 from comigs.local.reference import reference
-from comigs.messages.masking import mask
+from comigs.messages.masking import mask, shaped
 from comigs.messages.update import clipped, minus, plus
 
 
@@ -49,12 +49,11 @@ def private_mean(
     start = reference(run, 0, number, kept, shapes)
     updates = {i: clipped(minus(t, start), privacy.clip) for i, t in sent.items()}
     std = privacy.noise * privacy.clip / len(updates)
-    sizes = {name: math.prod(shape) for name, shape in sorted(shapes.items())}
-    noise = gaussian(_key(secret, number, updates), sum(sizes.values())).split(list(sizes.values()))
+    size = sum(map(math.prod, shapes.values()))
     noisy = {}
-    for name, part in zip(sizes, noise, strict=True):
+    for name, noise in shaped(gaussian(_key(secret, number, updates), size), shapes).items():
         mean = weighted_mean({i: u[name].double() for i, u in updates.items()}, _equal(updates))
-        noisy[name] = (mean + std * part.reshape(shapes[name])).float()
+        noisy[name] = (mean + std * noise).float()
     return plus(noisy, start)
 
 

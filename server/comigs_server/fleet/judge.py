@@ -19,10 +19,10 @@ from comigs.federation.layers import of_round
 from comigs.federation.run import Run
 from comigs.local.reference import reference
 from comigs.messages.codecs import Wire, decode, wire
-from comigs.messages.fields import BESIDES, unknown
+from comigs.messages.fields import unknown
 from comigs.messages.masking import MASKED
 from comigs.messages.reply import Broken, Reported, check_asked, read_reported
-from comigs.messages.update import minus, norm_of, plus
+from comigs.messages.update import minus, norm_of, plus, proper
 from comigs_server.fleet.exchange import Answer, Client
 from comigs_server.fleet.records import Arrays, parts_of, unpack
 from comigs_server.fleet.update import Update
@@ -179,8 +179,7 @@ def check_values(
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
             raise Unfit(f"sent {name!r} with NaN or infinity")
-    update = {name: t for name, t in tensors.items() if not name.startswith(BESIDES)}
-    norm = norm_of(minus(update, start))
+    norm = norm_of(minus(proper(tensors), start))
     if limit is not None and not norm <= limit:
         raise Unfit(f"sent an update of norm {norm:.4g}; server.max_norm is {limit:g}")
     return norm
